@@ -1,0 +1,397 @@
+//! What nodes, custodians and researchers call the hub for, and what it answers.
+//!
+//! Everyone calls out and nobody calls in: a node asks for its inbox and waits. Requests are signed by the caller,
+//! answers by the hub and bound to the request, so a TLS-terminating proxy changes nothing about who said what.
+//! Whatever the hub relays carries its author's own signature as well, and is checked against the agreement.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Document, Envelope, Hash, Name, SealedShare, Timestamp};
+
+/// A signed request: by an organisation's message key (its identity key when joining), or a researcher's key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// What for.
+    pub call: Call,
+    /// Who calls.
+    pub from: Principal,
+    /// 32 random bytes: the answer repeats them.
+    pub nonce: Hash,
+    /// The protocol version.
+    pub protocol: u32,
+    /// When, by the caller's clock; the hub refuses what is far from its own.
+    pub time: Timestamp,
+}
+
+impl Document for Request {
+    const TYPE: &'static str = "application/vnd.cohortium.request.v1+json";
+    const MAX_BYTES: usize = 16 << 20;
+}
+
+/// A signed answer: by the hub's message key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Response {
+    /// The request's nonce.
+    pub nonce: Hash,
+    /// What the hub answers.
+    pub reply: Result<Reply, Refused>,
+}
+
+impl Document for Response {
+    const TYPE: &'static str = "application/vnd.cohortium.response.v1+json";
+    const MAX_BYTES: usize = 64 << 20;
+}
+
+/// Who calls.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Principal {
+    /// As what.
+    pub kind: PrincipalKind,
+    /// Under which name.
+    pub name: Name,
+}
+
+/// In which capacity someone calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PrincipalKind {
+    /// An organisation's node or its custodian.
+    Organisation,
+    /// A researcher.
+    Researcher,
+}
+
+/// What the hub is called for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Call {
+    /// Who is here, and what is offered.
+    Directory,
+    /// Items for the calling node after the one numbered `after`; waits up to `wait_ms` for one.
+    Inbox {
+        /// The number of the last item that was handled; 0 at first.
+        after: u64,
+        /// How long to wait.
+        wait_ms: u32,
+    },
+    /// Joins, with an invitation's secret.
+    Join {
+        /// The caller's own entry (roster entry or researcher entry), self-signed.
+        entry: Envelope,
+        /// The invitation's secret.
+        secret: Hash,
+    },
+    /// Offers a dataset, or renews the offer.
+    Offer {
+        /// The signed offer.
+        offer: Envelope,
+    },
+    /// A node's half of a pairwise secret, for a peer.
+    Pairwise {
+        /// The signed message.
+        message: Envelope,
+    },
+    /// A message of a round.
+    Post {
+        /// The message.
+        step: RoundStep,
+    },
+    /// The release of the same plan on the same data, if there is one.
+    Released {
+        /// The plan.
+        plan: Hash,
+        /// The study.
+        study: Name,
+    },
+    /// Proposes an agreement or adds a custodian's signature.
+    Sign {
+        /// The agreement, with at least the caller's signature.
+        agreement: Envelope,
+        /// The caller's log entry.
+        entry: Envelope,
+    },
+    /// All studies that concern the caller.
+    Studies,
+    /// Asks a question.
+    Submit {
+        /// The researcher's log entry.
+        entry: Envelope,
+        /// The signed task.
+        task: Envelope,
+    },
+    /// How a task stands; waits up to `wait_ms` for it to change from `known`.
+    Status {
+        /// The step that the caller already knows.
+        known: u32,
+        /// Which task.
+        task: Hash,
+        /// How long to wait.
+        wait_ms: u32,
+    },
+}
+
+/// A message of a round, from a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum RoundStep {
+    /// A cosignature on the hub's checkpoint: one line of a signed note.
+    Cosigned {
+        /// The line.
+        line: String,
+        /// The tree size that was cosigned.
+        size: u64,
+    },
+    /// The node permits the task: its log entry, and its deposit and shares.
+    Permitted {
+        /// The log entry.
+        entry: Envelope,
+        /// The round's shares.
+        shares: Envelope,
+    },
+    /// The node refuses the task.
+    Refused {
+        /// The log entry.
+        entry: Envelope,
+    },
+    /// The node announces its masked vector; the bytes follow.
+    Masked {
+        /// The signed header.
+        header: Envelope,
+    },
+    /// The node signed the survivor set.
+    Survivors {
+        /// The signed set.
+        set: Envelope,
+    },
+    /// The node reveals, and accounts for what it spent.
+    Revealed {
+        /// The log entry of the price.
+        entry: Envelope,
+        /// The receipt.
+        receipt: Envelope,
+        /// The reveal.
+        reveal: Envelope,
+    },
+    /// The round was void: what became of the reserved price.
+    Settled {
+        /// The log entry of the price.
+        entry: Envelope,
+    },
+}
+
+/// What the hub answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Reply {
+    /// Done.
+    Accepted,
+    /// The directory.
+    Directory(Directory),
+    /// Numbered items, in order.
+    Inbox(Vec<(u64, InboxItem)>),
+    /// A release, or nothing.
+    Released(Option<TaskStatus>),
+    /// How a task stands.
+    Status(TaskStatus),
+    /// Studies.
+    Studies(Vec<StudyRecord>),
+    /// The announced vector is wanted, from this byte on; nothing more when it equals the length.
+    Vector {
+        /// How many bytes are there.
+        have: u64,
+    },
+}
+
+/// Why the hub does not do what it was asked. The caller must act unless the code is `internal`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(deny_unknown_fields)]
+#[error("{why}")]
+pub struct Refused {
+    /// Every failing clause, when a policy refuses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clauses: Vec<String>,
+    /// A stable word: `signature`, `unknown`, `denied`, `conflict`, `limit`, `malformed`, `clock`, `internal`.
+    pub code: String,
+    /// In words.
+    pub why: String,
+}
+
+/// Who is here.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Directory {
+    /// Signed offers.
+    pub offers: Vec<Envelope>,
+    /// Self-signed roster entries.
+    pub organisations: Vec<Envelope>,
+    /// Self-signed researcher entries.
+    pub researchers: Vec<Envelope>,
+}
+
+/// A study at the hub.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StudyRecord {
+    /// The agreement with the signatures collected so far.
+    pub agreement: Envelope,
+    /// Whether all custodians signed.
+    pub complete: bool,
+    /// The study.
+    pub study: Name,
+}
+
+/// An item in a node's inbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum InboxItem {
+    /// All custodians have signed: the study begins.
+    Agreement {
+        /// The agreement with all signatures.
+        agreement: Envelope,
+    },
+    /// The hub's log has grown: check and cosign.
+    Checkpoint {
+        /// Consistency from `old_size` to the checkpoint.
+        consistency: Vec<Hash>,
+        /// The checkpoint as a signed note.
+        note: String,
+        /// The size that the node cosigned last.
+        old_size: u64,
+    },
+    /// A peer's half of a pairwise secret.
+    Pairwise {
+        /// The signed message.
+        message: Envelope,
+    },
+    /// The task was answered.
+    Released {
+        /// The signed release.
+        release: Envelope,
+        /// The task.
+        task: Hash,
+    },
+    /// All shares for this node are here: read, noise, mask, send.
+    Shares {
+        /// The shares, one from every other member.
+        shares: Vec<SealedShare>,
+        /// The task.
+        task: Hash,
+    },
+    /// `t` or more members signed a survivor set: reveal.
+    Signatures {
+        /// The signed sets.
+        sets: Vec<Envelope>,
+        /// The task.
+        task: Hash,
+    },
+    /// All vectors that will come are here: sign who is in the sum.
+    Survivors {
+        /// The proposed set.
+        survivors: Vec<Name>,
+        /// The task.
+        task: Hash,
+    },
+    /// A task, with the proof that it is in the log.
+    Task {
+        /// The researcher's log entry.
+        entry: Envelope,
+        /// The proof.
+        inclusion: Inclusion,
+        /// The signed task.
+        task: Envelope,
+    },
+    /// The round is void.
+    Void {
+        /// Why.
+        reason: String,
+        /// The task.
+        task: Hash,
+    },
+}
+
+/// The proof that an entry is in the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Inclusion {
+    /// The entry's index.
+    pub index: u64,
+    /// The checkpoint with the quorum's cosignatures.
+    pub note: String,
+    /// The audit path.
+    pub path: Vec<Hash>,
+}
+
+/// Where a task is on its way. Every task reaches one of the last four.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskState {
+    /// Logged, waiting for cosignatures and permits.
+    Proposed,
+    /// Waiting for a steward.
+    AwaitingApproval,
+    /// All nodes permit.
+    Approved,
+    /// In the round.
+    Running,
+    /// Answered.
+    Released,
+    /// Refused by a policy or an account.
+    Refused,
+    /// Ended by an error.
+    Failed,
+    /// Ended by a deadline.
+    Expired,
+}
+
+impl TaskState {
+    /// Whether nothing more will happen.
+    #[must_use]
+    pub const fn is_terminal(self) -> bool {
+        matches!(self, Self::Released | Self::Refused | Self::Failed | Self::Expired)
+    }
+}
+
+impl std::fmt::Display for TaskState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Proposed => "proposed",
+            Self::AwaitingApproval => "awaiting_approval",
+            Self::Approved => "approved",
+            Self::Running => "running",
+            Self::Released => "released",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+            Self::Expired => "expired",
+        })
+    }
+}
+
+/// How a task stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TaskStatus {
+    /// Who is awaited.
+    pub awaited: Vec<Name>,
+    /// Every failing clause, when refused.
+    pub clauses: Vec<String>,
+    /// The proof that the release is in the log, when released.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inclusion: Option<Inclusion>,
+    /// The release, when released.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<Envelope>,
+    /// The release's log entry, when released.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release_entry: Option<Envelope>,
+    /// Where it is.
+    pub state: TaskState,
+    /// Counts changes.
+    pub step: u32,
+    /// The task.
+    pub task: Hash,
+    /// In words: what is waited for, or why it ended.
+    pub why: String,
+}

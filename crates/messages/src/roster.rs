@@ -1,0 +1,101 @@
+//! Who is who: the public keys of organisations, researchers and the hub, as each of them signs them for itself.
+//!
+//! A roster entry binds a name to keys by the entry's own identity key, and nothing more. Trust comes from people
+//! comparing fingerprints and from the agreement, which carries the entries of all its parties and is signed by them.
+
+use data_encoding::HEXLOWER;
+use serde::{Deserialize, Serialize};
+
+use crate::{Document, Hash, KemPublicKey, Name, PublicKey};
+
+/// An organisation's public keys, one per role. Signed by `identity`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RosterEntry {
+    /// Signs agreements: the custodian's hand.
+    pub agreement_key: PublicKey,
+    /// The long-term key that signs this entry.
+    pub identity_key: PublicKey,
+    /// Agrees on pairwise secrets for masks and shares.
+    pub kem_key: KemPublicKey,
+    /// Signs the checkpoints of the node's own log.
+    pub log_key: PublicKey,
+    /// Signs the node's messages: permits, round messages, receipts.
+    pub message_key: PublicKey,
+    /// The organisation's name.
+    pub organisation: Name,
+    /// Cosigns the checkpoints of others' logs.
+    pub witness_key: PublicKey,
+}
+
+impl Document for RosterEntry {
+    const TYPE: &'static str = "application/vnd.cohortium.roster-entry.v1+json";
+    const MAX_BYTES: usize = 4096;
+}
+
+/// A researcher's public key. Signed by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResearcherEntry {
+    /// Signs tasks.
+    pub key: PublicKey,
+    /// The researcher's name.
+    pub researcher: Name,
+}
+
+impl Document for ResearcherEntry {
+    const TYPE: &'static str = "application/vnd.cohortium.researcher-entry.v1+json";
+    const MAX_BYTES: usize = 1024;
+}
+
+/// The hub's public keys. Signed by `message_key`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HubEntry {
+    /// The hub's name, which is also the origin of its log.
+    pub hub: Name,
+    /// Signs the checkpoints of the hub's log.
+    pub log_key: PublicKey,
+    /// Signs the hub's answers and releases.
+    pub message_key: PublicKey,
+}
+
+impl Document for HubEntry {
+    const TYPE: &'static str = "application/vnd.cohortium.hub-entry.v1+json";
+    const MAX_BYTES: usize = 1024;
+}
+
+/// What a newcomer needs in order to join a hub: where it is, how to recognise it, and a secret that works once.
+/// A file handed over by the hub's operator.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Invitation {
+    /// The hub's private certificate authority, PEM.
+    pub certificate_authority: String,
+    /// The hub's keys.
+    pub hub: HubEntry,
+    /// Who is invited.
+    pub invited: Name,
+    /// As a node (`false`) or as a researcher (`true`).
+    pub researcher: bool,
+    /// 32 random bytes in hexadecimal; the hub keeps only their hash.
+    pub secret: String,
+    /// Where the hub listens, `https://host:port`.
+    pub url: String,
+}
+
+/// A fingerprint for people to compare over another channel: 32 hexadecimal digits in groups of four.
+pub(crate) fn fingerprint(hash: Hash) -> String {
+    let digits = HEXLOWER.encode(hash.as_bytes());
+    let groups: Vec<String> =
+        digits.chars().take(32).collect::<Vec<_>>().chunks(4).map(|group| group.iter().collect()).collect();
+    groups.join("-")
+}
+
+impl Hash {
+    /// The fingerprint of what this is the hash of: 128 bits in groups that people can compare by eye or voice.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        fingerprint(*self)
+    }
+}
