@@ -138,36 +138,22 @@ impl Batch {
 
     /// Adds: set this record.
     pub fn put(&mut self, table: Table, key: &str, value: Vec<u8>) -> &mut Batch {
-        self.push(Operation::Put {
-            table,
-            key: key.to_owned(),
-            value,
-        })
+        self.push(Operation::Put { table, key: key.to_owned(), value })
     }
 
     /// Adds: remove this record.
     pub fn delete(&mut self, table: Table, key: &str) -> &mut Batch {
-        self.push(Operation::Delete {
-            table,
-            key: key.to_owned(),
-        })
+        self.push(Operation::Delete { table, key: key.to_owned() })
     }
 
     /// Adds the precondition that there is no such record.
     pub fn expect_absent(&mut self, table: Table, key: &str) -> &mut Batch {
-        self.push(Operation::ExpectAbsent {
-            table,
-            key: key.to_owned(),
-        })
+        self.push(Operation::ExpectAbsent { table, key: key.to_owned() })
     }
 
     /// Adds the precondition that the record has this value.
     pub fn expect(&mut self, table: Table, key: &str, value: Vec<u8>) -> &mut Batch {
-        self.push(Operation::Expect {
-            table,
-            key: key.to_owned(),
-            value,
-        })
+        self.push(Operation::Expect { table, key: key.to_owned(), value })
     }
 
     /// What the batch does, in order.
@@ -191,21 +177,14 @@ impl Batch {
     /// [`StoreError::Limit`] naming what is too long or too many.
     pub fn check_limits(&self) -> Result<(), StoreError> {
         if self.operations.len() > BATCH_OPERATIONS_MAX {
-            return Err(StoreError::Limit {
-                what: "number of operations in a batch",
-                limit: BATCH_OPERATIONS_MAX,
-            });
+            return Err(StoreError::Limit { what: "number of operations in a batch", limit: BATCH_OPERATIONS_MAX });
         }
-        self.operations
-            .iter()
-            .try_for_each(|operation| match operation {
-                Operation::Put { key, value, .. } | Operation::Expect { key, value, .. } => {
-                    check_key(key).and_then(|()| check_value(value))
-                }
-                Operation::Delete { key, .. } | Operation::ExpectAbsent { key, .. } => {
-                    check_key(key)
-                }
-            })
+        self.operations.iter().try_for_each(|operation| match operation {
+            Operation::Put { key, value, .. } | Operation::Expect { key, value, .. } => {
+                check_key(key).and_then(|()| check_value(value))
+            }
+            Operation::Delete { key, .. } | Operation::ExpectAbsent { key, .. } => check_key(key),
+        })
     }
 }
 
@@ -218,9 +197,7 @@ pub fn sequence_key(number: u64) -> String {
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// A precondition of the batch did not hold; nothing was written.
-    #[error(
-        "caller: record {table}/{key} is not as the batch expected; read again and decide again"
-    )]
+    #[error("caller: record {table}/{key} is not as the batch expected; read again and decide again")]
     Conflict {
         /// Table of the record that differs.
         table: &'static str,
@@ -276,9 +253,7 @@ pub enum StoreError {
 /// Several owners of one store, one at a time: how a simulated machine's disk outlives the machine.
 impl<S: Store + ?Sized> Store for Arc<Mutex<S>> {
     fn get(&self, table: Table, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        self.lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(table, key)
+        self.lock().unwrap_or_else(PoisonError::into_inner).get(table, key)
     }
 
     fn scan(
@@ -288,15 +263,11 @@ impl<S: Store + ?Sized> Store for Arc<Mutex<S>> {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
-        self.lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .scan(table, prefix, after, limit)
+        self.lock().unwrap_or_else(PoisonError::into_inner).scan(table, prefix, after, limit)
     }
 
     fn commit(&mut self, batch: Batch) -> Result<(), StoreError> {
-        self.lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .commit(batch)
+        self.lock().unwrap_or_else(PoisonError::into_inner).commit(batch)
     }
 }
 
@@ -333,10 +304,7 @@ fn check_key(key: &str) -> Result<(), StoreError> {
 
 fn check_value(value: &[u8]) -> Result<(), StoreError> {
     if value.len() > VALUE_BYTES_MAX {
-        return Err(StoreError::Limit {
-            what: "length in bytes of a value",
-            limit: VALUE_BYTES_MAX,
-        });
+        return Err(StoreError::Limit { what: "length in bytes of a value", limit: VALUE_BYTES_MAX });
     }
     Ok(())
 }

@@ -29,10 +29,7 @@ impl MemoryStore {
 
     /// What a restarted machine finds on its disk: the same records, no crash ahead.
     pub fn restarted(&self) -> MemoryStore {
-        MemoryStore {
-            tables: self.tables.clone(),
-            commits_left: None,
-        }
+        MemoryStore { tables: self.tables.clone(), commits_left: None }
     }
 
     fn record(&self, table: Table, key: &str) -> Option<&Vec<u8>> {
@@ -41,20 +38,13 @@ impl MemoryStore {
 
     /// The key of the first precondition that does not hold.
     fn violated(&self, batch: &Batch) -> Option<StoreError> {
-        batch
-            .operations()
-            .iter()
-            .find_map(|operation| match operation {
-                Operation::ExpectAbsent { table, key } if self.record(*table, key).is_some() => {
-                    Some(conflict(*table, key))
-                }
-                Operation::Expect { table, key, value }
-                    if self.record(*table, key) != Some(value) =>
-                {
-                    Some(conflict(*table, key))
-                }
-                _ => None,
-            })
+        batch.operations().iter().find_map(|operation| match operation {
+            Operation::ExpectAbsent { table, key } if self.record(*table, key).is_some() => Some(conflict(*table, key)),
+            Operation::Expect { table, key, value } if self.record(*table, key) != Some(value) => {
+                Some(conflict(*table, key))
+            }
+            _ => None,
+        })
     }
 }
 
@@ -78,12 +68,8 @@ impl Store for MemoryStore {
             _ => Bound::Included(prefix),
         };
         let found = records.range::<str, _>((from, Bound::Unbounded));
-        let found = found
-            .take_while(|(key, _)| key.starts_with(prefix))
-            .take(limit);
-        Ok(found
-            .map(|(key, value)| (key.clone(), value.clone()))
-            .collect())
+        let found = found.take_while(|(key, _)| key.starts_with(prefix)).take(limit);
+        Ok(found.map(|(key, value)| (key.clone(), value.clone())).collect())
     }
 
     fn commit(&mut self, batch: Batch) -> Result<(), StoreError> {
@@ -98,10 +84,7 @@ impl Store for MemoryStore {
         for operation in batch.operations {
             match operation {
                 Operation::Put { table, key, value } => {
-                    self.tables
-                        .entry(table.name())
-                        .or_default()
-                        .insert(key, value);
+                    self.tables.entry(table.name()).or_default().insert(key, value);
                 }
                 Operation::Delete { table, key } => {
                     if let Some(records) = self.tables.get_mut(table.name()) {
@@ -116,8 +99,5 @@ impl Store for MemoryStore {
 }
 
 fn conflict(table: Table, key: &str) -> StoreError {
-    StoreError::Conflict {
-        table: table.name(),
-        key: key.to_owned(),
-    }
+    StoreError::Conflict { table: table.name(), key: key.to_owned() }
 }

@@ -55,12 +55,11 @@ impl SqliteStore {
         }
         make_private(path).map_err(io)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        Connection::open_with_flags(path, flags)
-            .and_then(configure)
-            .map_err(|error| explain(error, path))
-            .and_then(|mut connection| {
+        Connection::open_with_flags(path, flags).and_then(configure).map_err(|error| explain(error, path)).and_then(
+            |mut connection| {
                 prepare_format(&mut connection, path).map(|()| SqliteStore { connection, _lock: Some(lock_file) })
-            })
+            },
+        )
     }
 
     /// Opens the file for reading only, also while another process writes it. `commit` fails on such a store.
@@ -71,9 +70,8 @@ impl SqliteStore {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags).map_err(|error| explain(error, path))?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
-        let found: i64 = connection
-            .query_row("PRAGMA user_version", [], |row| row.get(0))
-            .map_err(|error| explain(error, path))?;
+        let found: i64 =
+            connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(|error| explain(error, path))?;
         match found {
             FORMAT => Ok(SqliteStore { connection, _lock: None }),
             found if found > FORMAT => Err(StoreError::NewerFormat { path: path.to_owned(), found, known: FORMAT }),
@@ -98,9 +96,7 @@ impl Store for SqliteStore {
             Some(after) if after >= prefix => (">", after),
             _ => (">=", prefix),
         };
-        let sql = format!(
-            "SELECT key, value FROM records WHERE table_name = ?1 AND key {comparison} ?2 ORDER BY key"
-        );
+        let sql = format!("SELECT key, value FROM records WHERE table_name = ?1 AND key {comparison} ?2 ORDER BY key");
         let mut statement = self.connection.prepare_cached(&sql)?;
         let mut rows = statement.query(params![table.name(), from])?;
         let mut found = Vec::new();
@@ -137,10 +133,7 @@ fn check_expectations(transaction: &Transaction<'_>, batch: &Batch) -> Result<()
             Operation::Put { .. } | Operation::Delete { .. } => continue,
         };
         if read(transaction, *table, key)?.as_ref() != expected {
-            return Err(StoreError::Conflict {
-                table: table.name(),
-                key: key.clone(),
-            });
+            return Err(StoreError::Conflict { table: table.name(), key: key.clone() });
         }
     }
     Ok(())
@@ -162,11 +155,7 @@ fn write(transaction: &Transaction<'_>, operation: &Operation) -> Result<(), rus
     Ok(())
 }
 
-fn read(
-    connection: &Connection,
-    table: Table,
-    key: &str,
-) -> Result<Option<Vec<u8>>, rusqlite::Error> {
+fn read(connection: &Connection, table: Table, key: &str) -> Result<Option<Vec<u8>>, rusqlite::Error> {
     connection
         .prepare_cached("SELECT value FROM records WHERE table_name = ?1 AND key = ?2")?
         .query_row(params![table.name(), key], |row| row.get(0))
@@ -200,12 +189,8 @@ fn configure(connection: Connection) -> Result<Connection, rusqlite::Error> {
 
 fn explain(error: rusqlite::Error, path: &Path) -> StoreError {
     match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::InUse {
-            path: path.to_owned(),
-        },
-        Some(ErrorCode::NotADatabase) => StoreError::NotAStore {
-            path: path.to_owned(),
-        },
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::InUse { path: path.to_owned() },
+        Some(ErrorCode::NotADatabase) => StoreError::NotAStore { path: path.to_owned() },
         _ => StoreError::Sqlite(error),
     }
 }
@@ -217,18 +202,11 @@ fn prepare_format(connection: &mut Connection, path: &Path) -> Result<(), StoreE
         return Ok(());
     }
     if found > FORMAT {
-        return Err(StoreError::NewerFormat {
-            path: path.to_owned(),
-            found,
-            known: FORMAT,
-        });
+        return Err(StoreError::NewerFormat { path: path.to_owned(), found, known: FORMAT });
     }
-    let tables: i64 =
-        connection.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0))?;
+    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0))?;
     if found != 0 || tables != 0 {
-        return Err(StoreError::NotAStore {
-            path: path.to_owned(),
-        });
+        return Err(StoreError::NotAStore { path: path.to_owned() });
     }
     let transaction = connection.transaction()?;
     transaction.execute_batch(CREATE)?;

@@ -17,11 +17,7 @@ struct Scratch(PathBuf);
 impl Scratch {
     fn new() -> Scratch {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        let name = format!(
-            "cohortium-store-{}-{}",
-            std::process::id(),
-            NEXT.fetch_add(1, Ordering::Relaxed)
-        );
+        let name = format!("cohortium-store-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let path = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&path).unwrap();
         Scratch(path)
@@ -59,23 +55,13 @@ fn keys(found: Vec<(String, Vec<u8>)>) -> Vec<String> {
 fn what_was_put_is_there_until_deleted() {
     on_both(|store| {
         store
-            .commit(batch(|b| {
-                b.put(ALPHA, "k", vec![1])
-                    .put(BETA, "k", vec![2])
-                    .put(ALPHA, "empty", vec![])
-            }))
+            .commit(batch(|b| b.put(ALPHA, "k", vec![1]).put(BETA, "k", vec![2]).put(ALPHA, "empty", vec![])))
             .unwrap();
         assert_eq!(store.get(ALPHA, "k").unwrap(), Some(vec![1]));
         assert_eq!(store.get(BETA, "k").unwrap(), Some(vec![2]));
         assert_eq!(store.get(ALPHA, "empty").unwrap(), Some(vec![]));
         assert_eq!(store.get(ALPHA, "K").unwrap(), None);
-        store
-            .commit(batch(|b| {
-                b.put(ALPHA, "k", vec![3])
-                    .delete(ALPHA, "absent")
-                    .delete(BETA, "k")
-            }))
-            .unwrap();
+        store.commit(batch(|b| b.put(ALPHA, "k", vec![3]).delete(ALPHA, "absent").delete(BETA, "k"))).unwrap();
         assert_eq!(store.get(ALPHA, "k").unwrap(), Some(vec![3]));
         assert_eq!(store.get(BETA, "k").unwrap(), None);
     });
@@ -86,10 +72,7 @@ fn puts_and_deletes_happen_in_order() {
     on_both(|store| {
         store
             .commit(batch(|b| {
-                b.put(ALPHA, "a", vec![1])
-                    .delete(ALPHA, "a")
-                    .put(ALPHA, "b", vec![1])
-                    .put(ALPHA, "b", vec![2])
+                b.put(ALPHA, "a", vec![1]).delete(ALPHA, "a").put(ALPHA, "b", vec![1]).put(ALPHA, "b", vec![2])
             }))
             .unwrap();
         assert_eq!(store.get(ALPHA, "a").unwrap(), None);
@@ -100,9 +83,7 @@ fn puts_and_deletes_happen_in_order() {
 #[test]
 fn a_failed_expectation_writes_nothing_and_names_the_record() {
     on_both(|store| {
-        store
-            .commit(batch(|b| b.put(ALPHA, "head", vec![1])))
-            .unwrap();
+        store.commit(batch(|b| b.put(ALPHA, "head", vec![1]))).unwrap();
         let attempts = [
             batch(|b| b.put(ALPHA, "x", vec![9]).expect(ALPHA, "head", vec![2])),
             batch(|b| b.put(ALPHA, "x", vec![9]).expect_absent(ALPHA, "head")),
@@ -110,36 +91,20 @@ fn a_failed_expectation_writes_nothing_and_names_the_record() {
         ];
         for attempt in attempts {
             let error = store.commit(attempt).unwrap_err();
-            assert!(
-                matches!(error, StoreError::Conflict { table: "alpha", ref key } if key == "head"),
-                "{error}"
-            );
+            assert!(matches!(error, StoreError::Conflict { table: "alpha", ref key } if key == "head"), "{error}");
             assert_eq!(store.get(ALPHA, "x").unwrap(), None);
             assert_eq!(store.get(ALPHA, "head").unwrap(), Some(vec![1]));
         }
-        let error = store
-            .commit(batch(|b| b.expect(BETA, "none", vec![])))
-            .unwrap_err();
-        assert!(
-            matches!(error, StoreError::Conflict { table: "beta", .. }),
-            "{error}"
-        );
+        let error = store.commit(batch(|b| b.expect(BETA, "none", vec![]))).unwrap_err();
+        assert!(matches!(error, StoreError::Conflict { table: "beta", .. }), "{error}");
     });
 }
 
 #[test]
 fn expectations_that_hold_let_the_batch_through() {
     on_both(|store| {
-        store
-            .commit(batch(|b| {
-                b.expect_absent(ALPHA, "head").put(ALPHA, "head", vec![1])
-            }))
-            .unwrap();
-        store
-            .commit(batch(|b| {
-                b.put(ALPHA, "head", vec![2]).expect(ALPHA, "head", vec![1])
-            }))
-            .unwrap();
+        store.commit(batch(|b| b.expect_absent(ALPHA, "head").put(ALPHA, "head", vec![1]))).unwrap();
+        store.commit(batch(|b| b.put(ALPHA, "head", vec![2]).expect(ALPHA, "head", vec![1]))).unwrap();
         assert_eq!(store.get(ALPHA, "head").unwrap(), Some(vec![2]));
         store.commit(Batch::new()).unwrap();
     });
@@ -150,29 +115,18 @@ fn scan_is_ascending_bounded_and_resumable() {
     on_both(|store| {
         let names = ["a", "a/1", "a/2", "a/3", "a0", "b", "\u{e9}", "z"];
         store
-            .commit(batch(|b| {
-                names
-                    .iter()
-                    .rev()
-                    .fold(b, |b, name| b.put(ALPHA, name, name.as_bytes().to_vec()))
-            }))
+            .commit(batch(|b| names.iter().rev().fold(b, |b, name| b.put(ALPHA, name, name.as_bytes().to_vec()))))
             .unwrap();
         store.commit(batch(|b| b.put(BETA, "a/9", vec![]))).unwrap();
         let scan = |prefix, after, limit| keys(store.scan(ALPHA, prefix, after, limit).unwrap());
-        assert_eq!(
-            scan("", None, 100),
-            ["a", "a/1", "a/2", "a/3", "a0", "b", "z", "\u{e9}"]
-        );
+        assert_eq!(scan("", None, 100), ["a", "a/1", "a/2", "a/3", "a0", "b", "z", "\u{e9}"]);
         assert_eq!(scan("a/", None, 100), ["a/1", "a/2", "a/3"]);
         assert_eq!(scan("a/", None, 2), ["a/1", "a/2"]);
         assert_eq!(scan("a/", Some("a/2"), 2), ["a/3"]);
         assert_eq!(scan("a/", Some("a"), 1), ["a/1"]);
         assert_eq!(scan("a/", Some("b"), 1), Vec::<String>::new());
         assert_eq!(scan("a", None, 0), Vec::<String>::new());
-        assert_eq!(
-            store.scan(ALPHA, "z", None, 1).unwrap(),
-            [("z".to_owned(), b"z".to_vec())]
-        );
+        assert_eq!(store.scan(ALPHA, "z", None, 1).unwrap(), [("z".to_owned(), b"z".to_vec())]);
     });
 }
 
@@ -181,26 +135,15 @@ fn limits_refuse_before_writing() {
     on_both(|store| {
         let long = "k".repeat(KEY_BYTES_MAX + 1);
         for key in ["", "nul\0", long.as_str()] {
-            let error = store
-                .commit(batch(|b| {
-                    b.put(ALPHA, "ok", vec![]).put(ALPHA, key, vec![])
-                }))
-                .unwrap_err();
+            let error = store.commit(batch(|b| b.put(ALPHA, "ok", vec![]).put(ALPHA, key, vec![]))).unwrap_err();
             assert!(matches!(error, StoreError::Limit { .. }), "{error}");
         }
-        let error = store
-            .commit(batch(|b| b.put(ALPHA, "big", vec![0; VALUE_BYTES_MAX + 1])))
-            .unwrap_err();
+        let error = store.commit(batch(|b| b.put(ALPHA, "big", vec![0; VALUE_BYTES_MAX + 1]))).unwrap_err();
         assert!(matches!(error, StoreError::Limit { .. }), "{error}");
         let many = batch(|b| (0..=BATCH_OPERATIONS_MAX).fold(b, |b, _| b.delete(ALPHA, "k")));
-        assert!(matches!(
-            store.commit(many).unwrap_err(),
-            StoreError::Limit { .. }
-        ));
+        assert!(matches!(store.commit(many).unwrap_err(), StoreError::Limit { .. }));
         assert_eq!(store.get(ALPHA, "ok").unwrap(), None);
-        store
-            .commit(batch(|b| b.put(ALPHA, &"k".repeat(KEY_BYTES_MAX), vec![])))
-            .unwrap();
+        store.commit(batch(|b| b.put(ALPHA, &"k".repeat(KEY_BYTES_MAX), vec![]))).unwrap();
     });
 }
 
@@ -219,28 +162,20 @@ fn a_simulated_crash_keeps_what_was_committed() {
     store.crash_after(1);
     store.commit(batch(|b| b.put(ALPHA, "k", vec![1]))).unwrap();
     for _ in 0..2 {
-        let error = store
-            .commit(batch(|b| b.put(ALPHA, "k", vec![2])))
-            .unwrap_err();
+        let error = store.commit(batch(|b| b.put(ALPHA, "k", vec![2]))).unwrap_err();
         assert!(matches!(error, StoreError::Crashed));
     }
     let mut again = store.restarted();
     assert_eq!(again.get(ALPHA, "k").unwrap(), Some(vec![1]));
     again.commit(batch(|b| b.put(ALPHA, "k", vec![3]))).unwrap();
-    assert_eq!(
-        store.get(ALPHA, "k").unwrap(),
-        Some(vec![1]),
-        "a copy of a disk is not the disk"
-    );
+    assert_eq!(store.get(ALPHA, "k").unwrap(), Some(vec![1]), "a copy of a disk is not the disk");
 }
 
 #[test]
 fn a_handle_keeps_the_disk_when_the_machine_is_gone() {
     let disk = Arc::new(Mutex::new(MemoryStore::new()));
     let mut machine: Box<dyn Store> = Box::new(Arc::clone(&disk));
-    machine
-        .commit(batch(|b| b.put(ALPHA, "k", vec![1])))
-        .unwrap();
+    machine.commit(batch(|b| b.put(ALPHA, "k", vec![1]))).unwrap();
     drop(machine);
     assert_eq!(disk.get(ALPHA, "k").unwrap(), Some(vec![1]));
 }
@@ -250,11 +185,7 @@ fn a_reopened_file_has_every_record() {
     let scratch = Scratch::new();
     let mut store = SqliteStore::open(&scratch.file()).unwrap();
     for number in 0..50u64 {
-        store
-            .commit(batch(|b| {
-                b.put(ALPHA, &sequence_key(number), number.to_be_bytes().to_vec())
-            }))
-            .unwrap();
+        store.commit(batch(|b| b.put(ALPHA, &sequence_key(number), number.to_be_bytes().to_vec()))).unwrap();
     }
     let before = store.scan(ALPHA, "", None, 100).unwrap();
     drop(store);
@@ -269,20 +200,13 @@ fn files_copied_at_any_commit_open_with_exactly_the_committed_records() {
     let scratch = Scratch::new();
     let mut store = SqliteStore::open(&scratch.file()).unwrap();
     for number in 0..5u64 {
-        store
-            .commit(batch(|b| {
-                b.put(ALPHA, &sequence_key(number), vec![7; 5000])
-            }))
-            .unwrap();
+        store.commit(batch(|b| b.put(ALPHA, &sequence_key(number), vec![7; 5000]))).unwrap();
         let copy = Scratch::new();
         for file in std::fs::read_dir(&scratch.0).unwrap() {
             let file = file.unwrap();
             std::fs::copy(file.path(), copy.0.join(file.file_name())).unwrap();
         }
-        let found = SqliteStore::open(&copy.file())
-            .unwrap()
-            .scan(ALPHA, "", None, 100)
-            .unwrap();
+        let found = SqliteStore::open(&copy.file()).unwrap().scan(ALPHA, "", None, 100).unwrap();
         assert_eq!(found, store.scan(ALPHA, "", None, 100).unwrap());
         assert_eq!(found.len() as u64, number + 1);
     }
@@ -294,11 +218,7 @@ fn one_home_has_one_owner() {
     let owner = SqliteStore::open(&scratch.file()).unwrap();
     let error = SqliteStore::open(&scratch.file()).err().unwrap();
     assert!(matches!(error, StoreError::InUse { .. }), "{error}");
-    assert!(
-        error
-            .to_string()
-            .contains("another process has this home open")
-    );
+    assert!(error.to_string().contains("another process has this home open"));
     drop(owner);
     SqliteStore::open(&scratch.file()).unwrap();
 }
@@ -307,47 +227,18 @@ fn one_home_has_one_owner() {
 fn a_newer_or_foreign_file_is_refused_and_left_alone() {
     let scratch = Scratch::new();
     drop(SqliteStore::open(&scratch.file()).unwrap());
-    rusqlite::Connection::open(scratch.file())
-        .unwrap()
-        .pragma_update(None, "user_version", 2)
-        .unwrap();
+    rusqlite::Connection::open(scratch.file()).unwrap().pragma_update(None, "user_version", 2).unwrap();
     let error = SqliteStore::open(&scratch.file()).err().unwrap();
-    assert!(
-        matches!(
-            error,
-            StoreError::NewerFormat {
-                found: 2,
-                known: 1,
-                ..
-            }
-        ),
-        "{error}"
-    );
+    assert!(matches!(error, StoreError::NewerFormat { found: 2, known: 1, .. }), "{error}");
 
     let foreign = Scratch::new();
-    rusqlite::Connection::open(foreign.file())
-        .unwrap()
-        .execute_batch("CREATE TABLE other (x)")
-        .unwrap();
-    assert!(matches!(
-        SqliteStore::open(&foreign.file()).err().unwrap(),
-        StoreError::NotAStore { .. }
-    ));
+    rusqlite::Connection::open(foreign.file()).unwrap().execute_batch("CREATE TABLE other (x)").unwrap();
+    assert!(matches!(SqliteStore::open(&foreign.file()).err().unwrap(), StoreError::NotAStore { .. }));
 
     let text = Scratch::new();
-    std::fs::write(
-        text.file(),
-        "not a database, but long enough that nobody takes it for an empty one",
-    )
-    .unwrap();
-    assert!(matches!(
-        SqliteStore::open(&text.file()).err().unwrap(),
-        StoreError::NotAStore { .. }
-    ));
-    assert!(matches!(
-        SqliteStore::open(&text.0.join("no/such")).err().unwrap(),
-        StoreError::Io { .. }
-    ));
+    std::fs::write(text.file(), "not a database, but long enough that nobody takes it for an empty one").unwrap();
+    assert!(matches!(SqliteStore::open(&text.file()).err().unwrap(), StoreError::NotAStore { .. }));
+    assert!(matches!(SqliteStore::open(&text.0.join("no/such")).err().unwrap(), StoreError::Io { .. }));
 }
 
 #[cfg(unix)]
