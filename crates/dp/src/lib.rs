@@ -1,0 +1,46 @@
+//! The mathematics of noise and of spending privacy.
+//!
+//! This room exists so that everything which decides "how much noise" and "how much is left" stands in one
+//! place, is pure, and can be read by a stranger in an afternoon. Randomness and time are handed in, nothing
+//! here opens a file, and nothing here depends on another room.
+//!
+//! | module | one line | standing |
+//! |---|---|---|
+//! | [`raw`] | a value computed from rows and not yet noised; nobody but this crate can look inside | by type |
+//! | [`sampler`] | exact integer samplers without floating point (Canonne, Kamath, Steinke 2020) | proven, up to 1e-80 |
+//! | [`noise`] | each node's noise in seeded components, so that excess can be taken off later (Dordis, 2022) | argued |
+//! | [`price`] | Rényi curve of a sum of discrete Gaussians (Kairouz, Liu, Steinke 2021), exact, rounded up | proven for equal variances, argued for unequal |
+//! | [`account`] | the owner's book for one dataset: a filter over several Rényi orders | proven, argument in the module |
+//! | [`interval`] | error bars from public noise variance (Fieller 1954 for ratios) | approximate, post-processing |
+//!
+//! The way of a query through this room: `price::plan_price` → `Account::reserve` → (rows are read into
+//! `Raw`) → `noise::add_noise` → `Noised` → `Account::apply` of the spend entry → `Spent`.
+//!
+//! **Units.** Values and noise are integers in *lattice steps*: the fixed-point scale is the caller's affair.
+//! Variances are in steps squared. Rényi divergence is in units of 1e-9 nats, δ in units of 1e-18.
+//!
+//! **Rounding.** Prices are rounded up, caps down, deterministically on every machine: two parties that
+//! disagree about a price could not run a task. Only reports and error bars use `f64`.
+//!
+//! **What this room does not do.** It does not bound contributions (the sensitivity is an argument), does not
+//! make anything durable, does not run in constant time (the running time of a sampler depends on the noise,
+//! never on the data), and does not report by privacy-loss distribution.
+//!
+//! **Adversary.** Up to `c` participants and the hub collude, know their own noise and choose who survives.
+//! Prices, variances, lengths and survivor sets are public.
+
+pub mod account;
+pub mod interval;
+pub mod noise;
+pub mod price;
+pub mod raw;
+pub mod sampler;
+
+#[cfg(test)]
+mod testing;
+
+pub use account::{Account, AccountConfig, AccountEntry, Budget, EntryKind, Next, RunState, Spent};
+pub use noise::{NoisePlan, NoiseSeeds, Noised, RevealedSeed, add_noise, excess_noise};
+pub use price::{AttoDelta, Curve, NanoNats, Price, gaussian_price, plan_price};
+pub use raw::Raw;
+pub use sampler::{Seed, Variance, gaussian_vector};
