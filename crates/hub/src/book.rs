@@ -1,0 +1,143 @@
+//! The hub's log: heads go out to the witnesses, cosignatures come back, and what waited for them goes on.
+//!
+//! Witnesses are the members of every study that is complete. In this version the quorum is all members of the study:
+//! a task is shown to nodes, and a release to the researcher, only under a head that all of them have cosigned.
+
+use std::collections::BTreeSet;
+
+use cohortium_ledger::{KeyKind, NoteSignature, SignedCheckpoint, VerifierKey};
+use cohortium_messages::{Hash, Inclusion, InboxItem, Name, Reply};
+use cohortium_store::{Batch, sequence_key};
+
+use crate::hub::{Changes, Hub, HubError, No, json, no, own, own_error, refusal};
+use crate::records::{CHECKPOINTS, Phase, TASKS, TaskRecord, WITNESSED};
+
+impl Hub {
+    /// Puts the newest head into the inbox of every witness that has not been shown it, and keeps it for their
+    /// cosignatures. Doing so twice does nothing.
+    pub(crate) fn queue_checkpoints(&mut self) -> Result<(), HubError> {
+        let size = self.log.size();
+        if size == 0 {
+            return Ok(());
+        }
+        let mut changes = Changes::default();
+        for node in self.witnesses()? {
+            let shown: u64 = self.record(WITNESSED, node.as_str()).map_err(|_| damaged())?.unwrap_or(0);
+            if shown < size {
+                let proof = self.log.consistency_proof(shown, size).map_err(own_error)?;
+                let consistency = proof.into_iter().map(Hash::from_bytes).collect();
+                let note = self.log.checkpoint().without_cosignatures().map_err(own_error)?.to_string();
+                changes.batch.put(WITNESSED, node.as_str(), json(&size)?);
+                changes.inbox.push((node, InboxItem::Checkpoint { consistency, note, old_size: shown }));
+            }
+        }
+        if changes.inbox.is_empty() {
+            return Ok(());
+        }
+        let key = sequence_key(size);
+        if self.store.get(CHECKPOINTS, &key).map_err(own_error)?.is_none() {
+            changes.batch.put(CHECKPOINTS, &key, self.log.checkpoint().to_string().into_bytes());
+        }
+        self.commit(changes)
+    }
+
+    /// Takes a witness's cosignature on the head of `size` entries.
+    pub(crate) fn cosigned(&mut self, node: &Name, line: &str, size: u64) -> Result<Reply, No> {
+        let Some(note) = self.store.get(CHECKPOINTS, &sequence_key(size)).map_err(own)? else {
+            return Ok(Reply::Accepted); // everyone had cosigned it, or a later one, before
+        };
+        let entry = self.organisation(node)?;
+        let key = VerifierKey::new(node.as_str(), KeyKind::Witness, entry.witness_key.as_bytes()).map_err(own)?;
+        let line = NoteSignature::parse(line).map_err(|error| refusal("malformed", error.to_string()))?;
+        let keys = self.witness_keys(&self.witnesses()?)?;
+        let head = SignedCheckpoint::open(&note, self.log.checkpoint().log_key()).map_err(own)?;
+        if !key.claims(&line) {
+            return no("signature", format!("the cosignature is not by {node}'s witness key"));
+        }
+        let head = head.with_cosignature(line, &keys).map_err(|error| refusal("signature", error.to_string()))?;
+        let mut batch = Batch::new();
+        batch.put(CHECKPOINTS, &sequence_key(size), head.to_string().into_bytes());
+        self.store.commit(batch).map_err(own)?;
+        if size == self.log.size() {
+            self.log.set_cosigned(head.to_string().as_bytes(), &keys).map_err(own)?;
+        }
+        self.go_on_under(&head)?;
+        if head.verify_quorum(&keys, keys.len()).is_ok() {
+            self.forget_checkpoints_up_to(size)?;
+        }
+        Ok(Reply::Accepted)
+    }
+
+    /// Lets every task go on that waited for a head like this one.
+    fn go_on_under(&mut self, head: &SignedCheckpoint) -> Result<(), No> {
+        let size = head.checkpoint().size();
+        for (key, bytes) in self.store.scan(TASKS, "", None, usize::MAX).map_err(own)? {
+            let record: TaskRecord = crate::hub::parse(&bytes)?;
+            let waits_for = match (record.phase, &record.release, &record.inclusion) {
+                (Phase::Witnesses, ..) => record.position,
+                (Phase::Ended, Some((.., index)), None) => *index,
+                _ => continue,
+            };
+            let keys = self.witness_keys(&record.participants)?;
+            if waits_for < size && head.verify_quorum(&keys, keys.len()).is_ok() {
+                let path = self.log.inclusion_proof(waits_for, size).map_err(own)?;
+                let path = path.into_iter().map(Hash::from_bytes).collect();
+                let inclusion = Inclusion { index: waits_for, note: head.to_string(), path };
+                let task: Hash = key.parse().map_err(own)?;
+                self.go_on(task, record, inclusion)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn go_on(&mut self, task: Hash, mut record: TaskRecord, inclusion: Inclusion) -> Result<(), No> {
+        let mut changes = Changes::default();
+        if record.phase == Phase::Witnesses {
+            record.phase = Phase::Permits;
+            record.why = String::from("waiting for the nodes' permits");
+            for node in &record.participants {
+                let item = InboxItem::Task {
+                    entry: record.entry.clone(),
+                    inclusion: inclusion.clone(),
+                    task: record.task.clone(),
+                };
+                changes.inbox.push((node.clone(), item));
+            }
+        } else {
+            record.inclusion = Some(inclusion);
+        }
+        record.step += 1;
+        changes.batch.put(TASKS, &task.to_string(), json(&record)?);
+        Ok(self.commit(changes)?)
+    }
+
+    /// The members of all complete studies.
+    fn witnesses(&self) -> Result<BTreeSet<Name>, HubError> {
+        let studies = self.complete_studies().map_err(|_| damaged())?;
+        Ok(studies.iter().flat_map(|agreement| agreement.participants()).collect())
+    }
+
+    fn witness_keys<'a>(&self, nodes: impl IntoIterator<Item = &'a Name>) -> Result<Vec<VerifierKey>, No> {
+        nodes
+            .into_iter()
+            .map(|name| {
+                let entry = self.organisation(name)?;
+                VerifierKey::new(name.as_str(), KeyKind::Witness, entry.witness_key.as_bytes()).map_err(own)
+            })
+            .collect()
+    }
+
+    fn forget_checkpoints_up_to(&mut self, size: u64) -> Result<(), No> {
+        let mut batch = Batch::new();
+        for (key, _) in self.store.scan(CHECKPOINTS, "", None, usize::MAX).map_err(own)? {
+            if key <= sequence_key(size) {
+                batch.delete(CHECKPOINTS, &key);
+            }
+        }
+        self.store.commit(batch).map_err(own)
+    }
+}
+
+fn damaged() -> HubError {
+    HubError(String::from("a record of the hub's store is damaged"))
+}

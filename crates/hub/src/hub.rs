@@ -1,0 +1,331 @@
+//! The hub's state: signed requests in, signed answers out, and an inbox for every node.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use cohortium_ledger::{KeyKind, Log, SignerKey};
+use cohortium_messages::{
+    Call, Document, Envelope, Hash, HubEntry, InboxItem, Name, PROTOCOL_VERSION, Principal, PrincipalKind, PublicKey,
+    Refused, Reply, Request, ResearcherEntry, Response, RosterEntry, SigningKey, Timestamp,
+};
+use cohortium_store::{Batch, Store, Table, sequence_key};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::records::{INBOX, INBOX_HEADS, MEMBERS};
+
+/// The hub's own store, log or keys fail. Its operator must act.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct HubError(pub String);
+
+/// What a hub is given at start.
+pub struct HubConfig {
+    /// Where invitations are kept as files named by the hash of their secret.
+    pub invitations: PathBuf,
+    /// Signs the log's checkpoints.
+    pub log_key: SigningKey,
+    /// Signs answers and releases.
+    pub message_key: SigningKey,
+    /// The hub's name and the origin of its log.
+    pub name: Name,
+    /// How long a phase of a task may take, in seconds, before the round is void.
+    pub phase_timeout_s: u32,
+}
+
+/// A hub.
+pub struct Hub {
+    pub(crate) config: HubConfig,
+    pub(crate) log: Log,
+    pub(crate) log_signer: SignerKey,
+    /// Bytes of announced vectors that are not complete yet.
+    pub(crate) partial: HashMap<Hash, Vec<u8>>,
+    /// Nonces of recent requests and when they may be forgotten.
+    seen: BTreeMap<Hash, Timestamp>,
+    pub(crate) store: Box<dyn Store>,
+}
+
+/// Why a request is not granted: the caller's doing, or the hub's own trouble.
+pub(crate) enum No {
+    Refused(Refused),
+    Own(HubError),
+}
+
+/// What should become true at once.
+#[derive(Default)]
+pub(crate) struct Changes {
+    /// Records.
+    pub batch: Batch,
+    /// Documents kept beside the log.
+    pub bodies: Vec<Vec<u8>>,
+    /// Entries for the log.
+    pub entries: Vec<Envelope>,
+    /// Items for nodes.
+    pub inbox: Vec<(Name, InboxItem)>,
+}
+
+/// How far a caller's clock may be off.
+const MAX_CLOCK_SKEW_S: i64 = 300;
+/// How many requests are remembered against replay.
+const MAX_SEEN: usize = 100_000;
+/// How many items one answer carries at most.
+const MAX_ITEMS: usize = 64;
+
+impl Hub {
+    /// Opens a hub over its store and the directory of its log.
+    ///
+    /// # Errors
+    /// When records are damaged or the keys do not fit them.
+    pub fn open(config: HubConfig, store: Box<dyn Store>, log_dir: &Path) -> Result<Self, HubError> {
+        let log_signer =
+            SignerKey::from_seed(config.name.as_str(), KeyKind::Log, &config.log_key.expose_seed()).map_err(own_error)?;
+        let log = Log::open(log_dir, &*store, &log_signer).map_err(own_error)?;
+        let mut hub = Self { config, log, log_signer, partial: HashMap::new(), seen: BTreeMap::new(), store };
+        hub.queue_checkpoints()?;
+        Ok(hub)
+    }
+
+    /// The hub's public keys.
+    #[must_use]
+    pub fn entry(&self) -> HubEntry {
+        HubEntry {
+            hub: self.config.name.clone(),
+            log_key: self.config.log_key.public(),
+            message_key: self.config.message_key.public(),
+        }
+    }
+
+    /// Answers one signed request. Whatever arrives, the answer is a signed envelope.
+    ///
+    /// # Errors
+    /// When the hub's own store or log fails.
+    pub fn answer(&mut self, request: &Envelope, now: Timestamp) -> Result<Envelope, HubError> {
+        let claims = match request.peek::<Request>() {
+            Ok(claims) => claims,
+            Err(error) => return self.sign(Hash::of(&[]), Err(refused("malformed", error.to_string()))),
+        };
+        let nonce = claims.claims().nonce;
+        let reply = match self.authenticate(request, claims.claims(), now) {
+            Ok(()) => self.dispatch(claims.claims(), now),
+            Err(no) => Err(no),
+        };
+        match reply {
+            Ok(reply) => self.sign(nonce, Ok(reply)),
+            Err(No::Refused(refused)) => self.sign(nonce, Err(refused)),
+            Err(No::Own(error)) => Err(error),
+        }
+    }
+
+    /// Signs an answer that is no reply to a signed request (the answer to raw bytes).
+    pub(crate) fn sign(&self, nonce: Hash, reply: Result<Reply, Refused>) -> Result<Envelope, HubError> {
+        Envelope::sign(&Response { nonce, reply }, &self.config.message_key).map_err(own_error)
+    }
+
+    /// Ends what has waited too long. Called about once a second.
+    ///
+    /// # Errors
+    /// When the hub's own store or log fails.
+    pub fn tick(&mut self, now: Timestamp) -> Result<(), HubError> {
+        self.seen.retain(|_, until| *until > now);
+        self.queue_checkpoints()?;
+        self.expire_tasks(now)
+    }
+
+    /// Whether a long poll with this call should wait for something new.
+    #[must_use]
+    pub fn would_wait(call: &Call, reply: &Reply) -> bool {
+        match (call, reply) {
+            (Call::Inbox { .. }, Reply::Inbox(items)) => items.is_empty(),
+            (Call::Status { known, .. }, Reply::Status(status)) => status.step == *known && !Self::is_final(status),
+            _ => false,
+        }
+    }
+
+    fn is_final(status: &cohortium_messages::TaskStatus) -> bool {
+        status.state.is_terminal() && (status.release.is_none() || status.inclusion.is_some())
+    }
+
+    /// Demands the caller's signature, a clock near ours, a fresh nonce and a protocol version we speak.
+    fn authenticate(&mut self, envelope: &Envelope, claims: &Request, now: Timestamp) -> Result<(), No> {
+        if claims.protocol != PROTOCOL_VERSION {
+            return no("malformed", format!("this hub speaks protocol version {PROTOCOL_VERSION}, not {}", claims.protocol));
+        }
+        let key = match &claims.call {
+            Call::Join { entry, .. } => joining_key(entry, &claims.from)?,
+            _ => self.member_key(&claims.from)?,
+        };
+        if envelope.open::<Request>(&key).is_err() {
+            return no("signature", format!("the request is not signed by the key of {}", claims.from.name));
+        }
+        if (claims.time.seconds() - now.seconds()).abs() > MAX_CLOCK_SKEW_S {
+            return no("clock", format!("your clock says {}, this hub's says {now}: set your clock", claims.time));
+        }
+        if self.seen.len() >= MAX_SEEN {
+            return no("limit", String::from("too many requests; wait a few minutes"));
+        }
+        match self.seen.insert(claims.nonce, now.plus_seconds(2 * MAX_CLOCK_SKEW_S)) {
+            None => Ok(()),
+            Some(_) => no("conflict", String::from("this request was made before")),
+        }
+    }
+
+    /// Lets the same long poll be looked at again: its nonce was used by itself.
+    pub fn forget_nonce(&mut self, nonce: &Hash) {
+        self.seen.remove(nonce);
+    }
+
+    fn dispatch(&mut self, request: &Request, now: Timestamp) -> Result<Reply, No> {
+        let from = &request.from;
+        match &request.call {
+            Call::Directory => self.directory(),
+            Call::Inbox { after, .. } => self.inbox(organisation(from)?, *after),
+            Call::Join { entry, secret } => self.join(from, entry, *secret),
+            Call::Offer { offer } => self.offer(organisation(from)?, offer),
+            Call::Pairwise { message } => self.pairwise(organisation(from)?, message),
+            Call::Post { step } => self.post(organisation(from)?, step, now),
+            Call::Released { plan, study } => self.released(*plan, study),
+            Call::Sign { agreement, entry } => self.sign_agreement(organisation(from)?, agreement, entry),
+            Call::Studies => self.studies(),
+            Call::Submit { entry, task } => self.submit(from, task, entry, now),
+            Call::Status { task, .. } => self.status(*task),
+        }
+    }
+
+    /// The key that a member's requests must be signed with.
+    fn member_key(&self, from: &Principal) -> Result<PublicKey, No> {
+        match from.kind {
+            PrincipalKind::Organisation => Ok(self.organisation(&from.name)?.message_key),
+            PrincipalKind::Researcher => Ok(self.researcher(&from.name)?.key),
+        }
+    }
+
+    /// A member organisation's entry.
+    pub(crate) fn organisation(&self, name: &Name) -> Result<RosterEntry, No> {
+        let envelope: Option<Envelope> = self.record(MEMBERS, &format!("organisation/{name}"))?;
+        let envelope = envelope.ok_or_else(|| refusal("unknown", format!("{name} has not joined this hub")))?;
+        Ok(envelope.peek::<RosterEntry>().map_err(own)?.claims().clone())
+    }
+
+    /// A member researcher's entry.
+    pub(crate) fn researcher(&self, name: &Name) -> Result<ResearcherEntry, No> {
+        let envelope: Option<Envelope> = self.record(MEMBERS, &format!("researcher/{name}"))?;
+        let envelope = envelope.ok_or_else(|| refusal("unknown", format!("{name} has not joined this hub")))?;
+        Ok(envelope.peek::<ResearcherEntry>().map_err(own)?.claims().clone())
+    }
+
+    fn inbox(&self, node: &Name, after: u64) -> Result<Reply, No> {
+        let prefix = format!("{node}/");
+        let from = format!("{prefix}{}", sequence_key(after));
+        let records = self.store.scan(INBOX, &prefix, Some(&from), MAX_ITEMS).map_err(own)?;
+        let items = (after + 1..).zip(records).map(|(number, (_, bytes))| Ok((number, parse(&bytes)?)));
+        Ok(Reply::Inbox(items.collect::<Result<Vec<_>, No>>()?))
+    }
+
+    /// Makes everything in `changes` durable: bodies first, then records, inbox items and log entries in one commit,
+    /// then the log's tiles and checkpoint, then the checkpoint into the witnesses' inboxes.
+    ///
+    /// A crash before the commit leaves bodies that nothing names; after it, [`Log::open`] and `queue_checkpoints` at
+    /// the next start do what is missing.
+    pub(crate) fn commit(&mut self, changes: Changes) -> Result<(), HubError> {
+        let Changes { mut batch, bodies, entries, inbox } = changes;
+        for body in &bodies {
+            self.log.put_body(body).map_err(own_error)?;
+        }
+        self.put_items(&mut batch, inbox)?;
+        let leaves = entries.iter().map(cohortium_messages::canonical_bytes).collect::<Result<Vec<_>, _>>();
+        let leaves = leaves.map_err(own_error)?;
+        let staged = match leaves.as_slice() {
+            [] => None,
+            leaves => Some(self.log.stage(leaves, &mut batch).map_err(own_error)?),
+        };
+        self.store.commit(batch).map_err(own_error)?;
+        if let Some(staged) = staged {
+            self.log.apply(staged, &*self.store, &self.log_signer).map_err(own_error)?;
+            self.queue_checkpoints()?;
+        }
+        Ok(())
+    }
+
+    /// Numbers the items and adds them to the batch.
+    pub(crate) fn put_items(&self, batch: &mut Batch, inbox: Vec<(Name, InboxItem)>) -> Result<(), HubError> {
+        let mut heads: BTreeMap<Name, u64> = BTreeMap::new();
+        for (node, item) in inbox {
+            let stored: Option<u64> = self.record(INBOX_HEADS, node.as_str()).map_err(|_| damaged())?;
+            let head = heads.entry(node.clone()).or_insert_with(|| stored.unwrap_or(0));
+            *head += 1;
+            batch.put(INBOX, &format!("{node}/{}", sequence_key(*head)), json(&item)?);
+        }
+        for (node, head) in heads {
+            batch.put(INBOX_HEADS, node.as_str(), json(&head)?);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn record<T: DeserializeOwned>(&self, table: Table, key: &str) -> Result<Option<T>, No> {
+        self.store.get(table, key).map_err(own)?.map(|bytes| parse(&bytes)).transpose()
+    }
+}
+
+/// The key that an entry names for itself: who joins signs with it.
+fn joining_key(entry: &Envelope, from: &Principal) -> Result<PublicKey, No> {
+    let malformed = |error: cohortium_messages::EnvelopeError| refusal("malformed", error.to_string());
+    match from.kind {
+        PrincipalKind::Organisation => {
+            Ok(entry.peek::<RosterEntry>().map_err(malformed)?.claims().identity_key)
+        }
+        PrincipalKind::Researcher => Ok(entry.peek::<ResearcherEntry>().map_err(malformed)?.claims().key),
+    }
+}
+
+fn organisation(from: &Principal) -> Result<&Name, No> {
+    match from.kind {
+        PrincipalKind::Organisation => Ok(&from.name),
+        PrincipalKind::Researcher => no("denied", String::from("only an organisation's node or custodian may call this")),
+    }
+}
+
+/// Opens a document that `key` must have signed, or refuses.
+pub(crate) fn open<T: Document>(
+    envelope: &Envelope,
+    key: &PublicKey,
+) -> Result<cohortium_messages::Verified<T>, No> {
+    envelope.open::<T>(key).map_err(|error| refusal("signature", error.to_string()))
+}
+
+pub(crate) fn refused(code: &str, why: impl Into<String>) -> Refused {
+    Refused { clauses: Vec::new(), code: code.to_owned(), why: why.into() }
+}
+
+pub(crate) fn refusal(code: &str, why: impl Into<String>) -> No {
+    No::Refused(refused(code, why))
+}
+
+pub(crate) fn no<T>(code: &str, why: String) -> Result<T, No> {
+    Err(refusal(code, why))
+}
+
+pub(crate) fn own(error: impl std::fmt::Display) -> No {
+    No::Own(own_error(error))
+}
+
+pub(crate) fn own_error(error: impl std::fmt::Display) -> HubError {
+    HubError(error.to_string())
+}
+
+impl From<HubError> for No {
+    fn from(error: HubError) -> Self {
+        Self::Own(error)
+    }
+}
+
+fn damaged() -> HubError {
+    HubError(String::from("a record of the hub's store is damaged"))
+}
+
+pub(crate) fn json<T: Serialize>(value: &T) -> Result<Vec<u8>, HubError> {
+    serde_json::to_vec(value).map_err(own_error)
+}
+
+pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, No> {
+    serde_json::from_slice(bytes).map_err(|error| own(format!("a record of the hub's store is damaged: {error}")))
+}

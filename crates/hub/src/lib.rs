@@ -1,0 +1,30 @@
+//! The house that holds none.
+//!
+//! The hub introduces members, carries their messages, keeps the log and adds up masked vectors. It holds no key that
+//! opens data, masks or shares, has no query engine (`cargo tree -p cohortium-hub` shows none), and whatever it says
+//! is checked by those it says it to. A hub that lies can delay an answer; it cannot make a node run, read or reveal
+//! what the custodians did not sign, nor show two histories without being caught.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `hub` | the state, signed requests in, signed answers out, the inboxes |
+//! | `book` | the log: entries in, checkpoints out to the witnesses, cosignatures collected |
+//! | `members`, `studies` | who is here; agreements and their signatures |
+//! | `tasks`, `rounds` | a task from its submission to its release, step by step |
+//! | [`home`] | a hub's folder: keys, certificates, invitations |
+//! | [`service`] | the HTTPS server |
+//!
+//! Everything but [`home`] and [`service`] is synchronous; time and randomness are handed in and the store is behind a
+//! trait, so that a simulated world can run a hub, and a malicious one.
+
+mod book;
+pub mod home;
+mod hub;
+mod members;
+mod records;
+mod rounds;
+pub mod service;
+mod studies;
+mod tasks;
+
+pub use hub::{Hub, HubConfig, HubError};

@@ -1,0 +1,122 @@
+//! What a hub remembers: the tables of its store and the shape of a task's record. It holds no secret of anyone.
+
+use std::collections::BTreeMap;
+
+use cohortium_messages::{Envelope, Hash, Inclusion, Name, TaskState, TaskStatus, Timestamp};
+use cohortium_store::Table;
+use serde::{Deserialize, Serialize};
+
+/// Checkpoints that wait for cosignatures, by size.
+pub(crate) const CHECKPOINTS: Table = Table::new("checkpoints");
+/// Items for each node, by node and number.
+pub(crate) const INBOX: Table = Table::new("inbox");
+/// The number of the last item for each node.
+pub(crate) const INBOX_HEADS: Table = Table::new("inbox_heads");
+/// Roster entries of organisations and entries of researchers, by kind and name.
+pub(crate) const MEMBERS: Table = Table::new("members");
+/// Offers, by dataset and organisation.
+pub(crate) const OFFERS: Table = Table::new("offers");
+/// Halves of pairwise secrets, by agreement and pair.
+pub(crate) const PAIRWISE: Table = Table::new("pairwise");
+/// Tasks that were released, by study and plan.
+pub(crate) const RELEASED: Table = Table::new("released");
+/// Agreements and their signatures, by study.
+pub(crate) const STUDIES: Table = Table::new("studies");
+/// Tasks, by hash.
+pub(crate) const TASKS: Table = Table::new("tasks");
+/// Invitations that were used, by the hash of their secret.
+pub(crate) const USED_INVITATIONS: Table = Table::new("used_invitations");
+/// Masked vectors of rounds under way, by SHA-256.
+pub(crate) const VECTORS: Table = Table::new("vectors");
+/// The size of the last checkpoint put into each witness's inbox.
+pub(crate) const WITNESSED: Table = Table::new("witnessed");
+
+/// What a task waits for, inside its state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Phase {
+    /// For the cosignatures of all members on a head that contains the task.
+    Witnesses,
+    /// For permits and shares.
+    Permits,
+    /// For masked vectors.
+    Vectors,
+    /// For signatures on the survivor set.
+    Signatures,
+    /// For reveals and receipts.
+    Reveals,
+    /// For nothing.
+    Ended,
+}
+
+/// A task at the hub.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TaskRecord {
+    /// The agreement under which it runs.
+    pub agreement: Hash,
+    /// Every failing clause, when refused.
+    pub clauses: Vec<String>,
+    /// When the present phase ends without an answer.
+    pub deadline: Timestamp,
+    /// The researcher's log entry.
+    pub entry: Envelope,
+    /// Announced vectors.
+    pub headers: BTreeMap<Name, Envelope>,
+    /// The proof for the release.
+    pub inclusion: Option<Inclusion>,
+    /// All members of the study, sorted.
+    pub participants: Vec<Name>,
+    /// Log entry and shares of each node that permits.
+    pub permits: BTreeMap<Name, (Envelope, Envelope)>,
+    /// What it waits for.
+    pub phase: Phase,
+    /// Index of the task's entry in the log.
+    pub position: u64,
+    /// The release, its log entry and that entry's index.
+    pub release: Option<(Envelope, Envelope, u64)>,
+    /// Reveal, receipt and log entry of each node.
+    pub reveals: BTreeMap<Name, (Envelope, Envelope, Envelope)>,
+    /// Signatures on the survivor set.
+    pub sets: BTreeMap<Name, Envelope>,
+    /// Where it is.
+    pub state: TaskState,
+    /// Counts changes.
+    pub step: u32,
+    /// The study.
+    pub study: Name,
+    /// The signed task.
+    pub task: Envelope,
+    /// What is waited for, or why it ended.
+    pub why: String,
+}
+
+impl TaskRecord {
+    /// What the researcher and the members may know of it.
+    pub(crate) fn status(&self, task: Hash) -> TaskStatus {
+        TaskStatus {
+            awaited: self.awaited(),
+            clauses: self.clauses.clone(),
+            inclusion: self.inclusion.clone(),
+            release: self.release.as_ref().map(|(release, ..)| release.clone()),
+            release_entry: self.release.as_ref().map(|(_, entry, _)| entry.clone()),
+            state: self.state,
+            step: self.step,
+            task,
+            why: self.why.clone(),
+        }
+    }
+
+    /// Who has not yet delivered what the present phase waits for.
+    fn awaited(&self) -> Vec<Name> {
+        let has_delivered = |name: &Name| match self.phase {
+            Phase::Witnesses => false,
+            Phase::Permits => self.permits.contains_key(name),
+            Phase::Vectors => self.headers.contains_key(name),
+            Phase::Signatures => self.sets.contains_key(name),
+            Phase::Reveals => self.reveals.contains_key(name),
+            Phase::Ended => true,
+        };
+        self.participants.iter().filter(|name| !has_delivered(name)).cloned().collect()
+    }
+}

@@ -1,0 +1,412 @@
+//! A round at the hub: permits and shares, masked vectors, signatures on the survivor set, reveals, the release.
+//!
+//! The protocol itself is `mpc`'s [`Coordinator`]; it is rebuilt from the signed messages at every step, so that what
+//! is stored is only what was received. In this version all members must survive: a round with a missing one is void.
+
+use cohortium_messages::{
+    Agreement, Entry, Envelope, Fact, Hash, InboxItem, MaskedHeader, Name, PROTOCOL_VERSION, RING_BITS, Receipt, Reply,
+    Reveal, RoundContext, RoundShares, RoundStep, SurvivorSet, Task, TaskState, Timestamp, Verified, canonical_bytes,
+};
+use cohortium_mpc::{Coordinator, MpcError};
+use cohortium_policy::{ReceiptEvidence, Release};
+use cohortium_query::Priced;
+
+use crate::hub::{Changes, Hub, No, json, no, open, own, refusal};
+use crate::records::{Phase, RELEASED, TASKS, TaskRecord, VECTORS};
+use crate::tasks::end;
+
+/// A task in its round, with everything derived from what was signed.
+struct Round {
+    agreement: Verified<Agreement>,
+    context: RoundContext,
+    priced: Priced,
+    record: TaskRecord,
+    task: Verified<Task>,
+}
+
+impl Hub {
+    /// Takes a message of a round from a node.
+    pub(crate) fn post(&mut self, node: &Name, step: &RoundStep, now: Timestamp) -> Result<Reply, No> {
+        match step {
+            RoundStep::Cosigned { line, size } => self.cosigned(node, line, *size),
+            RoundStep::Permitted { entry, shares } => self.permitted(node, entry, shares, now),
+            RoundStep::Refused { entry } => self.refused_by(node, entry, now),
+            RoundStep::Masked { header } => self.masked(node, header),
+            RoundStep::Survivors { set } => self.survivors_signed(node, set, now),
+            RoundStep::Revealed { entry, receipt, reveal } => self.revealed(node, entry, receipt, reveal, now),
+            RoundStep::Settled { entry } => self.settled(node, entry),
+        }
+    }
+
+    /// A node permits: once all do, the permits are logged and everyone gets the shares meant for it.
+    fn permitted(&mut self, node: &Name, entry: &Envelope, shares: &Envelope, now: Timestamp) -> Result<Reply, No> {
+        let logged = self.node_entry(node, entry)?;
+        let Fact::Permit { account, plan, task, .. } = &logged.fact else {
+            return no("malformed", String::from("this is no permit"));
+        };
+        let mut round = self.round(*task)?;
+        if let Some(reply) = already(round.record.permits.get(node).map(|(e, s)| (e == entry, s == shares)))? {
+            return Ok(reply);
+        }
+        demand_phase(&round.record, Phase::Permits)?;
+        if *plan != round.priced.plan_hash() || account.price != *round.priced.price() {
+            return no("conflict", String::from("the permit is about another plan or price"));
+        }
+        open::<RoundShares>(shares, &self.organisation(node)?.message_key)?;
+        round.record.permits.insert(node.clone(), (entry.clone(), shares.clone()));
+        self.coordinator(&round)?; // refuses shares that do not fit the round
+        let mut changes = Changes::default();
+        if round.record.permits.len() == round.record.participants.len() {
+            let coordinator = self.coordinator(&round)?;
+            for name in &round.record.participants {
+                let shares = coordinator.shares_for(name).ok_or_else(|| own("shares are missing"))?;
+                changes.inbox.push((name.clone(), InboxItem::Shares { shares, task: *task }));
+            }
+            changes.entries.extend(round.record.permits.values().map(|(entry, _)| entry.clone()));
+            self.next_phase(&mut round.record, Phase::Vectors, "waiting for the masked vectors", now);
+            round.record.state = TaskState::Running;
+        }
+        self.put(changes, *task, &round.record)
+    }
+
+    /// A node refuses: the task ends, with its clauses; everyone else is told that the round is void.
+    fn refused_by(&mut self, node: &Name, entry: &Envelope, now: Timestamp) -> Result<Reply, No> {
+        let logged = self.node_entry(node, entry)?;
+        let Fact::Refusal { clauses, task, why } = &logged.fact else {
+            return no("malformed", String::from("this is no refusal"));
+        };
+        let mut round = self.round(*task)?;
+        let mut changes = Changes { entries: vec![entry.clone()], ..Changes::default() };
+        if round.record.phase != Phase::Ended {
+            let why = format!("{node} refuses: {why}");
+            changes.entries.splice(0..0, round.record.permits.values().map(|(entry, _)| entry.clone()));
+            for name in round.record.participants.iter().filter(|name| *name != node) {
+                changes.inbox.push((name.clone(), InboxItem::Void { reason: why.clone(), task: *task }));
+            }
+            let clauses = clauses.iter().map(|clause| format!("{node}: {clause}")).collect();
+            self.drop_vectors(&mut changes, &round.record);
+            end(&mut round.record, TaskState::Refused, &why, clauses);
+        }
+        let _ = now;
+        self.put(changes, *task, &round.record)
+    }
+
+    /// A node announces its masked vector; the answer says how many of its bytes are here.
+    fn masked(&mut self, node: &Name, envelope: &Envelope) -> Result<Reply, No> {
+        let header = open::<MaskedHeader>(envelope, &self.organisation(node)?.message_key)?;
+        let task = self.task_of_context(header.context, Phase::Vectors)?;
+        let mut round = self.round(task)?;
+        if header.from != *node || header.bytes != u64::from(round.context.elements) * u64::from(RING_BITS / 8) {
+            return no("malformed", String::from("the vector has another length than the plan says"));
+        }
+        if already(round.record.headers.get(node).map(|known| (known == envelope, true)))?.is_none() {
+            round.record.headers.insert(node.clone(), envelope.clone());
+            self.put(Changes::default(), task, &round.record)?;
+        }
+        if self.store.get(VECTORS, &header.sha256.to_string()).map_err(own)?.is_some() {
+            return Ok(Reply::Vector { have: header.bytes });
+        }
+        let have = self.partial.entry(header.sha256).or_default().len() as u64;
+        Ok(Reply::Vector { have })
+    }
+
+    /// Takes a piece of an announced vector. When all vectors are complete, everyone is asked to sign who is in the sum.
+    ///
+    /// # Errors
+    /// A [`cohortium_messages::Refused`] in the signed answer; [`crate::HubError`] when the hub's own store fails.
+    pub fn receive_vector(
+        &mut self,
+        sha256: Hash,
+        offset: u64,
+        piece: &[u8],
+        now: Timestamp,
+    ) -> Result<Envelope, crate::HubError> {
+        match self.take_piece(sha256, offset, piece, now) {
+            Ok(have) => self.sign(sha256, Ok(Reply::Vector { have })),
+            Err(No::Refused(refused)) => self.sign(sha256, Err(refused)),
+            Err(No::Own(error)) => Err(error),
+        }
+    }
+
+    fn take_piece(&mut self, sha256: Hash, offset: u64, piece: &[u8], now: Timestamp) -> Result<u64, No> {
+        let (task, header) = self.announced(sha256)?;
+        if self.store.get(VECTORS, &sha256.to_string()).map_err(own)?.is_some() {
+            return Ok(header.bytes);
+        }
+        let bytes = self.partial.entry(sha256).or_default();
+        if offset != bytes.len() as u64 || offset + piece.len() as u64 > header.bytes {
+            return no("conflict", format!("{} bytes of this vector are here; go on from there", bytes.len()));
+        }
+        bytes.extend_from_slice(piece);
+        if (bytes.len() as u64) < header.bytes {
+            return Ok(bytes.len() as u64);
+        }
+        let bytes = self.partial.remove(&sha256).unwrap_or_default();
+        if Hash::of(&bytes) != sha256 {
+            return no("malformed", String::from("the bytes are not those that were announced"));
+        }
+        let mut changes = Changes::default();
+        changes.batch.put(VECTORS, &sha256.to_string(), bytes);
+        self.commit(changes)?;
+        self.ask_for_signatures(task, now)?;
+        Ok(header.bytes)
+    }
+
+    /// The task and header of an announced vector of a round under way.
+    fn announced(&self, sha256: Hash) -> Result<(Hash, MaskedHeader), No> {
+        for (task, record) in self.tasks_in(Phase::Vectors)? {
+            for header in record.headers.values() {
+                let header = header.peek::<MaskedHeader>().map_err(own)?;
+                if header.claims().sha256 == sha256 {
+                    return Ok((task, header.claims().clone()));
+                }
+            }
+        }
+        no("unknown", String::from("nobody announced a vector with this hash, or its round is over"))
+    }
+
+    fn ask_for_signatures(&mut self, task: Hash, now: Timestamp) -> Result<(), No> {
+        let mut round = self.round(task)?;
+        let coordinator = self.coordinator(&round)?;
+        if coordinator.masked_from() != round.record.participants {
+            return Ok(());
+        }
+        let mut changes = Changes::default();
+        for name in &round.record.participants {
+            let survivors = round.record.participants.clone();
+            changes.inbox.push((name.clone(), InboxItem::Survivors { survivors, task }));
+        }
+        self.next_phase(&mut round.record, Phase::Signatures, "waiting for the members to sign who is in the sum", now);
+        self.put(changes, task, &round.record).map(|_| ())
+    }
+
+    /// A node signed the survivor set: once all have, everyone gets all signatures.
+    fn survivors_signed(&mut self, node: &Name, envelope: &Envelope, now: Timestamp) -> Result<Reply, No> {
+        let set = open::<SurvivorSet>(envelope, &self.organisation(node)?.message_key)?;
+        let task = self.task_of_context(set.context, Phase::Signatures)?;
+        let mut round = self.round(task)?;
+        if let Some(reply) = already(round.record.sets.get(node).map(|known| (known == envelope, true)))? {
+            return Ok(reply);
+        }
+        round.record.sets.insert(node.clone(), envelope.clone());
+        self.coordinator(&round)?;
+        let mut changes = Changes::default();
+        if round.record.sets.len() == round.record.participants.len() {
+            for name in &round.record.participants {
+                let sets = round.record.sets.values().cloned().collect();
+                changes.inbox.push((name.clone(), InboxItem::Signatures { sets, task }));
+            }
+            self.next_phase(&mut round.record, Phase::Reveals, "waiting for the members to open the sum", now);
+        }
+        self.put(changes, task, &round.record)
+    }
+
+    /// A node revealed: once all have, the sum is opened and released.
+    fn revealed(
+        &mut self,
+        node: &Name,
+        entry: &Envelope,
+        receipt: &Envelope,
+        reveal: &Envelope,
+        now: Timestamp,
+    ) -> Result<Reply, No> {
+        let key = self.organisation(node)?.message_key;
+        let (opened, logged) = (open::<Reveal>(reveal, &key)?, self.node_entry(node, entry)?);
+        open::<Receipt>(receipt, &key)?;
+        let task = self.task_of_context(opened.context, Phase::Reveals)?;
+        if logged.fact.task() != Some(task) || !matches!(logged.fact, Fact::Price { .. }) {
+            return no("malformed", String::from("the log entry is not this task's price"));
+        }
+        let mut round = self.round(task)?;
+        let message = (reveal.clone(), receipt.clone(), entry.clone());
+        if let Some(reply) = already(round.record.reveals.get(node).map(|known| (*known == message, true)))? {
+            return Ok(reply);
+        }
+        round.record.reveals.insert(node.clone(), message);
+        let coordinator = self.coordinator(&round)?;
+        if round.record.reveals.len() < round.record.participants.len() {
+            return self.put(Changes::default(), task, &round.record);
+        }
+        match coordinator.total() {
+            Ok(total) => self.release(round, total, now),
+            Err(error) => {
+                self.void(task, round.record, TaskState::Failed, &error.to_string(), now)?;
+                Ok(Reply::Accepted)
+            }
+        }
+    }
+
+    /// Makes the release out of the total, this hub's own permit and the receipts; logs it with everyone's prices.
+    fn release(&mut self, mut round: Round, total: cohortium_mpc::Total, now: Timestamp) -> Result<Reply, No> {
+        let task = round.task.hash();
+        let policy = cohortium_policy::compile(&round.agreement).map_err(own)?;
+        let request = cohortium_policy::Request::new(
+            &round.task,
+            &round.priced,
+            round.agreement.hash(),
+            round.task.asked_at,
+            false,
+        );
+        let permit = policy.decide(&request).map_err(own)?;
+        let receipts = round.record.reveals.values().map(|(_, receipt, _)| receipt.clone());
+        let receipts = receipts.map(|receipt| ReceiptEvidence::new(receipt, &round.agreement));
+        let receipts = receipts.collect::<Result<Vec<_>, _>>().map_err(|error| refusal("malformed", error.to_string()))?;
+        let release = match Release::make(total, &permit, &round.agreement, receipts, now) {
+            Ok(release) => release,
+            Err(error) => {
+                self.void(task, round.record, TaskState::Failed, &error.to_string(), now)?;
+                return Ok(Reply::Accepted);
+            }
+        };
+        let envelope = Envelope::sign(release.document(), &self.config.message_key).map_err(own)?;
+        let body = canonical_bytes(&envelope).map_err(own)?;
+        let payload = Hash::of(&canonical_bytes(release.document()).map_err(own)?);
+        let fact = Fact::Release { body: Hash::of(&body), release: payload, task };
+        let entry = self.hub_entry(&round.agreement, fact, now)?;
+        let mut changes = Changes { bodies: vec![body], ..Changes::default() };
+        changes.entries.extend(round.record.reveals.values().map(|(_, _, price)| price.clone()));
+        changes.entries.push(entry.clone());
+        let index = self.log.size() + changes.entries.len() as u64 - 1;
+        for name in &round.record.participants {
+            changes.inbox.push((name.clone(), InboxItem::Released { release: envelope.clone(), task }));
+        }
+        self.drop_vectors(&mut changes, &round.record);
+        changes.batch.put(RELEASED, &format!("{}/{}", round.record.study, round.priced.plan_hash()), json(&task)?);
+        round.record.release = Some((envelope, entry, index));
+        end(&mut round.record, TaskState::Released, "", Vec::new());
+        self.put(changes, task, &round.record)
+    }
+
+    /// What became of the price of a void round.
+    fn settled(&mut self, node: &Name, entry: &Envelope) -> Result<Reply, No> {
+        let logged = self.node_entry(node, entry)?;
+        let Fact::Price { task, .. } = &logged.fact else {
+            return no("malformed", String::from("this is no price"));
+        };
+        demand_phase(&self.task(*task)?, Phase::Ended)?;
+        let leaf = canonical_bytes(entry).map_err(own)?;
+        if self.is_logged(&leaf)? {
+            return Ok(Reply::Accepted);
+        }
+        self.commit(Changes { entries: vec![entry.clone()], ..Changes::default() })?;
+        Ok(Reply::Accepted)
+    }
+
+    /// Whether an entry stands among the newest of the log: what a node sends again after a crash.
+    fn is_logged(&self, leaf: &[u8]) -> Result<bool, No> {
+        for index in self.log.size().saturating_sub(1000)..self.log.size() {
+            if self.log.entry(index).map_err(own)? == leaf {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn round(&self, task: Hash) -> Result<Round, No> {
+        let record = self.task(task)?;
+        let agreement = self.agreement(&record.study)?;
+        let claims = record.task.peek::<Task>().map_err(own)?;
+        let researcher = agreement.researcher(&claims.claims().researcher).ok_or_else(|| own("unknown researcher"))?;
+        let opened = record.task.open::<Task>(&researcher.key).map_err(own)?;
+        let priced = cohortium_query::check(&opened.plan, &agreement, agreement.hash()).map_err(own)?;
+        let context = RoundContext {
+            agreement: agreement.hash(),
+            colluders: agreement.secure_sum.colluders,
+            elements: u32::try_from(priced.layout().cells()).map_err(own)?,
+            participants: agreement.participants(),
+            plan: priced.plan_hash(),
+            position: record.position,
+            protocol: PROTOCOL_VERSION,
+            ring_bits: RING_BITS,
+            round: 0,
+            sigma2: priced.sigma2(),
+            task,
+            threshold: agreement.secure_sum.threshold,
+        };
+        Ok(Round { agreement, context, priced, record, task: opened })
+    }
+
+    /// The protocol's state, rebuilt from the messages received so far.
+    fn coordinator(&self, round: &Round) -> Result<Coordinator, No> {
+        let record = &round.record;
+        let mut coordinator = Coordinator::new(round.context.clone(), round.priced.noise().clone()).map_err(own)?;
+        let refuse = |error: MpcError| refusal("malformed", error.to_string());
+        for (node, (_, shares)) in &record.permits {
+            coordinator.accept_shares(open(shares, &self.organisation(node)?.message_key)?).map_err(refuse)?;
+        }
+        for (node, header) in &record.headers {
+            let header = open::<MaskedHeader>(header, &self.organisation(node)?.message_key)?;
+            if let Some(bytes) = self.store.get(VECTORS, &header.sha256.to_string()).map_err(own)? {
+                coordinator.accept_masked(&header, bytes).map_err(refuse)?;
+            }
+        }
+        if matches!(record.phase, Phase::Signatures | Phase::Reveals) {
+            coordinator.restore_proposal(record.participants.clone()).map_err(refuse)?;
+        }
+        for (node, set) in &record.sets {
+            coordinator.accept_survivor_set(open(set, &self.organisation(node)?.message_key)?).map_err(refuse)?;
+        }
+        for (node, (reveal, ..)) in &record.reveals {
+            coordinator.accept_reveal(open(reveal, &self.organisation(node)?.message_key)?).map_err(refuse)?;
+        }
+        Ok(coordinator)
+    }
+
+    /// A log entry that `node` itself signed.
+    fn node_entry(&self, node: &Name, envelope: &Envelope) -> Result<Verified<Entry>, No> {
+        let entry = open::<Entry>(envelope, &self.organisation(node)?.message_key)?;
+        let is_by_node = matches!(&entry.author, cohortium_messages::Author::Node(author) if author == node);
+        if is_by_node { Ok(entry) } else { no("signature", String::from("the log entry is in another's name")) }
+    }
+
+    fn task_of_context(&self, context: Hash, phase: Phase) -> Result<Hash, No> {
+        for (task, record) in self.tasks_in(phase)? {
+            let _ = record;
+            if self.round(task)?.context.hash().map_err(own)? == context {
+                return Ok(task);
+            }
+        }
+        no("conflict", String::from("no round under way has this context and waits for this message"))
+    }
+
+    fn tasks_in(&self, phase: Phase) -> Result<Vec<(Hash, TaskRecord)>, No> {
+        let mut found = Vec::new();
+        for (key, bytes) in self.store.scan(TASKS, "", None, usize::MAX).map_err(own)? {
+            let record: TaskRecord = crate::hub::parse(&bytes)?;
+            if record.phase == phase {
+                found.push((key.parse().map_err(own)?, record));
+            }
+        }
+        Ok(found)
+    }
+
+    fn next_phase(&self, record: &mut TaskRecord, phase: Phase, why: &str, now: Timestamp) {
+        record.phase = phase;
+        record.why = why.to_owned();
+        record.deadline = self.deadline(now);
+        record.step += 1;
+    }
+
+    fn put(&mut self, mut changes: Changes, task: Hash, record: &TaskRecord) -> Result<Reply, No> {
+        changes.batch.put(TASKS, &task.to_string(), json(record)?);
+        self.commit(changes)?;
+        Ok(Reply::Accepted)
+    }
+}
+
+/// What to say to a message that was received before: yes if it is the same, a conflict if it is not.
+fn already(known: Option<(bool, bool)>) -> Result<Option<Reply>, No> {
+    match known {
+        None => Ok(None),
+        Some((true, true)) => Ok(Some(Reply::Accepted)),
+        Some(_) => no("conflict", String::from("another message was received for this step before")),
+    }
+}
+
+fn demand_phase(record: &TaskRecord, phase: Phase) -> Result<(), No> {
+    if record.phase == phase {
+        Ok(())
+    } else {
+        no("conflict", format!("the task is {} and does not wait for this", record.state))
+    }
+}

@@ -1,0 +1,152 @@
+//! The hub as a process: an HTTPS server with two routes. Everything that decides is elsewhere.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{post, put};
+use axum_server::tls_rustls::RustlsConfig;
+use cohortium_api::{CALL_ROUTE, MAX_CALL_BYTES, MAX_CHUNK_BYTES, MAX_WAIT_MS, VECTOR_ROUTE};
+use cohortium_messages::{Call, Envelope, Hash, Request, Timestamp};
+use serde::Deserialize;
+use tokio::sync::{Mutex, Notify};
+
+use crate::home::Home;
+use crate::hub::{Hub, HubError, own_error};
+
+/// How often deadlines are looked at.
+const TICK: Duration = Duration::from_secs(1);
+
+struct Shared {
+    hub: Mutex<Hub>,
+    changed: Notify,
+}
+
+/// Runs the hub in `home` until it is stopped or its own store fails. `ready` is called once it listens.
+///
+/// # Errors
+/// When the home is damaged or in use, or the address cannot be bound.
+pub async fn run(home: Home, ready: impl FnOnce()) -> Result<(), HubError> {
+    // Installing twice is harmless: the first provider stays.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let settings = home.settings()?;
+    let shared = Arc::new(Shared { hub: Mutex::new(home.open()?), changed: Notify::new() });
+    let tls = RustlsConfig::from_pem_file(home.tls("server.pem"), home.tls("server-key.pem")).await.map_err(own_error)?;
+    let listener = std::net::TcpListener::bind(settings.listen)
+        .map_err(|error| HubError(format!("cannot listen on {}: {error}", settings.listen)))?;
+    listener.set_nonblocking(true).map_err(own_error)?;
+    let routes = Router::new()
+        .route(CALL_ROUTE, post(call).layer(DefaultBodyLimit::max(MAX_CALL_BYTES)))
+        .route(&format!("{VECTOR_ROUTE}/{{sha256}}"), put(vector).layer(DefaultBodyLimit::max(MAX_CHUNK_BYTES)))
+        .with_state(Arc::clone(&shared));
+    let server = axum_server::from_tcp_rustls(listener, tls).map_err(own_error)?;
+    tracing::info!(hub = %settings.name, listen = %settings.listen, "the hub listens");
+    ready();
+    tokio::select! {
+        served = server.serve(routes.into_make_service()) => served.map_err(own_error),
+        failed = tick(shared) => Err(failed),
+    }
+}
+
+/// Looks at deadlines, for as long as the hub's store works.
+async fn tick(shared: Arc<Shared>) -> HubError {
+    loop {
+        tokio::time::sleep(TICK).await;
+        let mut hub = shared.hub.lock().await;
+        if let Err(error) = hub.tick(now()) {
+            return error;
+        }
+        drop(hub);
+        shared.changed.notify_waiters();
+    }
+}
+
+/// One signed call. A long poll looks again whenever something changed, until its wait is over.
+async fn call(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
+    let Ok(envelope) = serde_json::from_slice::<Envelope>(&body) else {
+        return (StatusCode::BAD_REQUEST, "the body is no signed envelope\n").into_response();
+    };
+    let wait_ms = envelope.peek::<Request>().map_or(0, |request| match request.claims().call {
+        Call::Inbox { wait_ms, .. } | Call::Status { wait_ms, .. } => wait_ms.min(MAX_WAIT_MS),
+        _ => 0,
+    });
+    let until = tokio::time::Instant::now() + Duration::from_millis(u64::from(wait_ms));
+    loop {
+        // Listening starts before looking, so that a change in between is not missed.
+        let changed = shared.changed.notified();
+        tokio::pin!(changed);
+        changed.as_mut().enable();
+        let mut hub = shared.hub.lock().await;
+        let answer = match hub.answer(&envelope, now()) {
+            Ok(answer) => answer,
+            Err(error) => return trouble(&error),
+        };
+        if !should_wait(&mut hub, &envelope, &answer) || tokio::time::Instant::now() >= until {
+            drop(hub);
+            shared.changed.notify_waiters();
+            return json(&answer);
+        }
+        drop(hub);
+        let _ = tokio::time::timeout_at(until, changed).await;
+    }
+}
+
+/// Whether the answer says "nothing new" to a call that asked to wait; then the call may be looked at again.
+fn should_wait(hub: &mut Hub, request: &Envelope, answer: &Envelope) -> bool {
+    let Ok(request) = request.peek::<Request>() else { return false };
+    let Ok(answer) = answer.peek::<cohortium_messages::Response>() else { return false };
+    let waits = match &answer.claims().reply {
+        Ok(reply) => Hub::would_wait(&request.claims().call, reply),
+        Err(_) => false,
+    };
+    if waits {
+        hub.forget_nonce(&request.claims().nonce);
+    }
+    waits
+}
+
+#[derive(Deserialize)]
+struct Offset {
+    offset: u64,
+}
+
+/// A piece of an announced vector.
+async fn vector(
+    State(shared): State<Arc<Shared>>,
+    Path(sha256): Path<String>,
+    Query(Offset { offset }): Query<Offset>,
+    piece: Bytes,
+) -> Response {
+    let Ok(sha256) = sha256.parse::<Hash>() else {
+        return (StatusCode::BAD_REQUEST, "the path does not end in a SHA-256 hash\n").into_response();
+    };
+    let answer = shared.hub.lock().await.receive_vector(sha256, offset, &piece, now());
+    shared.changed.notify_waiters();
+    match answer {
+        Ok(answer) => json(&answer),
+        Err(error) => trouble(&error),
+    }
+}
+
+fn json(answer: &Envelope) -> Response {
+    match serde_json::to_vec(answer) {
+        Ok(body) => ([("content-type", "application/json")], body).into_response(),
+        Err(error) => trouble(&own_error(error)),
+    }
+}
+
+/// The hub's own trouble: said to its operator in full, to the caller only that it is there.
+fn trouble(error: &HubError) -> Response {
+    tracing::error!(%error, "the hub's own store or log fails");
+    (StatusCode::INTERNAL_SERVER_ERROR, "the hub has trouble of its own; its operator must look\n").into_response()
+}
+
+#[expect(clippy::disallowed_methods, reason = "the shell is where clocks are read; everything below takes the time as an argument")]
+fn now() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_seconds(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,204 @@
+//! A task at the hub: submitted, checked as a kindness, logged, shown to the nodes; and how it ends.
+//!
+//! The hub's checks spare everyone the trip; they protect nobody. Every node repeats them on its own.
+
+use cohortium_messages::{
+    Agreement, Author, Entry, Envelope, Fact, Hash, InboxItem, Name, Principal, PrincipalKind, ReleaseDocument, Receipt,
+    Refused, Reply, Task, TaskState, Timestamp, Verified, canonical_bytes,
+};
+
+use crate::hub::{Changes, Hub, HubError, No, json, no, open, own, parse, refusal};
+use crate::records::{Phase, RELEASED, TASKS, TaskRecord, VECTORS};
+
+impl Hub {
+    /// Takes a task: logs that it was asked, and either refuses it at once or shows it to the nodes.
+    pub(crate) fn submit(
+        &mut self,
+        from: &Principal,
+        envelope: &Envelope,
+        entry: &Envelope,
+        now: Timestamp,
+    ) -> Result<Reply, No> {
+        if from.kind != PrincipalKind::Researcher {
+            return no("denied", String::from("only a researcher may ask"));
+        }
+        let claims = envelope.peek::<Task>().map_err(|error| refusal("malformed", error.to_string()))?;
+        if let Some(record) = self.record::<TaskRecord>(TASKS, &claims.hash().to_string())? {
+            return Ok(Reply::Status(record.status(claims.hash())));
+        }
+        let agreement = self.agreement(&claims.claims().study)?;
+        let Some(researcher) = agreement.researcher(&from.name) else {
+            return no("denied", format!("{} is not a researcher of study {}", from.name, agreement.study));
+        };
+        let task = open::<Task>(envelope, &researcher.key)?;
+        let logged = open::<Entry>(entry, &researcher.key)?;
+        check_task_entry(&logged, &task, envelope, &agreement)?;
+
+        let mut record = self.new_record(&agreement, envelope, entry, now);
+        let mut changes = Changes { entries: vec![entry.clone()], ..Changes::default() };
+        changes.bodies.push(canonical_bytes(envelope).map_err(own)?);
+        let refusal = judge(&agreement, &task, now).err();
+        if let Some(refusal) = &refusal {
+            end(&mut record, TaskState::Refused, &refusal.why, refusal.clauses.clone());
+            let fact = Fact::Refusal { clauses: refusal.clauses.clone(), task: task.hash(), why: refusal.why.clone() };
+            changes.entries.push(self.hub_entry(&agreement, fact, now)?);
+        }
+        changes.batch.put(TASKS, &task.hash().to_string(), json(&record)?);
+        self.commit(changes)?;
+        match refusal {
+            Some(refusal) => Err(No::Refused(refusal)),
+            None => Ok(Reply::Status(record.status(task.hash()))),
+        }
+    }
+
+    fn new_record(&self, agreement: &Verified<Agreement>, task: &Envelope, entry: &Envelope, now: Timestamp) -> TaskRecord {
+        TaskRecord {
+            agreement: agreement.hash(),
+            clauses: Vec::new(),
+            deadline: self.deadline(now),
+            entry: entry.clone(),
+            headers: Default::default(),
+            inclusion: None,
+            participants: agreement.participants(),
+            permits: Default::default(),
+            phase: Phase::Witnesses,
+            position: self.log.size(),
+            release: None,
+            reveals: Default::default(),
+            sets: Default::default(),
+            state: TaskState::Proposed,
+            step: 1,
+            study: agreement.study.clone(),
+            task: task.clone(),
+            why: String::from("waiting for the members to cosign the log"),
+        }
+    }
+
+    pub(crate) fn status(&self, task: Hash) -> Result<Reply, No> {
+        let record = self.task(task)?;
+        Ok(Reply::Status(record.status(task)))
+    }
+
+    /// The release of the same plan on the same data, if there is one: it costs nothing to read it again.
+    pub(crate) fn released(&self, plan: Hash, study: &Name) -> Result<Reply, No> {
+        let Some(task) = self.record::<Hash>(RELEASED, &format!("{study}/{plan}"))? else {
+            return Ok(Reply::Released(None));
+        };
+        let record = self.task(task)?;
+        let Some((release, ..)) = &record.release else { return Ok(Reply::Released(None)) };
+        let document = release.peek::<ReleaseDocument>().map_err(own)?;
+        for receipt in &document.claims().receipts {
+            let receipt = receipt.peek::<Receipt>().map_err(own)?;
+            let receipt = receipt.claims();
+            if self.offered_snapshot(&receipt.dataset, &receipt.organisation)? != Some(receipt.snapshot) {
+                return Ok(Reply::Released(None));
+            }
+        }
+        Ok(Reply::Released(Some(record.status(task))))
+    }
+
+    /// Ends every task whose present phase has taken too long.
+    pub(crate) fn expire_tasks(&mut self, now: Timestamp) -> Result<(), HubError> {
+        for (key, bytes) in self.store.scan(TASKS, "", None, usize::MAX).map_err(crate::hub::own_error)? {
+            let record: TaskRecord = serde_json::from_slice(&bytes).map_err(crate::hub::own_error)?;
+            if record.phase != Phase::Ended && record.deadline <= now {
+                let task: Hash = key.parse().map_err(crate::hub::own_error)?;
+                let awaited: Vec<String> = record.status(task).awaited.iter().map(ToString::to_string).collect();
+                let why = format!("no answer in time from {} ({})", awaited.join(", "), record.why);
+                self.void(task, record, TaskState::Expired, &why, now).map_err(|no| match no {
+                    No::Own(error) => error,
+                    No::Refused(refused) => HubError(refused.why),
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends a task without an answer: logs why, tells every member that the round is void.
+    pub(crate) fn void(
+        &mut self,
+        task: Hash,
+        mut record: TaskRecord,
+        state: TaskState,
+        why: &str,
+        now: Timestamp,
+    ) -> Result<(), No> {
+        let agreement = self.agreement(&record.study)?;
+        let fact = Fact::Failure { reason: why.to_owned(), task };
+        let mut changes = Changes::default();
+        if record.phase == Phase::Permits {
+            changes.entries.extend(record.permits.values().map(|(entry, _)| entry.clone()));
+        }
+        changes.entries.push(self.hub_entry(&agreement, fact, now)?);
+        for node in &record.participants {
+            changes.inbox.push((node.clone(), InboxItem::Void { reason: why.to_owned(), task }));
+        }
+        self.drop_vectors(&mut changes, &record);
+        end(&mut record, state, why, Vec::new());
+        changes.batch.put(TASKS, &task.to_string(), json(&record)?);
+        Ok(self.commit(changes)?)
+    }
+
+    /// Erases the masked vectors of a round that is over.
+    pub(crate) fn drop_vectors(&mut self, changes: &mut Changes, record: &TaskRecord) {
+        for header in record.headers.values() {
+            if let Ok(header) = header.peek::<cohortium_messages::MaskedHeader>() {
+                self.partial.remove(&header.claims().sha256);
+                changes.batch.delete(VECTORS, &header.claims().sha256.to_string());
+            }
+        }
+    }
+
+    pub(crate) fn task(&self, task: Hash) -> Result<TaskRecord, No> {
+        let record = self.store.get(TASKS, &task.to_string()).map_err(own)?;
+        parse(&record.ok_or_else(|| refusal("unknown", format!("there is no task {} here", task.short())))?)
+    }
+
+    pub(crate) fn deadline(&self, now: Timestamp) -> Timestamp {
+        now.plus_seconds(i64::from(self.config.phase_timeout_s))
+    }
+
+    /// An entry in the hub's own name.
+    pub(crate) fn hub_entry(&self, agreement: &Verified<Agreement>, fact: Fact, now: Timestamp) -> Result<Envelope, No> {
+        let author = Author::Hub(self.config.name.clone());
+        let entry = Entry { agreement: agreement.hash(), author, fact, study: agreement.study.clone(), time: now };
+        Envelope::sign(&entry, &self.config.message_key).map_err(own)
+    }
+}
+
+/// Marks a task as ended.
+pub(crate) fn end(record: &mut TaskRecord, state: TaskState, why: &str, clauses: Vec<String>) {
+    record.state = state;
+    record.phase = Phase::Ended;
+    record.why = why.to_owned();
+    record.clauses = clauses;
+    record.step += 1;
+}
+
+/// The same checks that every node makes.
+fn judge(agreement: &Verified<Agreement>, task: &Verified<Task>, now: Timestamp) -> Result<(), Refused> {
+    let refused = |clauses: Vec<String>, why: String| Refused { clauses, code: String::from("denied"), why };
+    let priced = cohortium_query::check(&task.plan, agreement, agreement.hash())
+        .map_err(|error| refused(vec![format!("{}/plan", agreement.study)], error.to_string()))?;
+    let policy = cohortium_policy::compile(agreement).map_err(|error| refused(Vec::new(), error.to_string()))?;
+    let request = cohortium_policy::Request::new(task, &priced, agreement.hash(), now, false);
+    policy.decide(&request).map(|_| ()).map_err(|denial| refused(denial.clauses, denial.why))
+}
+
+/// The researcher's log entry must name this very task.
+fn check_task_entry(
+    logged: &Verified<Entry>,
+    task: &Verified<Task>,
+    envelope: &Envelope,
+    agreement: &Verified<Agreement>,
+) -> Result<(), No> {
+    let body = Hash::of(&canonical_bytes(envelope).map_err(own)?);
+    let plan = task.plan.hash().map_err(own)?;
+    let names_it = logged.fact == Fact::Task { body, plan, task: task.hash() };
+    let author_is_right = logged.author == Author::Researcher(task.researcher.clone());
+    if names_it && author_is_right && logged.study == task.study && logged.agreement == agreement.hash() {
+        Ok(())
+    } else {
+        no("malformed", String::from("the log entry does not name this task"))
+    }
+}

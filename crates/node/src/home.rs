@@ -1,0 +1,168 @@
+//! A node's folder: keys, connection, store, own log, datasets.
+//!
+//! ```text
+//! HOME/
+//!   connection.toml        which hub, under which name
+//!   keys.toml              secret keys, mode 0600
+//!   store.db               account, journal, runs (SQLite)
+//!   log/                   the node's own log, C2SP tiles
+//!   datasets/NAME.toml     schema and budget of a dataset, with the commitment to its rows
+//!   datasets/NAME.parquet  its rows, typed and clean
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use cohortium_api::Connection;
+use cohortium_messages::{Hash, Invitation, Name, OrganisationSecrets, Schema};
+use cohortium_store::{SqliteStore, write_private};
+use rand_core::CryptoRng;
+use zeroize::Zeroizing;
+
+use crate::node::{Node, NodeConfig, NodeError, own};
+use crate::records::DatasetRecord;
+
+/// A node's folder.
+#[derive(Debug, Clone)]
+pub struct Home {
+    dir: PathBuf,
+}
+
+impl Home {
+    /// The home in `dir`, which need not exist yet.
+    #[must_use]
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self { dir: dir.into() }
+    }
+
+    /// Makes a home with fresh keys for the organisation that `invitation` invites.
+    ///
+    /// # Errors
+    /// When there is a home already, or the folder cannot be written.
+    pub fn init(&self, invitation: &Invitation, rng: &mut dyn CryptoRng) -> Result<OrganisationSecrets, NodeError> {
+        if self.keys_file().exists() {
+            return Err(own(format!("{} has keys already; they are never overwritten", self.dir.display())));
+        }
+        make_private_folder(&self.dir.join("datasets")).map_err(own)?;
+        let secrets = OrganisationSecrets::generate(rng);
+        Connection::from_invitation(invitation).save(&self.dir).map_err(own)?;
+        write_private(&self.keys_file(), secrets.to_secret_text().as_bytes()).map_err(own)?;
+        Ok(secrets)
+    }
+
+    /// The connection to the hub.
+    ///
+    /// # Errors
+    /// When this is no home.
+    pub fn connection(&self) -> Result<Connection, NodeError> {
+        Connection::load(&self.dir).map_err(own)
+    }
+
+    /// The organisation's keys.
+    ///
+    /// # Errors
+    /// When the file is missing or damaged.
+    pub fn secrets(&self) -> Result<OrganisationSecrets, NodeError> {
+        let path = self.keys_file();
+        let text = std::fs::read_to_string(&path).map_err(|error| own(format!("{}: {error}", path.display())))?;
+        OrganisationSecrets::from_secret_text(&Zeroizing::new(text))
+            .map_err(|error| own(format!("{}: {error}", path.display())))
+    }
+
+    /// All datasets that were added here.
+    ///
+    /// # Errors
+    /// When a record cannot be read.
+    pub fn datasets(&self) -> Result<Vec<DatasetRecord>, NodeError> {
+        let folder = self.dir.join("datasets");
+        let mut records = Vec::new();
+        for file in std::fs::read_dir(&folder).map_err(|error| own(format!("{}: {error}", folder.display())))? {
+            let path = file.map_err(own)?.path();
+            if path.extension().is_some_and(|extension| extension == "toml") {
+                let text = std::fs::read_to_string(&path).map_err(own)?;
+                let record: DatasetRecord = toml::from_str(&text)
+                    .map_err(|error| own(format!("{}: {}", path.display(), error.message())))?;
+                records.push(record);
+            }
+        }
+        records.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(records)
+    }
+
+    /// Writes a dataset's record, after its snapshot.
+    ///
+    /// # Errors
+    /// When the folder cannot be written.
+    pub fn put_dataset(&self, record: &DatasetRecord) -> Result<(), NodeError> {
+        let text = toml::to_string(record).map_err(own)?;
+        write_private(&self.dir.join("datasets").join(format!("{}.toml", record.name)), text.as_bytes()).map_err(own)
+    }
+
+    /// The file that holds a dataset's rows.
+    #[must_use]
+    pub fn snapshot_file(&self, dataset: &Name) -> PathBuf {
+        self.dir.join("datasets").join(format!("{dataset}.parquet"))
+    }
+
+    /// The salted commitment to a dataset's rows.
+    ///
+    /// # Errors
+    /// When the snapshot cannot be read.
+    pub fn commit_to(&self, dataset: &Name, secrets: &OrganisationSecrets) -> Result<Hash, NodeError> {
+        cohortium_engine::commitment(&self.snapshot_file(dataset), &secrets.salt).map_err(own)
+    }
+
+    /// Checks that a schema can be used, before any row is read.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check_schema(schema: &Schema) -> Result<(), NodeError> {
+        schema.check().map_err(own)
+    }
+
+    /// Opens the node that lives here. Only one process can at a time.
+    ///
+    /// # Errors
+    /// When the home is damaged or in use.
+    pub fn open(&self) -> Result<Node, NodeError> {
+        let connection = self.connection()?;
+        let config = NodeConfig {
+            datasets: self.datasets()?,
+            hub: connection.hub,
+            organisation: connection.name,
+            secrets: self.secrets()?,
+        };
+        let store = SqliteStore::open(&self.store_file()).map_err(own)?;
+        Node::open(config, Box::new(store), &self.log_dir())
+    }
+
+    /// The store's file.
+    #[must_use]
+    pub fn store_file(&self) -> PathBuf {
+        self.dir.join("store.db")
+    }
+
+    /// The directory of the node's own log.
+    #[must_use]
+    pub fn log_dir(&self) -> PathBuf {
+        self.dir.join("log")
+    }
+
+    /// The folder itself.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    fn keys_file(&self) -> PathBuf {
+        self.dir.join("keys.toml")
+    }
+}
+
+/// Makes a folder, and those above it, that only its owner may enter.
+fn make_private_folder(path: &Path) -> std::io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}

@@ -1,0 +1,41 @@
+//! The house that holds data.
+//!
+//! A node stands next to an organisation's rows and decides alone what happens to them. It calls out to the hub for
+//! its inbox and believes nothing it finds there: every item is checked against the agreement that the organisation's
+//! own custodian signed, the price is derived again from the plan, the policy is evaluated again, and the proof that
+//! the task stands in the witnessed log is checked before anything else.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | [`outgoing`] | the closed list of what may leave, and the evidence each kind demands |
+//! | `node` | the state, and the one door through which it changes: `Changes`, committed at once |
+//! | `agreements`, `witness`, `tasks`, `rounds` | what the node does with each item of its inbox |
+//! | [`rows`] | the one place where rows are read |
+//! | [`home`] | a node's folder: keys, configuration, datasets |
+//! | [`service`] | sockets and clocks: carries items in and the journal out |
+//!
+//! Everything but [`home`] and [`service`] is synchronous; time and randomness are handed in, and the store is behind a
+//! trait, so that a simulated world can run nodes, crash them at every durable step, and look.
+//!
+//! Order around durability, for one query (each line is one commit):
+//!
+//! 1. `reserve` + permit + round secrets + journal. A crash before: nothing happened. After: the price is set aside.
+//! 2. `reading`. From here on the price is never given back. Only after this commit are rows read.
+//! 3. `spend` + the exact masked bytes + journal. Only after this commit does a byte leave; a retry sends these bytes.
+//! 4. the signature on the survivor set + journal. It is the only one this round will ever have.
+//! 5. reveal, receipt, price entry + journal; the round's secrets are erased in the same commit.
+
+mod agreements;
+pub mod home;
+mod node;
+pub mod outgoing;
+mod records;
+mod rounds;
+pub mod rows;
+pub mod service;
+mod tasks;
+mod witness;
+
+pub use node::{Node, NodeConfig, NodeError};
+pub use outgoing::Outgoing;
+pub use records::{DatasetRecord, JournalRecord, RunRecord, RunState};

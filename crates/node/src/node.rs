@@ -1,0 +1,381 @@
+//! The node's state, and the one door through which it changes.
+//!
+//! Every handler computes what should become true ([`Changes`]) and hands it to [`Node::commit`], which makes it
+//! durable at once: account entries, run records, the node's own log, and the journal of what leaves. Nothing leaves
+//! that is not in the journal, and nothing is in the journal that was not committed together with its reasons.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use cohortium_dp::{Account, AccountConfig, AccountEntry, AttoDelta, Budget, NanoNats};
+use cohortium_ledger::{KeyKind, Log, SignerKey, VerifierKey};
+use cohortium_messages::{
+    Agreement, Author, Decimal, Entry, Envelope, Fact, Hash, HubEntry, InboxItem, Name, Offer, OrganisationSecrets,
+    Timestamp, Verified, canonical_bytes,
+};
+use cohortium_store::{Batch, Store, sequence_key};
+use rand_core::CryptoRng;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::outgoing::Outgoing;
+use crate::records::{ACCOUNT, AGREEMENTS, DatasetRecord, JOURNAL, JournalRecord, META, OFFERS, RUNS, RunRecord, VECTORS};
+use crate::rows::Rows;
+
+/// Why a node could not do something.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// A peer or the hub sent something that cannot be accepted. It is ignored; nothing changed.
+    #[error("refused: {0}")]
+    Peer(String),
+    /// The node's own store, log or keys fail. The operator must act; the item will be handled again after a restart.
+    #[error("{0}")]
+    Own(String),
+}
+
+/// What a node is given at start.
+pub struct NodeConfig {
+    /// The datasets in its house.
+    pub datasets: Vec<DatasetRecord>,
+    /// The hub, as the invitation named it.
+    pub hub: HubEntry,
+    /// The organisation.
+    pub organisation: Name,
+    /// Its keys.
+    pub secrets: OrganisationSecrets,
+}
+
+/// A node.
+pub struct Node {
+    pub(crate) accounts: BTreeMap<Name, Account>,
+    pub(crate) datasets: BTreeMap<Name, DatasetRecord>,
+    pub(crate) hub: HubEntry,
+    log: Log,
+    log_signer: SignerKey,
+    pub(crate) organisation: Name,
+    pub(crate) secrets: OrganisationSecrets,
+    pub(crate) store: Box<dyn Store>,
+    pub(crate) witness_signer: SignerKey,
+}
+
+/// What should become true at once.
+#[derive(Default)]
+pub(crate) struct Changes {
+    /// Account entries, in order, all of one dataset.
+    pub account: Vec<AccountEntry>,
+    /// Further records.
+    pub batch: Batch,
+    /// Entries for the node's own log.
+    pub decisions: Vec<Envelope>,
+    /// What leaves, and the task it belongs to.
+    pub outgoing: Vec<(Outgoing, Option<Hash>)>,
+}
+
+const INBOX_CURSOR: &str = "inbox_handled";
+const JOURNAL_HEAD: &str = "journal_head";
+const JOURNAL_SENT: &str = "journal_sent";
+const HALTED: &str = "halted";
+
+impl Node {
+    /// Opens a node over its store and the directory of its own log.
+    ///
+    /// # Errors
+    /// When records are damaged or the keys do not fit them. The operator must act.
+    pub fn open(config: NodeConfig, store: Box<dyn Store>, log_dir: &Path) -> Result<Self, NodeError> {
+        let NodeConfig { datasets, hub, organisation, secrets } = config;
+        let name = organisation.as_str();
+        let log_signer = SignerKey::from_seed(name, KeyKind::Log, &secrets.log.expose_seed()).map_err(own)?;
+        let witness_signer = SignerKey::from_seed(name, KeyKind::Witness, &secrets.witness.expose_seed()).map_err(own)?;
+        let log = Log::open(log_dir, &*store, &log_signer).map_err(own)?;
+        let datasets = datasets.into_iter().map(|record| (record.name.clone(), record)).collect();
+        let accounts = BTreeMap::new();
+        let mut node =
+            Self { accounts, datasets, hub, log, log_signer, organisation, secrets, store, witness_signer };
+        node.open_accounts()?;
+        Ok(node)
+    }
+
+    /// Handles one item of the inbox. Items that were handled before are skipped; what a peer did wrong is reported and
+    /// changes nothing.
+    ///
+    /// # Errors
+    /// [`NodeError::Own`] only: the item was not handled and must come again.
+    pub fn handle(
+        &mut self,
+        number: u64,
+        item: &InboxItem,
+        now: Timestamp,
+        rng: &mut dyn CryptoRng,
+        rows: &mut dyn Rows,
+    ) -> Result<Option<String>, NodeError> {
+        if number <= self.inbox_cursor()? {
+            return Ok(None);
+        }
+        let outcome = match item {
+            InboxItem::Agreement { agreement } => self.on_agreement(agreement, now, rng),
+            InboxItem::Checkpoint { consistency, note, old_size } => {
+                self.on_checkpoint(*old_size, consistency, note, now)
+            }
+            InboxItem::Pairwise { message } => self.on_pairwise(message),
+            InboxItem::Task { entry, inclusion, task } => self.on_task(task, entry, inclusion, now, rng),
+            InboxItem::Shares { shares, task } => self.on_shares(*task, shares, now, rows),
+            InboxItem::Survivors { survivors, task } => self.on_survivors(*task, survivors, now),
+            InboxItem::Signatures { sets, task } => self.on_signatures(*task, sets, now),
+            InboxItem::Void { reason, task } => self.on_void(*task, reason, now),
+            InboxItem::Released { release, task } => self.on_released(*task, release),
+        };
+        let report = match outcome {
+            Ok(()) => None,
+            Err(NodeError::Peer(why)) => Some(why),
+            Err(own) => return Err(own),
+        };
+        let mut batch = Batch::new();
+        batch.put(META, INBOX_CURSOR, number.to_string().into_bytes());
+        self.store.commit(batch).map_err(own)?;
+        Ok(report)
+    }
+
+    /// The number of the last item that was handled.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn inbox_cursor(&self) -> Result<u64, NodeError> {
+        self.number(INBOX_CURSOR)
+    }
+
+    /// What is in the journal and not yet sent, oldest first, with the bytes that follow a masked vector's call.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    #[expect(clippy::type_complexity, reason = "a number, a record and perhaps bytes; a struct would name nothing new")]
+    pub fn unsent(&self) -> Result<Vec<(u64, JournalRecord, Option<Vec<u8>>)>, NodeError> {
+        let sent = self.number(JOURNAL_SENT)?;
+        let records = self.store.scan(JOURNAL, "", Some(&sequence_key(sent)), 64).map_err(own)?;
+        (sent + 1..)
+            .zip(records)
+            .map(|(number, (_, bytes))| {
+                let record: JournalRecord = parse(&bytes)?;
+                let vector = match record.vector {
+                    Some(hash) => self.store.get(VECTORS, &hash.to_string()).map_err(own)?,
+                    None => None,
+                };
+                Ok((number, record, vector))
+            })
+            .collect()
+    }
+
+    /// Notes that the hub has everything up to this number. A crash before this sends the same bytes again.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn mark_sent(&mut self, number: u64) -> Result<(), NodeError> {
+        let mut batch = Batch::new();
+        batch.put(META, JOURNAL_SENT, number.to_string().into_bytes());
+        self.store.commit(batch).map_err(own)
+    }
+
+    /// Journals an offer for every dataset whose shape or rows changed since it was last offered.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn offer_datasets(&mut self, datasets: Vec<DatasetRecord>, now: Timestamp) -> Result<(), NodeError> {
+        self.datasets = datasets.into_iter().map(|record| (record.name.clone(), record)).collect();
+        let mut changes = Changes::default();
+        for record in self.datasets.values() {
+            let offer = Offer {
+                dataset: record.name.clone(),
+                organisation: self.organisation.clone(),
+                schema: record.schema.clone(),
+                snapshot: record.snapshot,
+            };
+            let bytes = canonical_bytes(&offer).map_err(own)?;
+            if self.store.get(OFFERS, record.name.as_str()).map_err(own)?.as_ref() != Some(&bytes) {
+                let envelope = Envelope::sign(&offer, &self.secrets.message).map_err(own)?;
+                changes.outgoing.push((Outgoing::Offer(envelope), None));
+                changes.batch.put(OFFERS, record.name.as_str(), bytes);
+            }
+        }
+        if !changes.outgoing.is_empty() {
+            self.commit(changes, now)?;
+            self.open_accounts()?;
+        }
+        Ok(())
+    }
+
+    /// The account of a dataset, if a study or the house uses it.
+    #[must_use]
+    pub fn account(&self, dataset: &Name) -> Option<&Account> {
+        self.accounts.get(dataset)
+    }
+
+    /// Makes everything in `changes` durable at once, then tells the parts of the node that keep state in memory.
+    ///
+    /// Before the commit a crash leaves nothing of it; after it, everything: the accounts are replayed from their
+    /// entries, the log finds its entries in the store, and the journal is sent again from where it was.
+    pub(crate) fn commit(&mut self, changes: Changes, now: Timestamp) -> Result<(), NodeError> {
+        let Changes { account, mut batch, decisions, outgoing } = changes;
+        for entry in &account {
+            let key = format!("{}/{}", entry.dataset, sequence_key(entry.sequence));
+            batch.expect_absent(ACCOUNT, &key);
+            batch.put(ACCOUNT, &key, json(entry)?);
+        }
+        let mut head = self.number(JOURNAL_HEAD)?;
+        for (item, task) in &outgoing {
+            head += 1;
+            let vector = match item {
+                Outgoing::Masked(masked) => {
+                    batch.put(VECTORS, &masked.sha256().to_string(), masked.bytes().to_vec());
+                    Some(masked.sha256())
+                }
+                _ => None,
+            };
+            let (call, kind, words) = (item.call(), item.kind().to_owned(), item.in_words());
+            let record = JournalRecord { call, kind, made_at: now, task: *task, vector, words };
+            batch.put(JOURNAL, &sequence_key(head), json(&record)?);
+        }
+        batch.put(META, JOURNAL_HEAD, head.to_string().into_bytes());
+        let leaves = decisions.iter().map(canonical_bytes).collect::<Result<Vec<_>, _>>().map_err(own)?;
+        let staged = match leaves.as_slice() {
+            [] => None,
+            leaves => Some(self.log.stage(leaves, &mut batch).map_err(own)?),
+        };
+        self.store.commit(batch).map_err(own)?;
+        for entry in &account {
+            if let Some(book) = self.accounts.values_mut().find(|book| book.dataset() == entry.dataset) {
+                book.apply(entry).map_err(own)?;
+            }
+        }
+        if let Some(staged) = staged {
+            self.log.apply(staged, &*self.store, &self.log_signer).map_err(own)?;
+        }
+        Ok(())
+    }
+
+    /// An entry of the log in this node's name.
+    pub(crate) fn entry(&self, agreement: Hash, study: &Name, fact: Fact, now: Timestamp) -> Result<Envelope, NodeError> {
+        let author = Author::Node(self.organisation.clone());
+        let entry = Entry { agreement, author, fact, study: study.clone(), time: now };
+        Envelope::sign(&entry, &self.secrets.message).map_err(own)
+    }
+
+    /// The agreement in this node's hands for a study, with all signatures checked again.
+    pub(crate) fn agreement(&self, study: &Name) -> Result<Option<Verified<Agreement>>, NodeError> {
+        let Some(envelope) = self.record::<Envelope>(AGREEMENTS, study.as_str())? else { return Ok(None) };
+        self.verify_agreement(&envelope).map(Some)
+    }
+
+    /// The run of a task, if it reached this node.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn run(&self, task: Hash) -> Result<Option<RunRecord>, NodeError> {
+        self.record(RUNS, &task.to_string())
+    }
+
+    /// The keys of those who must have cosigned the hub's log before this node acts on it: all members of the study.
+    pub(crate) fn witnesses(agreement: &Agreement) -> Result<Vec<VerifierKey>, NodeError> {
+        let parties = agreement.parties.iter().map(|party| &party.entry);
+        parties
+            .map(|entry| VerifierKey::new(entry.organisation.as_str(), KeyKind::Witness, entry.witness_key.as_bytes()))
+            .collect::<Result<_, _>>()
+            .map_err(own)
+    }
+
+    /// The key of the hub's log.
+    pub(crate) fn hub_log_key(&self) -> Result<VerifierKey, NodeError> {
+        VerifierKey::new(self.hub.hub.as_str(), KeyKind::Log, self.hub.log_key.as_bytes()).map_err(own)
+    }
+
+    /// Why this node stopped believing the hub, if it did.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn halted(&self) -> Result<Option<String>, NodeError> {
+        Ok(self.store.get(META, HALTED).map_err(own)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
+    /// Stops believing the hub: no task runs any more until a person looked.
+    pub(crate) fn halt(&mut self, why: &str) -> Result<(), NodeError> {
+        let mut batch = Batch::new();
+        batch.put(META, HALTED, why.as_bytes().to_vec());
+        self.store.commit(batch).map_err(own)
+    }
+
+    /// Replays every dataset's account under the caps of the agreements in force here.
+    pub(crate) fn open_accounts(&mut self) -> Result<(), NodeError> {
+        let mut agreements = Vec::new();
+        for (_, bytes) in self.store.scan(AGREEMENTS, "", None, 10_000).map_err(own)? {
+            agreements.push(self.verify_agreement(&parse(&bytes)?)?);
+        }
+        for record in self.datasets.values() {
+            let config = account_config(record, &agreements)?;
+            let prefix = format!("{}/", record.name);
+            let entries = self.store.scan(ACCOUNT, &prefix, None, usize::MAX).map_err(own)?;
+            let entries = entries.iter().map(|(_, bytes)| parse(bytes)).collect::<Result<Vec<AccountEntry>, _>>()?;
+            let account = Account::replay(config, entries).map_err(own)?;
+            self.accounts.insert(record.name.clone(), account);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn record<T: DeserializeOwned>(
+        &self,
+        table: cohortium_store::Table,
+        key: &str,
+    ) -> Result<Option<T>, NodeError> {
+        self.store.get(table, key).map_err(own)?.map(|bytes| parse(&bytes)).transpose()
+    }
+
+    fn number(&self, key: &str) -> Result<u64, NodeError> {
+        let Some(bytes) = self.store.get(META, key).map_err(own)? else { return Ok(0) };
+        let text = String::from_utf8_lossy(&bytes);
+        text.parse().map_err(|_| NodeError::Own(format!("the record `{key}` of the node's store is damaged")))
+    }
+}
+
+/// The caps of a dataset's account: the house's own total, and what each study's agreement allows below it.
+fn account_config(record: &DatasetRecord, agreements: &[Verified<Agreement>]) -> Result<AccountConfig, NodeError> {
+    let mut config = AccountConfig {
+        dataset: record.name.to_string(),
+        budget: budget(record.epsilon, record.delta)?,
+        studies: BTreeMap::new(),
+        researchers: BTreeMap::new(),
+    };
+    for agreement in agreements.iter().filter(|agreement| agreement.dataset(&record.name).is_some()) {
+        let terms = &agreement.budgets;
+        config.studies.insert(agreement.study.to_string(), budget(terms.epsilon_total, terms.delta)?);
+        for researcher in &agreement.researchers {
+            let scope = researcher_scope(&agreement.study, &researcher.entry.researcher);
+            config.researchers.insert(scope, budget(terms.epsilon_per_researcher, terms.delta)?);
+        }
+    }
+    Ok(config)
+}
+
+/// A researcher's sub-account is kept per study: two agreements may allow the same person different amounts.
+pub(crate) fn researcher_scope(study: &Name, researcher: &Name) -> String {
+    format!("{study}/{researcher}")
+}
+
+/// (ε, δ) as exact integers: ε in units of 10^-9, δ in units of 10^-18.
+fn budget(epsilon: Decimal, delta: Decimal) -> Result<Budget, NodeError> {
+    let nano = |value: Decimal| u64::try_from(value.nano()).map_err(own);
+    let delta = AttoDelta::new(nano(delta)?.saturating_mul(1_000_000_000)).map_err(own)?;
+    Budget::new(NanoNats::new(nano(epsilon)?), delta).map_err(own)
+}
+
+pub(crate) fn own(error: impl std::fmt::Display) -> NodeError {
+    NodeError::Own(error.to_string())
+}
+
+pub(crate) fn peer(error: impl std::fmt::Display) -> NodeError {
+    NodeError::Peer(error.to_string())
+}
+
+pub(crate) fn json<T: Serialize>(value: &T) -> Result<Vec<u8>, NodeError> {
+    serde_json::to_vec(value).map_err(own)
+}
+
+pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, NodeError> {
+    serde_json::from_slice(bytes).map_err(|error| NodeError::Own(format!("a record of the node's store is damaged: {error}")))
+}

@@ -1,0 +1,155 @@
+//! The closed list of what may leave a node. A new variant changes `docs/lists/outgoing.txt`, so that a person looks.
+//!
+//! A masked vector can be made only from [`Masked`] (which `mpc` makes only from noised values) together with a
+//! [`Permit`] (which only `policy` makes) and [`Spent`] (which only the account makes): skip a check and it does not
+//! compile. Everything else carries no value computed from rows: signatures, proofs of payment, protocol shares.
+
+use cohortium_dp::Spent;
+use cohortium_messages::{Call, Envelope, Hash, RoundContext, RoundStep};
+use cohortium_mpc::Masked;
+use cohortium_policy::Permit;
+
+/// What may leave.
+pub enum Outgoing {
+    /// A cosignature on the hub's checkpoint.
+    Cosignature {
+        /// The signature line.
+        line: String,
+        /// The tree size.
+        size: u64,
+    },
+    /// A masked vector: noised, paid, permitted. See [`MaskedVector`].
+    Masked(MaskedVector),
+    /// The shape of a dataset, and a salted commitment to it.
+    Offer(Envelope),
+    /// This node's half of a pairwise secret.
+    Pairwise(Envelope),
+    /// The node's permit with its reserved price, and its deposit and sealed shares.
+    Permitted {
+        /// The log entry.
+        entry: Envelope,
+        /// The shares.
+        shares: Envelope,
+    },
+    /// A refusal, with every failing clause.
+    Refusal(Envelope),
+    /// Shares of masks and seeds of excess noise, the receipt and the price.
+    Reveal {
+        /// The log entry of the price.
+        entry: Envelope,
+        /// The receipt.
+        receipt: Envelope,
+        /// The reveal.
+        reveal: Envelope,
+    },
+    /// What became of a void round's price.
+    Settlement(Envelope),
+    /// The signature on the survivor set.
+    Survivors(Envelope),
+}
+
+/// A masked vector that may leave.
+pub struct MaskedVector {
+    header: Envelope,
+    bytes: Vec<u8>,
+    sha256: Hash,
+}
+
+impl MaskedVector {
+    /// Promise: given evidence that the vector was noised and masked ([`Masked`]), that this node's own policy permits
+    /// the task ([`Permit`]) and that its price is in the account ([`Spent`]), returns what may leave; never without
+    /// all three about the same task and round. `header` announces the bytes. Argued: by the constructors of the three types.
+    ///
+    /// Returns `None` when the three are about different tasks.
+    #[must_use]
+    pub fn new(
+        masked: &Masked,
+        context: &RoundContext,
+        permit: &Permit,
+        spent: &Spent,
+        header: Envelope,
+    ) -> Option<Self> {
+        let is_of_this_round = context.hash().is_ok_and(|hash| hash == masked.header().context);
+        let is_permitted = context.task == permit.task().hash() && context.plan == permit.plan();
+        let is_paid = spent.task() == context.task.to_string() && spent.price() == permit.price();
+        (is_of_this_round && is_permitted && is_paid).then(|| Self {
+            header,
+            bytes: masked.bytes().to_vec(),
+            sha256: masked.header().sha256,
+        })
+    }
+
+    /// The vector as it leaves: ring elements, little-endian.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// What the bytes are called by.
+    #[must_use]
+    pub const fn sha256(&self) -> Hash {
+        self.sha256
+    }
+}
+
+impl Outgoing {
+    /// The name of the kind, as the steward sees it.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Cosignature { .. } => "cosignature",
+            Self::Masked(_) => "masked vector",
+            Self::Offer(_) => "offer",
+            Self::Pairwise(_) => "pairwise key half",
+            Self::Permitted { .. } => "permit and shares",
+            Self::Refusal(_) => "refusal",
+            Self::Reveal { .. } => "reveal and receipt",
+            Self::Settlement(_) => "settlement",
+            Self::Survivors(_) => "survivor set",
+        }
+    }
+
+    /// What it means that this leaves, in words for the steward.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        match self {
+            Self::Cosignature { size, .. } => format!("we have seen the hub's log up to entry {size} and it only grew"),
+            Self::Masked(vector) => format!(
+                "{} bytes: sums with our noise in them, under masks that only the sum of all members removes",
+                vector.bytes.len()
+            ),
+            Self::Offer(_) => String::from("a dataset's columns and bounds, and a salted commitment to its rows"),
+            Self::Pairwise(_) => String::from("our half of a secret that we share with one other member"),
+            Self::Permitted { .. } => {
+                String::from("our policy permits the task, the price is reserved; sealed shares of this round's masks")
+            }
+            Self::Refusal(_) => String::from("we refuse the task, with every clause that fails"),
+            Self::Reveal { .. } => {
+                String::from("shares that open the sum of the signed survivors, seeds of excess noise, our receipt and price")
+            }
+            Self::Settlement(_) => String::from("the round was void; what became of its price"),
+            Self::Survivors(_) => String::from("who is in the sum, signed once"),
+        }
+    }
+
+    /// The call that carries it.
+    #[must_use]
+    pub fn call(&self) -> Call {
+        let step = match self {
+            Self::Offer(offer) => return Call::Offer { offer: offer.clone() },
+            Self::Pairwise(message) => return Call::Pairwise { message: message.clone() },
+            Self::Cosignature { line, size } => RoundStep::Cosigned { line: line.clone(), size: *size },
+            Self::Masked(vector) => RoundStep::Masked { header: vector.header.clone() },
+            Self::Permitted { entry, shares } => {
+                RoundStep::Permitted { entry: entry.clone(), shares: shares.clone() }
+            }
+            Self::Refusal(entry) => RoundStep::Refused { entry: entry.clone() },
+            Self::Reveal { entry, receipt, reveal } => {
+                RoundStep::Revealed { entry: entry.clone(), receipt: receipt.clone(), reveal: reveal.clone() }
+            }
+            Self::Settlement(entry) => RoundStep::Settled { entry: entry.clone() },
+            Self::Survivors(set) => RoundStep::Survivors { set: set.clone() },
+        };
+        Call::Post { step }
+    }
+}

@@ -1,0 +1,245 @@
+//! One round of the secure sum at a node: pay, read, noise, mask, sign who is in the sum, reveal.
+
+use cohortium_dp::{AccountEntry, Next, add_noise};
+use cohortium_messages::{
+    Agreement, Envelope, Fact, Hash, Name, Receipt, ReleaseDocument, SealedShare, SurvivorSet, Task,
+    Timestamp, Verified,
+};
+use cohortium_mpc::Member;
+use cohortium_store::Batch;
+use data_encoding::BASE64;
+use zeroize::Zeroizing;
+
+use crate::node::{Changes, Node, NodeError, json, own, parse, peer};
+use crate::outgoing::{MaskedVector, Outgoing};
+use crate::records::{ACCOUNT, RELEASES, RUNS, RunRecord, RunState, VECTORS};
+use crate::rows::Rows;
+use crate::tasks::bounding_key;
+
+/// Everything that a step of a round starts from.
+struct Step {
+    agreement: Verified<Agreement>,
+    member: Member,
+    run: RunRecord,
+    task: Verified<Task>,
+}
+
+impl Node {
+    /// All shares are here: makes `reading` durable, reads, noises, masks, makes `spend` and the bytes durable.
+    ///
+    /// Promise: given a task whose price is reserved, journals a full-shape noised and masked vector whatever the rows
+    /// say; never reads a row before `reading` is durable, never lets a byte leave before `spend` and that byte are.
+    /// A crash after `reading` repeats the step with the same noise seeds and masks, hence the same bytes.
+    pub(crate) fn on_shares(
+        &mut self,
+        task: Hash,
+        shares: &[SealedShare],
+        now: Timestamp,
+        rows: &mut dyn Rows,
+    ) -> Result<(), NodeError> {
+        let Some(mut step) = self.step(task, &[RunState::Permitted, RunState::Reading])? else { return Ok(()) };
+        step.member.receive_shares(shares).map_err(peer)?;
+        let (permit, priced, record) = self.admit_again(&step.agreement, &step.task, now)?;
+        if step.run.snapshot != Some(record.snapshot) {
+            return Err(peer("the rows were replaced since the task was permitted"));
+        }
+        self.start_reading(&mut step, now)?;
+
+        // From here on the price is charged, whatever happens.
+        let salt = Zeroizing::new(bounding_key(&self.secrets.salt));
+        let raw = rows.read(&record, &priced, &salt)?;
+        let noised = add_noise(raw, priced.noise(), step.member.noise_seeds().map_err(own)?).map_err(own)?;
+        let masked = step.member.mask(&noised).map_err(own)?;
+
+        let account = self.accounts.get(&record.name).ok_or_else(|| own("the dataset has no account"))?;
+        let spend = next_entry(account.spend(&task.to_string(), 0, Some(now.to_string())).map_err(own)?)?;
+        let spent = account.clone().apply(&spend).map_err(own)?.ok_or_else(|| own("a spend gave no evidence"))?;
+        let header = Envelope::sign(masked.header(), &self.secrets.message).map_err(own)?;
+        let context = step.run.context.as_ref().ok_or_else(|| own("the run has no context"))?;
+        let vector = MaskedVector::new(&masked, context, &permit, &spent, header)
+            .ok_or_else(|| own("vector, permit and payment are about different tasks"))?;
+
+        step.run.state = RunState::Masked;
+        step.run.masked = Some(vector.sha256());
+        step.run.why = String::from("waiting for the set of survivors");
+        let mut changes = Changes { account: vec![spend], ..Changes::default() };
+        changes.outgoing.push((Outgoing::Masked(vector), Some(task)));
+        self.finish(changes, step, now)
+    }
+
+    /// Makes `reading` durable. Opening the account after a crash finds it there.
+    fn start_reading(&mut self, step: &mut Step, now: Timestamp) -> Result<(), NodeError> {
+        let account = self.accounts.get(&step.run.dataset).ok_or_else(|| own("the dataset has no account"))?;
+        match account.start_reading(&step.task.hash().to_string(), 0, Some(now.to_string())).map_err(own)? {
+            Next::Already(_) => Ok(()),
+            Next::Write(entry) => {
+                step.run.state = RunState::Reading;
+                let mut changes = Changes { account: vec![*entry], ..Changes::default() };
+                self.put_run(&mut changes.batch, step)?;
+                self.commit(changes, now)
+            }
+        }
+    }
+
+    /// Signs who is in the sum, once. This version signs only the full set: a round with a missing member is void.
+    pub(crate) fn on_survivors(&mut self, task: Hash, survivors: &[Name], now: Timestamp) -> Result<(), NodeError> {
+        let Some(mut step) = self.step(task, &[RunState::Masked])? else { return Ok(()) };
+        if survivors != step.agreement.participants() {
+            return Err(peer("the proposed survivor set is not the full set of members"));
+        }
+        let set = step.member.sign_survivors(survivors).map_err(peer)?;
+        let signed = Envelope::sign(&set, &self.secrets.message).map_err(own)?;
+        step.run.state = RunState::Signed;
+        step.run.survivors = survivors.to_vec();
+        step.run.why = String::from("waiting for the other members' signatures on the set of survivors");
+        let mut changes = Changes::default();
+        changes.outgoing.push((Outgoing::Survivors(signed), Some(task)));
+        self.finish(changes, step, now)
+    }
+
+    /// Enough members signed the same set: reveals, gives the receipt and the price, forgets the round's secrets.
+    pub(crate) fn on_signatures(&mut self, task: Hash, sets: &[Envelope], now: Timestamp) -> Result<(), NodeError> {
+        let Some(mut step) = self.step(task, &[RunState::Signed])? else { return Ok(()) };
+        let sets = sets
+            .iter()
+            .map(|envelope| open_from_member::<SurvivorSet>(&step.agreement, envelope, |set| &set.from))
+            .collect::<Result<Vec<_>, _>>()?;
+        let reveal = step.member.reveal(&sets).map_err(peer)?;
+        let reveal = Envelope::sign(&reveal, &self.secrets.message).map_err(own)?;
+        let receipt = Envelope::sign(&self.receipt(&step)?, &self.secrets.message).map_err(own)?;
+        let entry = self.price_entry(&step, Vec::new(), now)?;
+        step.run.state = RunState::Revealed;
+        step.run.why = String::from("waiting for the release");
+        let mut changes = Changes { decisions: vec![entry.clone()], ..Changes::default() };
+        changes.outgoing.push((Outgoing::Reveal { entry, receipt, reveal }, Some(task)));
+        self.forget_secrets(&mut changes.batch, &mut step.run);
+        changes.batch.put(RUNS, &task.to_string(), json(&step.run)?);
+        self.commit(changes, now)
+    }
+
+    /// The round is void: refunds what was not read, charges what was, forgets the secrets.
+    pub(crate) fn on_void(&mut self, task: Hash, reason: &str, now: Timestamp) -> Result<(), NodeError> {
+        let open = [RunState::Permitted, RunState::Reading, RunState::Masked, RunState::Signed];
+        let Some(mut step) = self.step(task, &open)? else { return Ok(()) };
+        let account = self.accounts.get(&step.run.dataset).ok_or_else(|| own("the dataset has no account"))?;
+        let (key, time) = (task.to_string(), Some(now.to_string()));
+        let last = match step.run.state {
+            RunState::Permitted => Some(next_entry(account.refund(&key, 0, time).map_err(own)?)?),
+            RunState::Reading => Some(next_entry(account.spend(&key, 0, time).map_err(own)?)?),
+            _ => None,
+        };
+        let account_entries: Vec<AccountEntry> = last.into_iter().collect();
+        let entry = self.price_entry(&step, account_entries.clone(), now)?;
+        step.run.state = RunState::Void;
+        step.run.why = reason.chars().take(500).filter(|c| !c.is_control()).collect();
+        let mut changes = Changes { account: account_entries, decisions: vec![entry.clone()], ..Changes::default() };
+        changes.outgoing.push((Outgoing::Settlement(entry), Some(task)));
+        self.forget_secrets(&mut changes.batch, &mut step.run);
+        changes.batch.put(RUNS, &task.to_string(), json(&step.run)?);
+        self.commit(changes, now)
+    }
+
+    /// Keeps the release of a task that this node took part in, once it checks out.
+    pub(crate) fn on_released(&mut self, task: Hash, release: &Envelope) -> Result<(), NodeError> {
+        let Some(mut run) = self.run(task)?.filter(|run| run.state == RunState::Revealed) else { return Ok(()) };
+        let agreement = self.agreement(&run.study)?.ok_or_else(|| own("the agreement is gone"))?;
+        let signed_task = open_task(&agreement, &run.task)?;
+        let document = release.open::<ReleaseDocument>(&self.hub.message_key).map_err(peer)?;
+        let priced = cohortium_query::check(&signed_task.plan, &agreement, agreement.hash()).map_err(own)?;
+        cohortium_policy::verify_release(&document, &agreement, &signed_task, &priced).map_err(peer)?;
+        run.state = RunState::Released;
+        run.why = String::new();
+        let mut batch = Batch::new();
+        batch.put(RELEASES, &task.to_string(), json(release)?);
+        batch.put(RUNS, &task.to_string(), json(&run)?);
+        self.store.commit(batch).map_err(own)
+    }
+
+    /// The run and its member, if the run is in one of these states; `None` if the item comes too late or twice.
+    fn step(&self, task: Hash, states: &[RunState]) -> Result<Option<Step>, NodeError> {
+        let Some(run) = self.run(task)?.filter(|run| states.contains(&run.state)) else { return Ok(None) };
+        let agreement = self.agreement(&run.study)?.ok_or_else(|| own("the agreement is gone"))?;
+        let text = run.member.as_ref().ok_or_else(|| own("the round's secrets are gone"))?;
+        let bytes = Zeroizing::new(BASE64.decode(text.as_bytes()).map_err(own)?);
+        let member = Member::from_secret_bytes(&bytes).map_err(own)?;
+        let task = open_task(&agreement, &run.task)?;
+        Ok(Some(Step { agreement, member, run, task }))
+    }
+
+    fn put_run(&self, batch: &mut Batch, step: &mut Step) -> Result<(), NodeError> {
+        step.run.member = Some(BASE64.encode(&step.member.to_secret_bytes().map_err(own)?));
+        batch.put(RUNS, &step.task.hash().to_string(), json(&step.run)?);
+        Ok(())
+    }
+
+    fn finish(&mut self, mut changes: Changes, mut step: Step, now: Timestamp) -> Result<(), NodeError> {
+        self.put_run(&mut changes.batch, &mut step)?;
+        self.commit(changes, now)
+    }
+
+    /// Drops the round's secrets and the masked bytes, which the hub has by now or will never need.
+    fn forget_secrets(&self, batch: &mut Batch, run: &mut RunRecord) {
+        run.member = None;
+        if let (Some(masked), true) = (run.masked, run.state == RunState::Revealed) {
+            batch.delete(VECTORS, &masked.to_string());
+        }
+    }
+
+    fn receipt(&self, step: &Step) -> Result<Receipt, NodeError> {
+        let account = self.accounts.get(&step.run.dataset).ok_or_else(|| own("the dataset has no account"))?;
+        let context = step.run.context.as_ref().ok_or_else(|| own("the run has no context"))?;
+        Ok(Receipt {
+            account_head: account.head().parse().map_err(own)?,
+            account_sequence: account.sequence(),
+            agreement: step.agreement.hash(),
+            context: context.hash().map_err(own)?,
+            dataset: step.run.dataset.clone(),
+            masked: step.run.masked.ok_or_else(|| own("nothing was masked"))?,
+            organisation: self.organisation.clone(),
+            plan: context.plan,
+            snapshot: step.run.snapshot.ok_or_else(|| own("the run has no snapshot"))?,
+            survivors: step.run.survivors.clone(),
+            task: step.task.hash(),
+        })
+    }
+
+    /// The log entry that shows what became of the price: this task's account entries after the reservation.
+    fn price_entry(&self, step: &Step, last: Vec<AccountEntry>, now: Timestamp) -> Result<Envelope, NodeError> {
+        let task = step.task.hash();
+        let stored = self.store.scan(ACCOUNT, &format!("{}/", step.run.dataset), None, usize::MAX).map_err(own)?;
+        let mut account = Vec::new();
+        for (_, bytes) in stored {
+            let entry: AccountEntry = parse(&bytes)?;
+            if entry.task == task.to_string() {
+                account.push(entry);
+            }
+        }
+        account.extend(last);
+        let account = account.split_off(1.min(account.len()));
+        self.entry(step.agreement.hash(), &step.agreement.study, Fact::Price { account, task }, now)
+    }
+}
+
+/// A message of a round, once its claimed sender's signature has been checked.
+fn open_from_member<T: cohortium_messages::Document>(
+    agreement: &Agreement,
+    envelope: &Envelope,
+    sender: impl Fn(&T) -> &Name,
+) -> Result<Verified<T>, NodeError> {
+    let claims = envelope.peek::<T>().map_err(peer)?;
+    let entry = agreement.party(sender(claims.claims())).ok_or_else(|| peer("the sender is not a member of the study"))?;
+    envelope.open::<T>(&entry.message_key).map_err(peer)
+}
+
+fn open_task(agreement: &Agreement, envelope: &Envelope) -> Result<Verified<Task>, NodeError> {
+    let claims = envelope.peek::<Task>().map_err(peer)?;
+    let researcher = agreement.researcher(&claims.claims().researcher).ok_or_else(|| peer("unknown researcher"))?;
+    envelope.open::<Task>(&researcher.key).map_err(peer)
+}
+
+fn next_entry(next: Next) -> Result<AccountEntry, NodeError> {
+    match next {
+        Next::Write(entry) => Ok(*entry),
+        Next::Already(state) => Err(own(format!("the account is already {state:?} for this task"))),
+    }
+}

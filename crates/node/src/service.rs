@@ -1,0 +1,207 @@
+//! The node as a process: carries the hub's items in and the journal out. Everything that decides is elsewhere.
+//!
+//! The loop is: send what the journal holds, ask the inbox (a long poll), handle each item, again. A call that fails is
+//! made again later with the same bytes; the pause between tries grows to a limit. Only outgoing connections are made.
+
+use std::time::Duration;
+
+use cohortium_api::{Caller, Client, ClientError, MAX_CHUNK_BYTES};
+use cohortium_messages::{
+    Call, Hash, InboxItem, OrganisationSecrets, Principal, PrincipalKind, Reply, SigningKey, Timestamp,
+};
+use rand_core::{CryptoRng, UnwrapErr};
+
+use crate::home::Home;
+use crate::node::{Node, NodeError, own};
+use crate::records::JournalRecord;
+use crate::rows::HomeRows;
+
+/// How long one long poll waits. Short enough that a new dataset is offered within seconds.
+const INBOX_WAIT_MS: u32 = 5_000;
+/// The first and the longest pause after a failed call.
+const PAUSE_MS: (u64, u64) = (200, 10_000);
+
+/// Runs the node in `home` until it is stopped or its own store fails.
+///
+/// # Errors
+/// When the home is damaged, in use, or its store fails. The operator must act.
+pub async fn run(home: Home) -> Result<(), NodeError> {
+    let connection = home.connection()?;
+    let mut service = Service {
+        client: connection.client().map_err(own)?,
+        key: SigningKey::from_secret_text(&home.secrets()?.message.to_secret_text()).map_err(own)?,
+        node: Some(home.open()?),
+        principal: Principal { kind: PrincipalKind::Organisation, name: connection.name },
+        home,
+    };
+    tracing::info!(node = %service.principal.name, hub = connection.url, "the node runs; it only calls out");
+    let mut pause_ms = PAUSE_MS.0;
+    loop {
+        match service.turn().await {
+            Ok(()) => pause_ms = PAUSE_MS.0,
+            Err(Trouble::Hub(error)) => {
+                tracing::warn!(%error, pause_ms, "the hub did not answer as it should; trying again");
+                tokio::time::sleep(Duration::from_millis(pause_ms)).await;
+                pause_ms = (pause_ms * 2).min(PAUSE_MS.1);
+            }
+            Err(Trouble::Own(error)) => return Err(error),
+        }
+    }
+}
+
+struct Service {
+    client: Client,
+    home: Home,
+    key: SigningKey,
+    /// Taken out while a blocking step runs; always back before the next.
+    node: Option<Node>,
+    principal: Principal,
+}
+
+enum Trouble {
+    Hub(ClientError),
+    Own(NodeError),
+}
+
+impl From<ClientError> for Trouble {
+    fn from(error: ClientError) -> Self {
+        Self::Hub(error)
+    }
+}
+
+impl From<NodeError> for Trouble {
+    fn from(error: NodeError) -> Self {
+        Self::Own(error)
+    }
+}
+
+impl Service {
+    async fn turn(&mut self) -> Result<(), Trouble> {
+        let datasets = self.home.datasets()?;
+        let now = now();
+        self.blocking(move |node| node.offer_datasets(datasets, now)).await?;
+        self.send_journal().await?;
+        let after = self.blocking(|node| node.inbox_cursor()).await?;
+        let items = match self.call(Call::Inbox { after, wait_ms: INBOX_WAIT_MS }).await? {
+            Reply::Inbox(items) => items,
+            _ => return Err(ClientError::Untrusted(String::from("it answers something else than was asked")).into()),
+        };
+        for (number, item) in items {
+            self.handle(number, item).await?;
+            self.send_journal().await?;
+        }
+        Ok(())
+    }
+
+    async fn handle(&mut self, number: u64, item: InboxItem) -> Result<(), Trouble> {
+        let home = self.home.clone();
+        let report = self
+            .blocking(move |node| {
+                let mut rows = HomeRows::new(home);
+                node.handle(number, &item, now(), &mut system_rng(), &mut rows)
+            })
+            .await?;
+        if let Some(why) = report {
+            tracing::warn!(item = number, why, "an item was not accepted");
+        }
+        Ok(())
+    }
+
+    /// Sends the journal, oldest first. What the hub refuses for good stays in the journal and is not sent again.
+    async fn send_journal(&mut self) -> Result<(), Trouble> {
+        loop {
+            let unsent = self.blocking(|node| node.unsent()).await?;
+            if unsent.is_empty() {
+                return Ok(());
+            }
+            for (number, record, vector) in unsent {
+                self.send(&record, vector).await?;
+                self.blocking(move |node| node.mark_sent(number)).await?;
+            }
+        }
+    }
+
+    async fn send(&self, record: &JournalRecord, vector: Option<Vec<u8>>) -> Result<(), Trouble> {
+        match self.call(record.call.clone()).await {
+            Err(ClientError::Refused(refused)) => {
+                tracing::warn!(kind = record.kind, code = refused.code, why = refused.why, "the hub did not accept this");
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+            Ok(Reply::Vector { have }) => self.send_vector(record.vector, have, vector).await,
+            Ok(_) => Ok(()),
+        }
+    }
+
+    /// Sends the announced bytes from where the hub has them: an interrupted upload goes on, it does not start again.
+    async fn send_vector(&self, hash: Option<Hash>, mut have: u64, bytes: Option<Vec<u8>>) -> Result<(), Trouble> {
+        let (Some(hash), Some(bytes)) = (hash, bytes) else { return Ok(()) };
+        while let Some(rest) = usize::try_from(have).ok().and_then(|have| bytes.get(have..)).filter(|r| !r.is_empty()) {
+            let piece = rest.get(..MAX_CHUNK_BYTES.min(rest.len())).unwrap_or(rest).to_vec();
+            match self.client.put_vector(hash, have, piece).await {
+                Ok(now_have) if now_have > have => have = now_have,
+                Ok(_) => return Err(ClientError::Untrusted(String::from("it takes no bytes")).into()),
+                Err(ClientError::Refused(refused)) => {
+                    tracing::warn!(code = refused.code, why = refused.why, "the hub did not accept the vector");
+                    return Ok(());
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    async fn call(&self, call: Call) -> Result<Reply, ClientError> {
+        let caller = Caller { key: &self.key, nonce: nonce(&mut system_rng()), now: now(), principal: self.principal.clone() };
+        self.client.call(&caller, call).await
+    }
+
+    /// Runs a step of the node on a thread that may wait for disks.
+    async fn blocking<T: Send + 'static>(
+        &mut self,
+        step: impl FnOnce(&mut Node) -> Result<T, NodeError> + Send + 'static,
+    ) -> Result<T, NodeError> {
+        let mut node = self.node.take().ok_or_else(|| own("a step of the node broke off; start it again"))?;
+        let (node, result) = tokio::task::spawn_blocking(move || {
+            let result = step(&mut node);
+            (node, result)
+        })
+        .await
+        .map_err(own)?;
+        self.node = Some(node);
+        result
+    }
+}
+
+/// The system's clock, to the second.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "the shell is where clocks are read; everything below takes the time as an argument")]
+pub fn now() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_seconds(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}
+
+/// The system's generator.
+#[must_use]
+pub fn system_rng() -> impl CryptoRng {
+    UnwrapErr(getrandom::SysRng)
+}
+
+/// 32 fresh bytes.
+pub fn nonce(rng: &mut dyn CryptoRng) -> Hash {
+    let mut bytes = [0; 32];
+    rng.fill_bytes(&mut bytes);
+    Hash::from_bytes(bytes)
+}
+
+/// Joins the hub with the invitation's secret: sends the self-signed roster entry. Works once.
+///
+/// # Errors
+/// When the hub cannot be reached or refuses.
+pub async fn join(home: &Home, secrets: &OrganisationSecrets, secret: Hash) -> Result<(), ClientError> {
+    let connection = home.connection().map_err(|error| ClientError::Request(error.to_string()))?;
+    let entry = cohortium_messages::Envelope::sign(&secrets.entry(&connection.name), &secrets.identity)?;
+    let principal = Principal { kind: PrincipalKind::Organisation, name: connection.name.clone() };
+    let caller = Caller { key: &secrets.identity, nonce: nonce(&mut system_rng()), now: now(), principal };
+    connection.client()?.call(&caller, Call::Join { entry, secret }).await.map(|_| ())
+}
