@@ -63,7 +63,7 @@ pub enum Fact {
     /// The author's own policy permits the task, and the price is reserved in its account.
     Permit {
         /// The account entry that reserves the price.
-        account: AccountEntry,
+        account: Box<AccountEntry>,
         /// The commitment to the rows that will be read.
         snapshot: Hash,
         /// What is permitted.

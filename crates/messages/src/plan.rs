@@ -81,7 +81,8 @@ pub enum Measure {
 }
 
 /// A value computed from one row. Numbers are double precision; a missing operand, a division by zero or a result that
-/// is not finite is "missing". Columns are clamped to their bounds before anything else where a bound exists.
+/// is not finite is "missing". In a measure, columns are clamped to their bounds before anything else; a filter sees
+/// what was recorded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Scalar {

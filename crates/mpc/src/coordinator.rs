@@ -1,0 +1,563 @@
+//! The hub's side of a round: collects, proposes who is in the sum, recovers what drop-outs left, adds up.
+//!
+//! Bonawitz et al. 2017, figure 4, server. The hub is not trusted with anything here: what it could do wrong is what
+//! the members' side is written against. So this side is about *availability* and about naming who misbehaves: every
+//! message is checked for shape, bound to the round, and compared with what the same member said before.
+//!
+//! A coordinator holds no secret of a member and is not stored: after a crash the hub makes a new one and feeds it the
+//! stored messages in the order shares, vectors, [`Coordinator::restore_proposal`], signatures, reveals.
+//!
+//! It does not verify signatures (it takes [`Verified`], opened with the message key of the member the document
+//! names), and cannot tell a wrong input or a wrong deposited key from a right one: a malicious member can spoil the
+//! sum, as it can by lying about its own data.
+
+use std::collections::BTreeMap;
+
+use cohortium_dp::{NoisePlan, RevealedSeed, excess_noise};
+use cohortium_messages::{
+    Hash, MaskedHeader, Name, Reveal, RevealedShare, RoundContext, RoundShares, SealedShare, SurvivorSet, Verified,
+};
+
+use crate::keystream::{Sign, add_keystream};
+use crate::member::{SHARE_PAIR_BYTES, count, others, sign_of};
+use crate::schedule::{self, DEPOSIT_AAD, Key};
+use crate::shamir::{self, Share};
+use crate::{MpcError, context};
+
+/// How many choices of `t` shares are tried for one secret before giving up. The first ones are runs of neighbours,
+/// one of which leaves out any single liar; with ten members this covers every choice (at most 252).
+const MAX_CHOICES: usize = 1024;
+
+/// The hub in a round.
+pub struct Coordinator {
+    context: RoundContext,
+    context_hash: Hash,
+    noise: NoisePlan,
+    shares: BTreeMap<Name, RoundShares>,
+    vectors: BTreeMap<Name, Vector>,
+    proposal: Option<Vec<Name>>,
+    signatures: BTreeMap<Name, SurvivorSet>,
+    reveals: BTreeMap<Name, Reveal>,
+}
+
+/// A masked vector as it came.
+struct Vector {
+    sha256: Hash,
+    bytes: Vec<u8>,
+}
+
+/// The noised sum of a round.
+///
+/// Promise: evidence that what it holds is the sum over one survivor set that at least `t` members signed, out of
+/// vectors that were noised and masked, with self-masks recovered by at least `t` members' consent and excess noise
+/// removed. Only [`Coordinator::total`] makes it. It carries noised sums only.
+///
+/// ```compile_fail,E0451
+/// let total = cohortium_mpc::Total { cells: vec![1], ..todo!() };
+/// ```
+pub struct Total {
+    cells: Vec<i64>,
+    noise_variance: u128,
+    survivors: Vec<Name>,
+    context_hash: Hash,
+    task: Hash,
+    plan: Hash,
+    inconsistencies: Vec<Inconsistency>,
+}
+
+/// A revealed share that does not lie on the polynomial of the secret: either the holder revealed something else than
+/// it was dealt, or the dealer dealt it something else. Which of the two cannot be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inconsistency {
+    /// Whose secret it is a share of.
+    pub dealer: Name,
+    /// Who revealed it.
+    pub holder: Name,
+}
+
+impl Total {
+    /// The sums, in lattice steps, noise included.
+    #[must_use]
+    pub fn cells(&self) -> &[i64] {
+        &self.cells
+    }
+
+    /// The variance of the noise in each cell, lattice steps squared: what was added and not taken off again.
+    #[must_use]
+    pub const fn noise_variance(&self) -> u128 {
+        self.noise_variance
+    }
+
+    /// Whose vectors are in the sum, sorted.
+    #[must_use]
+    pub fn survivors(&self) -> &[Name] {
+        &self.survivors
+    }
+
+    /// The hash of the round's context.
+    #[must_use]
+    pub const fn context_hash(&self) -> Hash {
+        self.context_hash
+    }
+
+    /// The task.
+    #[must_use]
+    pub const fn task(&self) -> Hash {
+        self.task
+    }
+
+    /// The plan.
+    #[must_use]
+    pub const fn plan(&self) -> Hash {
+        self.plan
+    }
+
+    /// Revealed shares that were wrong and were not needed: for the operator to look into.
+    #[must_use]
+    pub fn inconsistencies(&self) -> &[Inconsistency] {
+        &self.inconsistencies
+    }
+}
+
+impl Coordinator {
+    /// Opens a round.
+    ///
+    /// # Errors
+    /// [`MpcError::Context`] when the context breaks a rule, [`MpcError::NoisePlan`] when the plan is another.
+    pub fn new(context: RoundContext, noise: NoisePlan) -> Result<Self, MpcError> {
+        let context_hash = context::check(&context, &noise)?;
+        Ok(Self {
+            context,
+            context_hash,
+            noise,
+            shares: BTreeMap::new(),
+            vectors: BTreeMap::new(),
+            proposal: None,
+            signatures: BTreeMap::new(),
+            reveals: BTreeMap::new(),
+        })
+    }
+
+    /// Takes a member's deposit and sealed shares.
+    ///
+    /// # Errors
+    /// [`MpcError::Shares`] for the wrong shape, [`MpcError::Equivocation`] for another message than before.
+    pub fn accept_shares(&mut self, message: Verified<RoundShares>) -> Result<(), MpcError> {
+        self.check_sender(&message.context, &message.from)?;
+        check_share_shape(&self.context, &message)?;
+        let message = message.into_inner();
+        record(&mut self.shares, message.from.clone(), message)
+    }
+
+    /// The sealed shares for one participant, once every participant has dealt. The round cannot go on without them:
+    /// with fewer participants it has to be begun anew, under a new context and log position.
+    #[must_use]
+    pub fn shares_for(&self, to: &Name) -> Option<Vec<SealedShare>> {
+        let is_complete = self.shares.len() == self.context.participants.len();
+        if !is_complete || self.context.index_of(to).is_none() {
+            return None;
+        }
+        Some(self.shares.values().flat_map(|dealt| &dealt.shares).filter(|share| share.to == *to).cloned().collect())
+    }
+
+    /// Who has not dealt shares yet.
+    #[must_use]
+    pub fn shares_missing(&self) -> Vec<Name> {
+        self.context.participants.iter().filter(|name| !self.shares.contains_key(name)).cloned().collect()
+    }
+
+    /// Takes a masked vector with its signed header.
+    ///
+    /// # Errors
+    /// [`MpcError::WrongStep`] before all shares are here, [`MpcError::Length`], [`MpcError::VectorHash`],
+    /// [`MpcError::Equivocation`], and [`MpcError::TooLate`] once a survivor set without it was proposed.
+    pub fn accept_masked(&mut self, header: &Verified<MaskedHeader>, bytes: Vec<u8>) -> Result<(), MpcError> {
+        self.check_sender(&header.context, &header.from)?;
+        if self.shares.len() != self.context.participants.len() {
+            return Err(MpcError::WrongStep { first: "collect the shares of all participants" });
+        }
+        let expected = context::vector_bytes(&self.context);
+        if let Some(found) = [header.bytes, bytes.len() as u64].into_iter().find(|found| *found != expected) {
+            return Err(MpcError::Length { expected, found });
+        }
+        if Hash::of(&bytes) != header.sha256 {
+            return Err(MpcError::VectorHash { from: header.from.clone() });
+        }
+        match self.vectors.get(&header.from) {
+            Some(before) if before.sha256 == header.sha256 => return Ok(()),
+            Some(_) => return Err(MpcError::Equivocation { from: header.from.clone() }),
+            None => {}
+        }
+        if self.proposal.is_some() {
+            return Err(MpcError::TooLate { from: header.from.clone() });
+        }
+        self.vectors.insert(header.from.clone(), Vector { sha256: header.sha256, bytes });
+        Ok(())
+    }
+
+    /// Whose vectors are here, sorted.
+    #[must_use]
+    pub fn masked_from(&self) -> Vec<Name> {
+        self.vectors.keys().cloned().collect()
+    }
+
+    /// Fixes the survivor set: all whose vector is here. Asked again, the same set. The caller makes it durable before
+    /// anybody sees it, because a member signs one set only.
+    ///
+    /// # Errors
+    /// [`MpcError::TooFew`] below the threshold: wait, or give the round up as void.
+    pub fn propose_survivors(&mut self) -> Result<Vec<Name>, MpcError> {
+        if let Some(proposal) = &self.proposal {
+            return Ok(proposal.clone());
+        }
+        let proposal = self.masked_from();
+        let needed = self.context.threshold as usize;
+        if proposal.len() < needed {
+            return Err(MpcError::TooFew { what: "masked vectors", needed, found: proposal.len() });
+        }
+        self.proposal = Some(proposal.clone());
+        Ok(proposal)
+    }
+
+    /// Takes back a proposal that was made before a crash.
+    ///
+    /// # Errors
+    /// [`MpcError::Survivors`] when it breaks a rule or names somebody whose vector is not here, or differs from the
+    /// proposal that stands.
+    pub fn restore_proposal(&mut self, survivors: Vec<Name>) -> Result<(), MpcError> {
+        context::check_survivors(&self.context, &survivors)?;
+        if !survivors.iter().all(|name| self.vectors.contains_key(name)) {
+            return Err(MpcError::Survivors("it names somebody whose vector is not here"));
+        }
+        if self.proposal.as_ref().is_some_and(|proposal| *proposal != survivors) {
+            return Err(MpcError::Survivors("another one was proposed already"));
+        }
+        self.proposal = Some(survivors);
+        Ok(())
+    }
+
+    /// Takes a survivor's signature on the proposed set.
+    ///
+    /// # Errors
+    /// [`MpcError::WrongStep`] before a proposal, [`MpcError::Equivocation`], [`MpcError::OtherSet`], and
+    /// [`MpcError::Signature`] from somebody who is not in the set.
+    pub fn accept_survivor_set(&mut self, message: Verified<SurvivorSet>) -> Result<(), MpcError> {
+        self.check_sender(&message.context, &message.from)?;
+        let message = message.into_inner();
+        let from = message.from.clone();
+        if self.signatures.get(&from).is_some_and(|before| *before != message) {
+            return Err(MpcError::Equivocation { from });
+        }
+        let proposal = self.proposal.as_ref().ok_or(MpcError::WrongStep { first: "propose a survivor set" })?;
+        if message.survivors != *proposal {
+            return Err(MpcError::OtherSet { from });
+        }
+        if !proposal.contains(&from) {
+            return Err(MpcError::Signature { from, why: "it is no survivor" });
+        }
+        record(&mut self.signatures, from, message)
+    }
+
+    /// The signatures so far, by member. The envelopes they came in go to every survivor once there are `t`.
+    #[must_use]
+    pub const fn signatures(&self) -> &BTreeMap<Name, SurvivorSet> {
+        &self.signatures
+    }
+
+    /// The survivor set, once `t` members signed it.
+    #[must_use]
+    pub fn agreed(&self) -> Option<&[Name]> {
+        let enough = self.signatures.len() >= self.context.threshold as usize;
+        self.proposal.as_deref().filter(|_| enough)
+    }
+
+    /// Takes what a survivor reveals.
+    ///
+    /// # Errors
+    /// [`MpcError::WrongStep`] before `t` signatures, [`MpcError::Reveal`] for other shares or seeds than are due or
+    /// seeds that were not committed to, [`MpcError::Equivocation`].
+    pub fn accept_reveal(&mut self, message: Verified<Reveal>) -> Result<(), MpcError> {
+        self.check_sender(&message.context, &message.from)?;
+        let message = message.into_inner();
+        let first = "collect t signatures on the survivor set";
+        let survivors = self.agreed().ok_or(MpcError::WrongStep { first })?;
+        self.check_reveal(survivors, &message)?;
+        record(&mut self.reveals, message.from.clone(), message)
+    }
+
+    /// Who has revealed.
+    #[must_use]
+    pub fn revealed_from(&self) -> Vec<Name> {
+        self.reveals.keys().cloned().collect()
+    }
+
+    /// The noised sum, from at least `t` reveals. Excess noise of a survivor that has not revealed stays in, and is in
+    /// the stated variance.
+    ///
+    /// # Errors
+    /// [`MpcError::TooFew`] signatures or reveals, [`MpcError::Unrecoverable`] or [`MpcError::Deposit`] naming the
+    /// member whose secrets do not come out.
+    pub fn total(&self) -> Result<Total, MpcError> {
+        let needed = self.context.threshold as usize;
+        let too_few = |what, found| MpcError::TooFew { what, needed, found };
+        let survivors = self.agreed().ok_or(too_few("signatures on the survivor set", self.signatures.len()))?;
+        if self.reveals.len() < needed {
+            return Err(too_few("reveals", self.reveals.len()));
+        }
+        let mut inconsistencies = Vec::new();
+        let mut sum = self.sum_of_vectors(survivors)?;
+        self.remove_self_masks(survivors, &mut sum, &mut inconsistencies)?;
+        self.remove_masks_with_drop_outs(survivors, &mut sum, &mut inconsistencies)?;
+        let noise_variance = self.remove_excess(survivors, &mut sum)?;
+        Ok(Total {
+            cells: sum.into_iter().map(u64::cast_signed).collect(),
+            noise_variance,
+            survivors: survivors.to_vec(),
+            context_hash: self.context_hash,
+            task: self.context.task,
+            plan: self.context.plan,
+            inconsistencies,
+        })
+    }
+
+    /// The round's context.
+    #[must_use]
+    pub const fn context(&self) -> &RoundContext {
+        &self.context
+    }
+
+    /// The hash of the round's context.
+    #[must_use]
+    pub const fn context_hash(&self) -> Hash {
+        self.context_hash
+    }
+
+    fn check_sender(&self, context: &Hash, from: &Name) -> Result<(), MpcError> {
+        if *context != self.context_hash {
+            return Err(MpcError::OtherContext { from: from.clone() });
+        }
+        self.context.index_of(from).map(|_| ()).ok_or(MpcError::NotParticipant { name: from.clone() })
+    }
+
+    fn check_reveal(&self, survivors: &[Name], message: &Reveal) -> Result<(), MpcError> {
+        let refuse = |why| Err(MpcError::Reveal { from: message.from.clone(), why });
+        if !survivors.contains(&message.from) {
+            return refuse("it is no survivor");
+        }
+        if !message.self_mask_shares.iter().map(|share| &share.of).eq(survivors) {
+            return refuse("there must be one share of each survivor's self-mask seed, in order, and no other");
+        }
+        let drop_outs = self.context.participants.iter().filter(|name| !survivors.contains(name));
+        if !message.deposit_key_shares.iter().map(|share| &share.of).eq(drop_outs) {
+            return refuse("there must be one share of each drop-out's deposit key, in order, and no other");
+        }
+        let commitments = self.shares.get(&message.from).map(|dealt| dealt.excess_commitments.as_slice());
+        // Components are committed to from the first on; those from `kept` on are due.
+        let due = (1u32..).zip(commitments.unwrap_or_default()).skip(self.noise.kept(count(survivors)?)? - 1);
+        let due: Vec<_> = due.collect();
+        if message.excess_seeds.len() != due.len() {
+            return refuse("there must be one seed for each noise component in excess");
+        }
+        for (seed, (component, commitment)) in message.excess_seeds.iter().zip(due) {
+            let opened =
+                schedule::excess_commitment(&self.context_hash, &message.from, component, seed.seed.as_bytes());
+            if seed.component != component || opened != *commitment {
+                return refuse("a noise seed is not the one that was committed to");
+            }
+        }
+        Ok(())
+    }
+
+    fn sum_of_vectors(&self, survivors: &[Name]) -> Result<Vec<u64>, MpcError> {
+        let mut sum = vec![0u64; self.context.elements as usize];
+        for name in survivors {
+            let vector = self.vectors.get(name).ok_or(MpcError::Internal("the vector of a survivor is missing"))?;
+            let (words, _) = vector.bytes.as_chunks::<8>();
+            for (total, word) in sum.iter_mut().zip(words) {
+                *total = total.wrapping_add(u64::from_le_bytes(*word));
+            }
+        }
+        Ok(sum)
+    }
+
+    fn remove_self_masks(
+        &self,
+        survivors: &[Name],
+        sum: &mut [u64],
+        inconsistencies: &mut Vec<Inconsistency>,
+    ) -> Result<(), MpcError> {
+        for of in survivors {
+            let commitment = self.dealt(of)?.self_mask_commitment;
+            let seed = self.recover(
+                of,
+                |reveal| &reveal.self_mask_shares,
+                inconsistencies,
+                |seed| schedule::self_mask_commitment(&self.context_hash, of, seed) == commitment,
+            )?;
+            let key = schedule::self_mask_key(&seed, &self.context_hash, of)?;
+            add_keystream(&key, sum, Sign::Minus)?;
+        }
+        Ok(())
+    }
+
+    fn remove_masks_with_drop_outs(
+        &self,
+        survivors: &[Name],
+        sum: &mut [u64],
+        inconsistencies: &mut Vec<Inconsistency>,
+    ) -> Result<(), MpcError> {
+        for of in self.context.participants.iter().filter(|name| !survivors.contains(name)) {
+            let commitment = self.dealt(of)?.deposit_key_commitment;
+            let key = self.recover(
+                of,
+                |reveal| &reveal.deposit_key_shares,
+                inconsistencies,
+                |key| schedule::deposit_key_commitment(&self.context_hash, of, key) == commitment,
+            )?;
+            let parts: [&[u8]; 2] = [self.context_hash.as_bytes(), of.as_str().as_bytes()];
+            let len = 32 * (self.context.participants.len() - 1);
+            let opened = schedule::open(&key, DEPOSIT_AAD, &parts, &self.dealt(of)?.deposit, len);
+            let mask_keys = opened.ok_or(MpcError::Deposit { of: of.clone() })?;
+            let (mask_keys, _) = mask_keys.as_chunks::<32>();
+            for (peer, mask_key) in
+                others(&self.context, of).zip(mask_keys).filter(|(peer, _)| survivors.contains(peer))
+            {
+                add_keystream(mask_key, sum, sign_of(peer, of).opposite())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Subtracts the excess noise of all who revealed it; returns the variance that is left.
+    fn remove_excess(&self, survivors: &[Name], sum: &mut [u64]) -> Result<u128, MpcError> {
+        let kept = self.noise.kept(count(survivors)?)?;
+        let kept_variance: u64 = self.noise.components().iter().take(kept).sum();
+        let mut variance = 0u128;
+        for name in survivors {
+            let Some(reveal) = self.reveals.get(name) else {
+                variance += u128::from(self.noise.node_variance());
+                continue;
+            };
+            let seed = |seed: &cohortium_messages::ExcessSeed| RevealedSeed {
+                component: seed.component,
+                seed: *seed.seed.as_bytes(),
+            };
+            let seeds: Vec<_> = reveal.excess_seeds.iter().map(seed).collect();
+            let excess = excess_noise(&self.noise, count(survivors)?, &seeds, sum.len())?;
+            for (total, noise) in sum.iter_mut().zip(excess) {
+                *total = total.wrapping_sub(noise.cast_unsigned());
+            }
+            variance += u128::from(kept_variance);
+        }
+        Ok(variance)
+    }
+
+    fn dealt(&self, of: &Name) -> Result<&RoundShares, MpcError> {
+        self.shares.get(of).ok_or(MpcError::Internal("the shares of a participant are missing"))
+    }
+
+    /// The secret of `of` that `is_right` recognises, from the shares that `pick` finds in the reveals.
+    fn recover(
+        &self,
+        of: &Name,
+        pick: impl Fn(&Reveal) -> &[RevealedShare],
+        inconsistencies: &mut Vec<Inconsistency>,
+        is_right: impl Fn(&[u8; 32]) -> bool,
+    ) -> Result<Key, MpcError> {
+        let mut held: Vec<(&Name, Share)> = Vec::new();
+        for (holder, reveal) in &self.reveals {
+            let revealed = pick(reveal).iter().find(|share| share.of == *of);
+            let point = self.context.index_of(holder).and_then(|index| u8::try_from(index + 1).ok());
+            if let (Some(revealed), Some(point)) = (revealed, point) {
+                held.push((holder, Share { point, bytes: *revealed.share.as_bytes() }));
+            }
+        }
+        let threshold = self.context.threshold as usize;
+        for choice in choices(held.len(), threshold) {
+            let chosen: Vec<Share> =
+                choice.iter().filter_map(|place| held.get(*place)).map(|(_, s)| s.clone()).collect();
+            let secret = shamir::combine(&chosen, threshold)?;
+            if is_right(&secret) {
+                for (holder, share) in &held {
+                    if *shamir::interpolate(&chosen, threshold, share.point)? != share.bytes {
+                        inconsistencies.push(Inconsistency { dealer: of.clone(), holder: (*holder).clone() });
+                    }
+                }
+                return Ok(secret);
+            }
+        }
+        Err(MpcError::Unrecoverable { of: of.clone() })
+    }
+}
+
+/// Keeps the first message of a step; the same again is fine, another is equivocation.
+fn record<T: PartialEq>(kept: &mut BTreeMap<Name, T>, from: Name, message: T) -> Result<(), MpcError> {
+    match kept.get(&from) {
+        Some(before) if *before == message => Ok(()),
+        Some(_) => Err(MpcError::Equivocation { from }),
+        None => {
+            kept.insert(from, message);
+            Ok(())
+        }
+    }
+}
+
+fn check_share_shape(context: &RoundContext, message: &RoundShares) -> Result<(), MpcError> {
+    let refuse = |why| Err(MpcError::Shares { from: message.from.clone(), why });
+    let (n, t) = (context.participants.len(), context.threshold as usize);
+    if message.excess_commitments.len() != n - t {
+        return refuse("there must be one commitment for each noise component but the first");
+    }
+    if !message.shares.iter().map(|share| &share.to).eq(others(context, &message.from)) {
+        return refuse("there must be one pair of shares for each other participant, in order");
+    }
+    if message.shares.iter().any(|share| share.from != message.from) {
+        return refuse("they were dealt by somebody else");
+    }
+    if message.shares.iter().any(|share| schedule::sealed_bytes(&share.ciphertext, SHARE_PAIR_BYTES).is_none()) {
+        return refuse("a sealed pair of shares must be 80 bytes in base64");
+    }
+    if schedule::sealed_bytes(&message.deposit, 32 * (n - 1)).is_none() {
+        return refuse("the deposit must be 32 bytes for each other participant and 16, in base64");
+    }
+    Ok(())
+}
+
+/// Choices of `t` out of `m` places: first runs of neighbours (around the end), then all in lexicographic order; at
+/// most [`MAX_CHOICES`].
+fn choices(m: usize, t: usize) -> impl Iterator<Item = Vec<usize>> {
+    let runs = (0..m).map(move |start| (start..start + t).map(|place| place % m).collect::<Vec<_>>());
+    let first = (t <= m).then(|| (0..t).collect::<Vec<_>>());
+    let all = std::iter::successors(first, move |choice| next_choice(choice, m));
+    runs.take(if t <= m { m } else { 0 }).chain(all).take(MAX_CHOICES)
+}
+
+/// The lexicographic successor of an ascending choice of places below `m`.
+fn next_choice(choice: &[usize], m: usize) -> Option<Vec<usize>> {
+    let t = choice.len();
+    let (place, value) = choice.iter().enumerate().rev().find(|(place, value)| **value < m - t + place)?;
+    let rise = (value + 1..).take(t - place);
+    Some(choice.iter().take(place).copied().chain(rise).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_choice_comes_and_each_single_liar_is_left_out_early() {
+        let all: std::collections::BTreeSet<Vec<usize>> = choices(6, 4)
+            .map(|mut choice| {
+                choice.sort_unstable();
+                choice
+            })
+            .collect();
+        assert_eq!(all.len(), 15);
+        for liar in 0..100 {
+            assert!(choices(100, 99).take(100).any(|choice| !choice.contains(&liar)), "{liar}");
+        }
+        assert_eq!(choices(100, 67).count(), MAX_CHOICES);
+        assert_eq!(choices(2, 3).count(), 0);
+        assert!(choices(5, 3).all(|choice| choice.len() == 3 && choice.iter().all(|place| *place < 5)));
+    }
+}

@@ -1,0 +1,916 @@
+//! The whole protocol, played through with honest and with lying parties, and its byte vectors.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "in a test a panic is a finding; helpers count as tests"
+)]
+
+use std::collections::BTreeMap;
+
+use chacha20::ChaCha20Rng;
+use cohortium_dp::{NoisePlan, Raw, Seed, Variance, add_noise, gaussian_vector};
+use cohortium_messages::{
+    Document, Envelope, Hash, KemSecretKey, Name, Reveal, RoundContext, RoundShares, SealedShare, SigningKey,
+    SurvivorSet, Verified,
+};
+use cohortium_mpc::{Chain, Coordinator, Inconsistency, Masked, Member, MpcError, Total, accept, encapsulate};
+use proptest::prelude::*;
+use rand_core::SeedableRng as _;
+use serde_json::{Value, json};
+
+// ---------------------------------------------------------------- a world of organisations
+
+/// An organisation before and during a round.
+struct Organisation {
+    name: Name,
+    signing: SigningKey,
+    kem: KemSecretKey,
+    chains: BTreeMap<Name, Chain>,
+    rng: ChaCha20Rng,
+    input: Vec<i64>,
+}
+
+struct World {
+    context: RoundContext,
+    noise: NoisePlan,
+    organisations: Vec<Organisation>,
+    exchange: Vec<Value>,
+}
+
+/// What is wrong with something, and how to make it so.
+type Defect<T> = (&'static str, fn(&mut T));
+
+fn name(index: usize) -> Name {
+    Name::new(format!("org-{index:02}")).unwrap()
+}
+
+fn names(indices: impl IntoIterator<Item = usize>) -> Vec<Name> {
+    indices.into_iter().map(name).collect()
+}
+
+fn signed<T: Document>(document: &T, key: &SigningKey) -> Verified<T> {
+    Envelope::sign(document, key).unwrap().open(&key.public()).unwrap()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    data_encoding::HEXLOWER.encode(bytes)
+}
+
+/// `n` organisations with exchanged pairwise secrets and inputs, about to begin a round of `elements` at position 3.
+fn world(n: usize, threshold: u32, colluders: u32, elements: u32) -> World {
+    let sigma2 = 1000;
+    let context = RoundContext {
+        agreement: Hash::of(b"agreement"),
+        colluders,
+        elements,
+        participants: names(0..n),
+        plan: Hash::of(b"plan"),
+        position: 3,
+        protocol: 1,
+        ring_bits: 64,
+        round: 0,
+        sigma2,
+        task: Hash::of(b"task"),
+        threshold,
+    };
+    let mut organisations: Vec<Organisation> = (0..n)
+        .map(|index| {
+            let mut keys = ChaCha20Rng::from_seed([index as u8 + 1; 32]);
+            Organisation {
+                name: name(index),
+                signing: SigningKey::generate(&mut keys),
+                kem: KemSecretKey::generate(&mut keys),
+                chains: BTreeMap::new(),
+                rng: ChaCha20Rng::from_seed([index as u8 + 101; 32]),
+                input: (0..i64::from(elements))
+                    .map(|cell| (index as i64 + 1) * 1000 * (1 - 2 * (cell % 2)) + cell)
+                    .collect(),
+            }
+        })
+        .collect();
+    let mut exchange = Vec::new();
+    if n > 10 {
+        // The exchange is the same for every pair; the largest round starts from chains made up instead.
+        for (low, high) in (0..n).flat_map(|high| (0..high).map(move |low| (low, high))) {
+            let mut bytes = [7; 41];
+            bytes[..11].copy_from_slice(&[1, 0, 0, 0, 0, 0, 0, 0, 0, low as u8, high as u8]);
+            for (one, other) in [(low, high), (high, low)] {
+                organisations[one].chains.insert(name(other), Chain::from_secret_bytes(&bytes).unwrap());
+            }
+        }
+    }
+    for second in 1..if n > 10 { 1 } else { n } {
+        let (before, rest) = organisations.split_at_mut(second);
+        for low in before {
+            let high = &mut rest[0];
+            let (message, chain) =
+                encapsulate(&context.agreement, &low.name, &low.kem, &high.name, &high.kem.public(), &mut low.rng)
+                    .unwrap();
+            let evidence = signed(&message, &low.signing);
+            let taken =
+                accept(&context.agreement, &high.name, &high.kem, &low.name, &low.kem.public(), &evidence).unwrap();
+            assert!(*taken.to_secret_bytes() == *chain.to_secret_bytes());
+            exchange.push(json!({ "chain": hex(&chain.to_secret_bytes()), "message": message }));
+            low.chains.insert(high.name.clone(), chain);
+            high.chains.insert(low.name.clone(), taken);
+        }
+    }
+    let noise = NoisePlan::new(sigma2, n as u32, threshold, colluders).unwrap();
+    World { context, noise, organisations, exchange }
+}
+
+impl World {
+    fn begin(&mut self, index: usize) -> (Member, RoundShares) {
+        let who = &mut self.organisations[index];
+        Member::begin(self.context.clone(), &who.name, &mut who.chains, &self.noise, &mut who.rng).unwrap()
+    }
+
+    fn key(&self, name: &Name) -> &SigningKey {
+        &self.organisations[self.context.index_of(name).unwrap()].signing
+    }
+
+    /// Signs in the name of whoever `from` says.
+    fn sign<T: Document>(&self, from: &Name, document: &T) -> Verified<T> {
+        signed(document, self.key(from))
+    }
+
+    /// This round's noise of a member in its first `components` components, from its seeds.
+    fn noise_of(&self, member: &Member, components: usize) -> Vec<i64> {
+        let len = self.context.elements as usize;
+        let mut sum = vec![0; len];
+        for (component, variance) in self.noise.components().iter().enumerate().take(components) {
+            if *variance > 0 {
+                let seed = Seed::from_bytes(*member.noise_seeds().unwrap().expose_seed_bytes(component).unwrap());
+                for (total, noise) in
+                    sum.iter_mut().zip(gaussian_vector(&seed, Variance::new(*variance).unwrap(), len).unwrap())
+                {
+                    *total += noise;
+                }
+            }
+        }
+        sum
+    }
+
+    fn mask(&self, index: usize, member: &mut Member) -> Masked {
+        let raw = Raw::new(self.organisations[index].input.clone());
+        let noised = add_noise(raw, &self.noise, member.noise_seeds().unwrap()).unwrap();
+        member.mask(&noised).unwrap()
+    }
+}
+
+// ---------------------------------------------------------------- a round in steps
+
+/// A round up to some step, so that tests can meddle with the next one.
+struct Round {
+    world: World,
+    members: Vec<Member>,
+    dealt: Vec<RoundShares>,
+    hub: Coordinator,
+    /// Full noise of each member, taken before anything is forgotten.
+    all_noise: Vec<Vec<i64>>,
+    /// The signatures on the survivor set.
+    sets: Vec<Verified<SurvivorSet>>,
+    transcript: Vec<Value>,
+    /// Whether every member is written to bytes and read back after every step.
+    reload: bool,
+}
+
+impl Round {
+    fn begun(mut world: World, reload: bool) -> Self {
+        let hub = Coordinator::new(world.context.clone(), world.noise.clone()).unwrap();
+        let (members, dealt) = (0..world.organisations.len()).map(|index| world.begin(index)).unzip();
+        let mut round =
+            Self { world, members, dealt, hub, all_noise: vec![], sets: vec![], transcript: vec![], reload };
+        round.all_noise = round.members.iter().map(|m| round.world.noise_of(m, usize::MAX)).collect();
+        round.reload_all();
+        round
+    }
+
+    fn reload_all(&mut self) {
+        if self.reload {
+            for member in &mut self.members {
+                *member = Member::from_secret_bytes(&member.to_secret_bytes().unwrap()).unwrap();
+            }
+        }
+    }
+
+    fn shared(mut self) -> Self {
+        for dealt in &self.dealt {
+            self.transcript.push(json!(dealt));
+            self.hub.accept_shares(self.world.sign(&dealt.from, dealt)).unwrap();
+        }
+        for (index, member) in self.members.iter_mut().enumerate() {
+            member.receive_shares(&self.hub.shares_for(&name(index)).unwrap()).unwrap();
+        }
+        self.reload_all();
+        self
+    }
+
+    /// All but `absent` mask and upload.
+    fn masked(mut self, absent: &[usize]) -> Self {
+        for index in present(self.members.len(), absent) {
+            let masked = self.world.mask(index, &mut self.members[index]);
+            self.transcript.push(json!({ "bytes": hex(masked.bytes()), "header": masked.header() }));
+            let header = self.world.sign(&name(index), masked.header());
+            self.hub.accept_masked(&header, masked.bytes().to_vec()).unwrap();
+        }
+        self.reload_all();
+        self
+    }
+
+    /// All but `silent` of the proposed survivors sign.
+    fn signed(mut self, silent: &[usize]) -> Self {
+        let survivors = self.hub.propose_survivors().unwrap();
+        for index in self.survivors().into_iter().filter(|index| !silent.contains(index)) {
+            let set = self.members[index].sign_survivors(&survivors).unwrap();
+            self.transcript.push(json!(set));
+            let set = self.world.sign(&set.from, &set);
+            self.hub.accept_survivor_set(set.clone()).unwrap();
+            self.sets.push(set);
+        }
+        self.reload_all();
+        self
+    }
+
+    fn survivors(&self) -> Vec<usize> {
+        let named = self.hub.masked_from();
+        named.iter().map(|name| self.world.context.index_of(name).unwrap()).collect()
+    }
+
+    fn reveal(&self, index: usize) -> Reveal {
+        self.members[index].reveal(&self.sets).unwrap()
+    }
+
+    fn accept_reveal(&mut self, reveal: &Reveal) -> Result<(), MpcError> {
+        self.hub.accept_reveal(self.world.sign(&reveal.from, reveal))
+    }
+
+    /// All who signed, but `silent`, reveal.
+    fn revealed(mut self, silent: &[usize]) -> Self {
+        let signers: Vec<Name> = self.hub.signatures().keys().cloned().collect();
+        for signer in signers {
+            let index = self.world.context.index_of(&signer).unwrap();
+            if !silent.contains(&index) {
+                let reveal = self.reveal(index);
+                self.transcript.push(json!(reveal));
+                self.accept_reveal(&reveal).unwrap();
+            }
+        }
+        self
+    }
+
+    /// What the total must be: the survivors' inputs and the noise that stays.
+    fn expected(&self) -> (Vec<i64>, u128) {
+        let survivors = self.survivors();
+        let kept = self.world.noise.kept(survivors.len() as u32).unwrap();
+        let (mut cells, mut variance) = (vec![0; self.world.context.elements as usize], 0);
+        for index in survivors {
+            let has_revealed = self.hub.revealed_from().contains(&name(index));
+            let components = if has_revealed { kept } else { usize::MAX };
+            variance += self.world.noise.components().iter().take(components).map(|v| u128::from(*v)).sum::<u128>();
+            let noise = if has_revealed { self.kept_noise(index, kept) } else { self.all_noise[index].clone() };
+            for (cell, (input, noise)) in cells.iter_mut().zip(self.world.organisations[index].input.iter().zip(noise))
+            {
+                *cell += input + noise;
+            }
+        }
+        (cells, variance)
+    }
+
+    /// All noise of a member but what its reveal gives away.
+    fn kept_noise(&self, index: usize, kept: usize) -> Vec<i64> {
+        let mut noise = self.all_noise[index].clone();
+        for seed in self.reveal(index).excess_seeds {
+            assert!(seed.component as usize >= kept);
+            let variance = self.world.noise.components()[seed.component as usize];
+            if variance > 0 {
+                let seed = Seed::from_bytes(*seed.seed.as_bytes());
+                let excess = gaussian_vector(&seed, Variance::new(variance).unwrap(), noise.len()).unwrap();
+                noise.iter_mut().zip(excess).for_each(|(noise, excess)| *noise -= excess);
+            }
+        }
+        noise
+    }
+
+    fn checked_total(&self) -> Total {
+        let total = self.hub.total().unwrap();
+        let (cells, variance) = self.expected();
+        assert_eq!(total.cells(), cells);
+        assert_eq!(total.noise_variance(), variance);
+        assert_eq!(total.survivors(), self.hub.masked_from());
+        assert_eq!(total.context_hash(), self.world.context.hash().unwrap());
+        assert_eq!((total.task(), total.plan()), (self.world.context.task, self.world.context.plan));
+        total
+    }
+}
+
+/// One of the length-prefixed parts behind the version line of a member's state.
+fn state_part(bytes: &[u8], part: usize) -> Vec<u8> {
+    let mut rest = bytes.strip_prefix(b"cohortium/member-state/v1\n").unwrap();
+    for _ in 0..part {
+        rest = &rest[4 + u32::from_be_bytes(rest[..4].try_into().unwrap()) as usize..];
+    }
+    rest[4..4 + u32::from_be_bytes(rest[..4].try_into().unwrap()) as usize].to_vec()
+}
+
+fn present(n: usize, absent: &[usize]) -> Vec<usize> {
+    (0..n).filter(|index| !absent.contains(index)).collect()
+}
+
+/// Four organisations of which one may drop out; shares exchanged.
+fn four() -> Round {
+    Round::begun(world(4, 3, 1, 5), false).shared()
+}
+
+// ---------------------------------------------------------------- it adds up
+
+#[test]
+fn sums_come_out_whoever_drops_out() {
+    // n, t, c, elements, absent from masking, silent at signing, silent at revealing
+    type Case = (usize, u32, u32, u32, &'static [usize], &'static [usize], &'static [usize]);
+    let cases: [Case; 13] = [
+        (2, 2, 1, 4, &[], &[], &[]),
+        (3, 3, 1, 7, &[], &[], &[]),
+        (4, 3, 1, 5, &[], &[], &[]),
+        (4, 3, 1, 5, &[0], &[], &[]),
+        (4, 3, 1, 5, &[3], &[], &[]),
+        (4, 3, 1, 5, &[], &[1], &[]),
+        (4, 3, 1, 5, &[], &[], &[2]),
+        (5, 4, 1, 1, &[], &[], &[]),
+        (5, 4, 1, 4097, &[2], &[], &[]),
+        (10, 7, 3, 9, &[], &[], &[]),
+        (10, 7, 3, 9, &[0, 4, 9], &[], &[]),
+        (10, 7, 3, 9, &[1], &[3], &[8]),
+        (10, 7, 3, 9, &[], &[0, 1], &[9]),
+    ];
+    for (n, t, c, elements, absent, unsigned, silent) in cases {
+        let round = Round::begun(world(n, t, c, elements), false).shared().masked(absent).signed(unsigned);
+        let total = round.revealed(silent).checked_total();
+        assert_eq!(total.survivors().len(), n - absent.len());
+        assert!(total.inconsistencies().is_empty());
+    }
+}
+
+/// The largest round: 100 organisations of which 33 collude, drop out at each step.
+#[test]
+fn a_hundred_organisations_add_up() {
+    let round = Round::begun(world(100, 67, 33, 3), false).shared().masked(&[0, 50, 99]).signed(&[7]).revealed(&[8, 9]);
+    assert_eq!(round.checked_total().survivors().len(), 97);
+}
+
+#[test]
+fn noise_left_is_what_the_plan_says_when_all_reveal() {
+    let round = Round::begun(world(10, 7, 3, 2), false).shared().masked(&[5]).signed(&[]).revealed(&[]);
+    assert_eq!(round.checked_total().noise_variance(), round.world.noise.remaining_total_variance(9).unwrap());
+}
+
+#[test]
+fn a_sum_wraps_like_two_s_complement() {
+    let mut world = world(3, 3, 1, 2);
+    let big = (1 << 60) - 5;
+    for (who, input) in world.organisations.iter_mut().zip([[big, -big], [-big, big], [7, -7]]) {
+        who.input = input.to_vec();
+    }
+    Round::begun(world, false).shared().masked(&[]).signed(&[]).revealed(&[]).checked_total();
+}
+
+#[test]
+fn state_read_back_at_every_step_gives_the_same_bytes() {
+    let play = |reload| {
+        let round = Round::begun(world(4, 3, 1, 5), reload).shared().masked(&[1]).signed(&[]).revealed(&[]);
+        (round.transcript.clone(), round.checked_total().cells().to_vec())
+    };
+    assert_eq!(play(false), play(true));
+}
+
+#[test]
+fn a_hub_that_starts_again_from_stored_messages_gets_the_same_total() {
+    let round = four().masked(&[3]).signed(&[]).revealed(&[]);
+    let world = &round.world;
+    let mut again = Coordinator::new(world.context.clone(), world.noise.clone()).unwrap();
+    for dealt in &round.dealt {
+        again.accept_shares(world.sign(&dealt.from, dealt)).unwrap();
+    }
+    for index in [0, 1, 2] {
+        let message = &round.transcript[4 + index];
+        let header = serde_json::from_value(message["header"].clone()).unwrap();
+        let bytes = data_encoding::HEXLOWER.decode(message["bytes"].as_str().unwrap().as_bytes()).unwrap();
+        again.accept_masked(&world.sign(&name(index), &header), bytes).unwrap();
+    }
+    assert!(again.restore_proposal(names([0, 1, 3])).is_err(), "a vector is missing");
+    assert!(again.restore_proposal(names([0, 1])).is_err(), "below the threshold");
+    again.restore_proposal(names([0, 1, 2])).unwrap();
+    assert_eq!(again.propose_survivors().unwrap(), names([0, 1, 2]));
+    for set in round.hub.signatures().values() {
+        again.accept_survivor_set(world.sign(&set.from, set)).unwrap();
+    }
+    for index in [0, 1, 2] {
+        again.accept_reveal(world.sign(&name(index), &round.reveal(index))).unwrap();
+    }
+    assert_eq!(again.total().unwrap().cells(), round.checked_total().cells());
+}
+
+// ---------------------------------------------------------------- beginning
+
+#[test]
+fn contexts_that_break_a_rule_are_refused_by_both_sides() {
+    let cases: [Defect<RoundContext>; 15] = [
+        ("other_protocol", |c| c.protocol = 2),
+        ("other_ring", |c| c.ring_bits = 32),
+        ("no_elements", |c| c.elements = 0),
+        ("too_many_elements", |c| c.elements = (1 << 20) + 1),
+        ("position_beyond_json", |c| c.position = 1 << 53),
+        ("one_participant", |c| c.participants.truncate(1)),
+        ("unsorted", |c| c.participants.reverse()),
+        ("twice", |c| c.participants[1] = c.participants[0].clone()),
+        ("too_many_participants", |c| {
+            c.participants = (0..101).map(|i| Name::new(format!("x{i:03}")).unwrap()).collect()
+        }),
+        ("no_colluders", |c| c.colluders = 0),
+        ("threshold_too_low", |c| c.threshold = 2),
+        ("threshold_too_high", |c| c.threshold = 5),
+        ("all_collude", |c| c.colluders = 3),
+        ("other_noise", |c| c.sigma2 += 1),
+        ("other_participants_than_noise", |c| c.participants = names(0..3)),
+    ];
+    for (defect, edit) in cases {
+        let mut world = world(4, 3, 1, 5);
+        let mut bad = world.context.clone();
+        edit(&mut bad);
+        let who = &mut world.organisations[0];
+        let member = Member::begin(bad.clone(), &who.name, &mut who.chains, &world.noise, &mut who.rng);
+        let refused = matches!(member.err(), Some(MpcError::Context(_) | MpcError::NoisePlan));
+        assert!(refused, "{defect}");
+        assert!(who.chains.values().all(|chain| chain.position() == 0), "{defect}");
+        assert!(Coordinator::new(bad, world.noise.clone()).is_err(), "{defect}");
+    }
+}
+
+#[test]
+fn a_position_is_used_once() {
+    let mut world = world(3, 3, 1, 2);
+    world.begin(0);
+    let who = &mut world.organisations[0];
+    for position in [0, 3] {
+        let context = RoundContext { position, plan: Hash::of(b"another plan"), ..world.context.clone() };
+        let again = Member::begin(context, &who.name, &mut who.chains, &world.noise, &mut who.rng);
+        assert_eq!(again.err(), Some(MpcError::Replayed { position, stands_at: 4 }));
+    }
+    let far = RoundContext { position: 1 << 30, ..world.context.clone() };
+    let jump = Member::begin(far, &who.name, &mut who.chains, &world.noise, &mut who.rng);
+    assert!(matches!(jump.err(), Some(MpcError::Jump { .. })));
+}
+
+#[test]
+fn a_missing_chain_or_a_stranger_is_refused_and_no_chain_moves() {
+    let mut world = world(3, 3, 1, 2);
+    let who = &mut world.organisations[0];
+    who.chains.remove(&name(2));
+    let result = Member::begin(world.context.clone(), &who.name, &mut who.chains, &world.noise, &mut who.rng);
+    assert_eq!(result.err(), Some(MpcError::NoChain { peer: name(2) }));
+    assert_eq!(who.chains[&name(1)].position(), 0);
+    let stranger = Name::new("stranger").unwrap();
+    let result = Member::begin(world.context.clone(), &stranger, &mut who.chains, &world.noise, &mut who.rng);
+    assert_eq!(result.err(), Some(MpcError::NotParticipant { name: stranger }));
+}
+
+#[test]
+fn steps_out_of_order_are_refused() {
+    let mut round = Round::begun(world(4, 3, 1, 5), false);
+    let raw = || Raw::new(round.world.organisations[0].input.clone());
+    let noised = add_noise(raw(), &round.world.noise, round.members[0].noise_seeds().unwrap()).unwrap();
+    let wrong = |error: Option<MpcError>| assert!(matches!(error, Some(MpcError::WrongStep { .. })), "{error:?}");
+    wrong(round.members[0].mask(&noised).err());
+    wrong(round.members[0].sign_survivors(&names(0..4)).err());
+    wrong(round.members[0].reveal(&[]).err());
+    wrong(round.members[0].restore_masked(vec![0; 40]).err());
+    assert!(round.hub.shares_for(&name(0)).is_none());
+    assert_eq!(round.hub.shares_missing(), names(0..4));
+    let mut round = round.shared();
+    wrong(round.members[0].sign_survivors(&names(0..4)).err());
+    assert!(matches!(round.hub.propose_survivors(), Err(MpcError::TooFew { .. })));
+    let mut round = round.masked(&[]);
+    wrong(round.members[0].reveal(&[]).err());
+    let set = SurvivorSet { context: round.hub.context_hash(), from: name(0), survivors: names(0..4) };
+    wrong(round.hub.accept_survivor_set(round.world.sign(&name(0), &set)).err());
+    assert!(matches!(round.hub.total().err(), Some(MpcError::TooFew { .. })));
+    let mut round = round.signed(&[1]);
+    assert!(matches!(round.hub.total().err(), Some(MpcError::TooFew { .. })));
+    wrong(round.members[0].mask(&noised).err());
+    wrong(round.members[0].noise_seeds().err());
+    let reveal = round.reveal(0);
+    round.accept_reveal(&reveal).unwrap();
+    assert!(matches!(round.hub.total().err(), Some(MpcError::TooFew { found: 1, needed: 3, .. })));
+}
+
+#[test]
+fn a_hub_must_have_t_signatures_before_it_takes_a_reveal() {
+    let round = four().masked(&[]).signed(&[]);
+    let reveal = round.reveal(0);
+    let mut other = four().masked(&[]).signed(&[0, 1]);
+    assert!(matches!(other.accept_reveal(&reveal), Err(MpcError::WrongStep { .. })));
+}
+
+// ---------------------------------------------------------------- lies
+
+/// A member that was shown another plan seals under keys that nobody else has: the others name it, and it them.
+#[test]
+fn another_context_is_noticed_when_shares_are_opened() {
+    let mut world = world(3, 3, 1, 2);
+    let honest = world.context.clone();
+    let (mut first, _) = world.begin(0);
+    let (_, second) = world.begin(1);
+    world.context.plan = Hash::of(b"another plan");
+    let (_, misled) = world.begin(2);
+    let hash = honest.hash().unwrap();
+    assert!(misled.context != hash);
+
+    let mut hub = Coordinator::new(honest, world.noise.clone()).unwrap();
+    let refused = hub.accept_shares(world.sign(&name(2), &misled));
+    assert_eq!(refused, Err(MpcError::OtherContext { from: name(2) }));
+    // A hub in league would pass the shares on all the same.
+    let to_first = |dealt: &RoundShares| dealt.shares.iter().find(|share| share.to == name(0)).unwrap().clone();
+    let refused = first.receive_shares(&[to_first(&second), to_first(&misled)]);
+    assert_eq!(refused, Err(MpcError::Sealed { from: name(2) }));
+}
+
+/// Even when nobody looked: mask keys (the fifth part of the state) made for different plans are not the same.
+#[test]
+fn masks_of_different_contexts_do_not_cancel() {
+    let mask_key = |index: usize, plan: &[u8]| {
+        let mut world = world(2, 2, 1, 4);
+        world.context.plan = Hash::of(plan);
+        state_part(&world.begin(index).0.to_secret_bytes().unwrap(), 4)
+    };
+    assert_eq!(mask_key(0, b"plan"), mask_key(1, b"plan"));
+    assert_ne!(mask_key(0, b"plan"), mask_key(1, b"another plan"));
+}
+
+#[test]
+fn sealed_shares_that_are_wrong_are_refused_and_right_ones_still_work() {
+    let cases: [Defect<Vec<SealedShare>>; 8] = [
+        ("flipped", |s| flip(&mut s[0].ciphertext)),
+        ("swapped", |s| {
+            let other = s[1].ciphertext.clone();
+            s[1].ciphertext = std::mem::replace(&mut s[0].ciphertext, other);
+        }),
+        ("missing", |s| s.truncate(2)),
+        ("twice", |s| s[2] = s[0].clone()),
+        ("extra", |s| s.push(s[0].clone())),
+        ("from_myself", |s| s[0].from = name(3)),
+        ("from_a_stranger", |s| s[0].from = Name::new("stranger").unwrap()),
+        ("for_another", |s| s[0].to = name(1)),
+    ];
+    for (defect, edit) in cases {
+        let mut round = Round::begun(world(4, 3, 1, 5), false);
+        let dealt = round.dealt.iter().flat_map(|dealt| &dealt.shares);
+        let good: Vec<SealedShare> = dealt.filter(|share| share.to == name(3)).cloned().collect();
+        let mut bad = good.clone();
+        edit(&mut bad);
+        let before = round.members[3].to_secret_bytes().unwrap();
+        assert!(round.members[3].receive_shares(&bad).is_err(), "{defect}");
+        assert!(*round.members[3].to_secret_bytes().unwrap() == *before, "{defect}");
+        round.members[3].receive_shares(&good).unwrap();
+        round.members[3].receive_shares(&good.iter().rev().cloned().collect::<Vec<_>>()).unwrap();
+        let mut other = good;
+        flip(&mut other[0].ciphertext);
+        assert_eq!(round.members[3].receive_shares(&other), Err(MpcError::OtherShares), "{defect}");
+    }
+}
+
+#[test]
+fn dealt_shares_of_the_wrong_shape_are_refused() {
+    let cases: [Defect<RoundShares>; 9] = [
+        ("other_context", |m| m.context = Hash::of(b"other")),
+        ("stranger", |m| m.from = Name::new("stranger").unwrap()),
+        ("missing_share", |m| m.shares.truncate(2)),
+        ("unordered", |m| m.shares.reverse()),
+        ("dealt_by_another", |m| m.shares[0].from = name(2)),
+        ("short_share", |m| m.shares[0].ciphertext.truncate(40)),
+        ("long_deposit", |m| m.deposit = format!("{0}{0}", m.deposit)),
+        ("deposit_not_base64", |m| m.deposit.replace_range(0..1, "!")),
+        ("missing_commitment", |m| m.excess_commitments.clear()),
+    ];
+    let round = Round::begun(world(4, 3, 1, 5), false);
+    for (defect, edit) in cases {
+        let mut hub = Coordinator::new(round.world.context.clone(), round.world.noise.clone()).unwrap();
+        let mut bad = round.dealt[0].clone();
+        edit(&mut bad);
+        assert!(hub.accept_shares(signed(&bad, round.world.key(&name(0)))).is_err(), "{defect}");
+        hub.accept_shares(round.world.sign(&name(0), &round.dealt[0])).unwrap();
+        hub.accept_shares(round.world.sign(&name(0), &round.dealt[0])).unwrap();
+        let mut other = round.dealt[0].clone();
+        other.self_mask_commitment = Hash::of(b"other");
+        let refused = hub.accept_shares(round.world.sign(&name(0), &other));
+        assert_eq!(refused, Err(MpcError::Equivocation { from: name(0) }));
+    }
+}
+
+#[test]
+fn vectors_are_masked_once_and_have_one_length() {
+    let mut round = four();
+    let noised = |len: usize, round: &Round| {
+        let raw = Raw::new(vec![7; len]);
+        add_noise(raw, &round.world.noise, round.members[0].noise_seeds().unwrap()).unwrap()
+    };
+    let (good, short, long) = (noised(5, &round), noised(4, &round), noised(6, &round));
+    for bad in [&short, &long] {
+        assert!(matches!(round.members[0].mask(bad).err(), Some(MpcError::Length { expected: 5, .. })));
+    }
+    let masked = round.members[0].mask(&good).unwrap();
+    assert_eq!(round.members[0].mask(&good).unwrap().bytes(), masked.bytes());
+    let other = add_noise(Raw::new(vec![8; 5]), &round.world.noise, round.members[0].noise_seeds().unwrap()).unwrap();
+    assert_eq!(round.members[0].mask(&other).err(), Some(MpcError::SecondVector));
+    assert_eq!(round.members[0].restore_masked(masked.bytes().to_vec()).unwrap().header(), masked.header());
+    assert!(round.members[0].restore_masked(vec![0; 40]).is_err());
+
+    let header = round.world.sign(&name(0), masked.header());
+    let mut flipped = masked.bytes().to_vec();
+    flipped[39] ^= 1;
+    assert_eq!(round.hub.accept_masked(&header, flipped.clone()), Err(MpcError::VectorHash { from: name(0) }));
+    assert!(matches!(round.hub.accept_masked(&header, vec![0; 39]), Err(MpcError::Length { .. })));
+    let mut lying = masked.header().clone();
+    lying.bytes = 48;
+    let lying = round.world.sign(&name(0), &lying);
+    assert!(matches!(round.hub.accept_masked(&lying, masked.bytes().to_vec()), Err(MpcError::Length { .. })));
+    round.hub.accept_masked(&header, masked.bytes().to_vec()).unwrap();
+    round.hub.accept_masked(&header, masked.bytes().to_vec()).unwrap();
+    let mut second = masked.header().clone();
+    second.sha256 = Hash::of(&flipped);
+    let second = round.world.sign(&name(0), &second);
+    assert_eq!(round.hub.accept_masked(&second, flipped), Err(MpcError::Equivocation { from: name(0) }));
+}
+
+#[test]
+fn a_vector_after_the_proposal_stays_out() {
+    let mut round = four().masked(&[2]);
+    round.hub.propose_survivors().unwrap();
+    let masked = round.world.mask(2, &mut round.members[2]);
+    let header = round.world.sign(&name(2), masked.header());
+    let late = round.hub.accept_masked(&header, masked.bytes().to_vec());
+    assert_eq!(late, Err(MpcError::TooLate { from: name(2) }));
+    round.signed(&[]).revealed(&[]).checked_total();
+}
+
+#[test]
+fn a_member_signs_one_proper_set() {
+    let mut round = four().masked(&[]);
+    let bad: [(&str, Vec<Name>); 6] = [
+        ("below_threshold", names([0, 1])),
+        ("without_me", names([1, 2, 3])),
+        ("unsorted", names([0, 2, 1])),
+        ("twice", names([0, 0, 1])),
+        ("stranger", [names([0, 1]), vec![Name::new("stranger").unwrap()]].concat()),
+        ("empty", vec![]),
+    ];
+    for (defect, set) in bad {
+        assert!(matches!(round.members[0].sign_survivors(&set), Err(MpcError::Survivors(_))), "{defect}");
+    }
+    let signed = round.members[0].sign_survivors(&names([0, 1, 3])).unwrap();
+    assert_eq!(round.members[0].sign_survivors(&names([0, 1, 3])).unwrap(), signed);
+    assert_eq!(round.members[0].signed_survivors(), Some(names([0, 1, 3]).as_slice()));
+    for other in [names(0..4), names([0, 1, 2])] {
+        assert_eq!(round.members[0].sign_survivors(&other), Err(MpcError::SecondSet));
+    }
+}
+
+#[test]
+fn a_reveal_takes_t_signatures_on_the_very_set() {
+    /// Name, what is offered, whether the error is the right one.
+    type Signatures = (&'static str, Vec<Verified<SurvivorSet>>, fn(&MpcError) -> bool);
+    let round = four().masked(&[]).signed(&[]);
+    let good = round.sets.clone();
+    let set = |from: usize, survivors: Vec<Name>, context: Hash| {
+        round.world.sign(&name(from), &SurvivorSet { context, from: name(from), survivors })
+    };
+    let here = round.hub.context_hash();
+    let with = |other: Verified<SurvivorSet>| [&good[..2], &[other]].concat();
+    let cases: [Signatures; 5] = [
+        ("none", vec![], |e| matches!(e, MpcError::TooFew { needed: 3, found: 0, .. })),
+        ("too_few", good[..2].to_vec(), |e| matches!(e, MpcError::TooFew { needed: 3, found: 2, .. })),
+        ("one_twice", with(good[0].clone()), |e| matches!(e, MpcError::Signature { .. })),
+        ("another_set", with(set(2, names([0, 1, 2]), here)), |e| matches!(e, MpcError::OtherSet { .. })),
+        ("another_round", with(set(2, names(0..4), Hash::of(b"x"))), |e| matches!(e, MpcError::OtherContext { .. })),
+    ];
+    for (defect, sets, is_right) in cases {
+        let error = round.members[0].reveal(&sets).err().unwrap();
+        assert!(is_right(&error), "{defect}: {error}");
+    }
+    assert_eq!(round.members[0].reveal(&good).unwrap(), round.members[0].reveal(&good[..3]).unwrap());
+
+    let dropped = four().masked(&[3]).signed(&[]);
+    let outsider = SurvivorSet { context: dropped.hub.context_hash(), from: name(3), survivors: names(0..3) };
+    let sets = [&dropped.sets[..2], &[dropped.world.sign(&name(3), &outsider)]].concat();
+    assert!(matches!(dropped.members[0].reveal(&sets), Err(MpcError::Signature { .. })));
+}
+
+#[test]
+fn nobody_can_open_both_halves() {
+    let round = four().masked(&[]);
+    let twin = |bytes: &[u8]| Member::from_secret_bytes(bytes).unwrap();
+    let before = round.members[0].to_secret_bytes().unwrap();
+    let world = &round.world;
+    let reveal = |survivors: &[Name]| {
+        let mut member = twin(&before);
+        member.sign_survivors(survivors).unwrap();
+        let context = round.hub.context_hash();
+        let set = |from: &Name| SurvivorSet { context, from: from.clone(), survivors: survivors.to_vec() };
+        let sets: Vec<_> = survivors.iter().map(|from| world.sign(from, &set(from))).collect();
+        (member.reveal(&sets).unwrap(), member.to_secret_bytes().unwrap())
+    };
+    let contains = |bytes: &[u8], part: &[u8]| bytes.windows(part.len()).any(|window| window == part);
+    let (all, state_all) = reveal(&names(0..4));
+    let (three, state_three) = reveal(&names([0, 1, 3]));
+    for opened in [&all, &three] {
+        let self_masks: Vec<&Name> = opened.self_mask_shares.iter().map(|share| &share.of).collect();
+        assert!(opened.deposit_key_shares.iter().all(|share| !self_masks.contains(&&share.of)));
+        assert_eq!(opened.self_mask_shares.len() + opened.deposit_key_shares.len(), 4);
+    }
+    // The other half is not only kept back: it is gone from the state.
+    let self_mask_of_2 = all.self_mask_shares[2].share.as_bytes();
+    let deposit_key_of_2 = three.deposit_key_shares[0].share.as_bytes();
+    assert!(contains(&before, self_mask_of_2) && contains(&before, deposit_key_of_2));
+    assert!(contains(&state_all, self_mask_of_2) && !contains(&state_all, deposit_key_of_2));
+    assert!(!contains(&state_three, self_mask_of_2) && contains(&state_three, deposit_key_of_2));
+    // And so are the masks, and the seed of the noise that stays.
+    let kept = *round.members[0].noise_seeds().unwrap().expose_seed_bytes(0).unwrap();
+    assert!(contains(&before, &kept) && !contains(&state_all, &kept));
+}
+
+#[test]
+fn signatures_that_do_not_count_are_refused_by_the_hub() {
+    let mut round = four().masked(&[3]);
+    let survivors = round.hub.propose_survivors().unwrap();
+    let set = |from: usize, survivors: &[Name], context| SurvivorSet {
+        context,
+        from: name(from),
+        survivors: survivors.to_vec(),
+    };
+    let here = round.hub.context_hash();
+    let mut offer =
+        |set: SurvivorSet| round.hub.accept_survivor_set(signed(&set, &round.world.organisations[0].signing));
+    assert_eq!(offer(set(0, &survivors, Hash::of(b"x"))), Err(MpcError::OtherContext { from: name(0) }));
+    assert_eq!(offer(set(0, &names(0..4), here)), Err(MpcError::OtherSet { from: name(0) }));
+    assert!(matches!(offer(set(3, &survivors, here)), Err(MpcError::Signature { .. })));
+    offer(set(0, &survivors, here)).unwrap();
+    offer(set(0, &survivors, here)).unwrap();
+    assert_eq!(offer(set(0, &names(0..4), here)), Err(MpcError::Equivocation { from: name(0) }));
+    assert!(round.hub.agreed().is_none());
+}
+
+#[test]
+fn reveals_of_the_wrong_shape_are_refused() {
+    let cases: [Defect<Reveal>; 9] = [
+        ("other_context", |m| m.context = Hash::of(b"other")),
+        ("drop_out_speaks", |m| m.from = name(0)),
+        ("share_missing", |m| m.self_mask_shares.truncate(8)),
+        ("share_of_a_drop_out", |m| m.self_mask_shares[0].of = name(0)),
+        ("unordered", |m| m.self_mask_shares.reverse()),
+        ("no_deposit_share", |m| m.deposit_key_shares.clear()),
+        ("seed_missing", |m| m.excess_seeds.truncate(1)),
+        ("seed_of_another_component", |m| m.excess_seeds[0].component = 1),
+        ("seed_not_committed", |m| m.excess_seeds[1].seed = Hash::of(b"other")),
+    ];
+    let mut round = Round::begun(world(10, 7, 3, 2), false).shared().masked(&[0]).signed(&[]);
+    let good = round.reveal(4);
+    assert_eq!(good.excess_seeds.len(), 2);
+    for (defect, edit) in cases {
+        let mut bad = good.clone();
+        edit(&mut bad);
+        assert!(round.accept_reveal(&bad).is_err(), "{defect}");
+    }
+    round.accept_reveal(&good).unwrap();
+    round.accept_reveal(&good).unwrap();
+    let mut other = good;
+    other.self_mask_shares[0].share = Hash::of(b"other");
+    assert_eq!(round.accept_reveal(&other), Err(MpcError::Equivocation { from: name(4) }));
+}
+
+#[test]
+fn a_wrong_share_is_named_when_there_are_others_and_stops_the_round_when_not() {
+    for liar in 0..4 {
+        let mut round = four().masked(&[]).signed(&[]).revealed(&[liar]);
+        let mut lie = round.reveal(liar);
+        lie.self_mask_shares[1].share = Hash::of(b"lie");
+        round.accept_reveal(&lie).unwrap();
+        let total = round.checked_total();
+        assert_eq!(total.inconsistencies(), [Inconsistency { dealer: name(1), holder: name(liar) }]);
+    }
+    let mut round = four().masked(&[3]).signed(&[]).revealed(&[2]);
+    let mut lie = round.reveal(2);
+    lie.deposit_key_shares[0].share = Hash::of(b"lie");
+    round.accept_reveal(&lie).unwrap();
+    assert_eq!(round.hub.total().err(), Some(MpcError::Unrecoverable { of: name(3) }));
+}
+
+#[test]
+fn a_dealer_that_lied_is_named() {
+    /// Name, edit, who drops out, what comes of it.
+    type Lie = (&'static str, fn(&mut RoundShares), &'static [usize], Option<MpcError>);
+    let cases: [Lie; 4] = [
+        ("self_mask", |m| m.self_mask_commitment = Hash::of(b"x"), &[], Some(MpcError::Unrecoverable { of: name(3) })),
+        (
+            "deposit_key",
+            |m| m.deposit_key_commitment = Hash::of(b"x"),
+            &[3],
+            Some(MpcError::Unrecoverable { of: name(3) }),
+        ),
+        ("deposit", |m| flip(&mut m.deposit), &[3], Some(MpcError::Deposit { of: name(3) })),
+        ("deposit_not_needed", |m| flip(&mut m.deposit), &[], None),
+    ];
+    for (defect, edit, absent, error) in cases {
+        let mut round = Round::begun(world(4, 3, 1, 5), false);
+        edit(&mut round.dealt[3]);
+        let round = round.shared().masked(absent).signed(&[]).revealed(&[]);
+        assert_eq!(round.hub.total().err(), error, "{defect}");
+    }
+}
+
+/// Changes one bit of something in base64.
+fn flip(text: &mut String) {
+    let mut bytes = data_encoding::BASE64.decode(text.as_bytes()).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    *text = data_encoding::BASE64.encode(&bytes);
+}
+
+#[test]
+fn state_bytes_that_are_wrong_are_refused() {
+    let round = four().masked(&[]);
+    let good = round.members[0].to_secret_bytes().unwrap();
+    for len in 0..good.len() {
+        assert!(matches!(Member::from_secret_bytes(&good[..len]), Err(MpcError::State(_))), "{len}");
+    }
+    assert!(Member::from_secret_bytes(&[&good[..], &[0]].concat()).is_err());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    /// Whatever is changed in stored state: no panic, and nothing that then panics.
+    #[test]
+    fn changed_state_bytes_never_panic(at in 0usize..4000, to: u8) {
+        thread_local!(static GOOD: Vec<u8> = four().members[0].to_secret_bytes().unwrap().to_vec());
+        let mut bytes = GOOD.with(Clone::clone);
+        let at = at % bytes.len();
+        bytes[at] = to;
+        if let Ok(mut member) = Member::from_secret_bytes(&bytes) {
+            let _ = member.sign_survivors(&names(0..4));
+            let _ = member.to_secret_bytes().unwrap();
+        }
+    }
+}
+
+// ---------------------------------------------------------------- byte vectors
+
+/// All inputs and every message of three rounds. Written anew with COHORTIUM_WRITE_VECTORS=1, compared otherwise.
+#[test]
+fn messages_are_those_of_the_vectors() {
+    vector("v1-n3.json", world(3, 3, 1, 3), &[]);
+    vector("v1-n4-excess.json", world(4, 3, 1, 3), &[]);
+    vector("v1-n4-drop-out.json", world(4, 3, 1, 3), &[1]);
+}
+
+fn vector(file: &str, world: World, absent: &[usize]) {
+    let inputs: Vec<Value> = world
+        .organisations
+        .iter()
+        .enumerate()
+        .map(|(index, who)| {
+            json!({
+                "input": who.input,
+                "kem_secret_key": who.kem.to_secret_text().as_str(),
+                "name": who.name,
+                "randomness_seed": hex(&[index as u8 + 101; 32]),
+            })
+        })
+        .collect();
+    let (context, exchange) = (world.context.clone(), world.exchange.clone());
+    let begun = Round::begun(world, false);
+    let noise = begun.all_noise.clone();
+    let round = begun.shared().masked(absent).signed(&[]).revealed(&[]);
+    let total = round.checked_total();
+    let found = json!({
+        "about": "One round of the secure sum, version 1: inputs, pairwise exchange, every message in order, result. \
+            Each organisation's randomness is the ChaCha20 keystream under its seed (64-bit counter and nonce zero), \
+            read without gaps: first what its encapsulations take, in the order of the exchange, then the round.",
+        "context": context,
+        "context_hash": round.hub.context_hash(),
+        "exchange": exchange,
+        "messages": round.transcript,
+        "noise_added": noise,
+        "organisations": inputs,
+        "total": {
+            "cells": total.cells(),
+            "noise_variance": u64::try_from(total.noise_variance()).unwrap(),
+            "survivors": total.survivors(),
+        },
+    });
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/vectors/secure-sum").join(file);
+    if std::env::var_os("COHORTIUM_WRITE_VECTORS").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, serde_json::to_string_pretty(&found).unwrap() + "\n").unwrap();
+    }
+    let expected: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    assert!(found == expected, "{file}: the bytes of the protocol have changed");
+}

@@ -1,0 +1,539 @@
+//! Deciding on a task: a [`Permit`], or a [`Denial`] that lists every clause that fails.
+//!
+//! Hub and node both decide; only the node's decision protects its data. Cedar decides the clauses; around it stand
+//! two checks of our own, because Cedar *allows* when a failing `forbid` errs and a `permit` holds (it skips what errs):
+//! any evaluation error is a refusal, and a request that does not fit the schema is a refusal.
+//!
+//! Does not: reserve or spend (that is the account's business after a permit), check the log's inclusion proof.
+//!
+//! Assumes: the task is hostile. Facts come from `query`'s own derivation ([`Priced`]), never from what the task claims.
+
+use cedar_policy::{
+    Authorizer, Context, Decision, Entities, EntityId, EntityTypeName, EntityUid, PolicySet, RestrictedExpression,
+    Schema,
+};
+use cohortium_dp::Price;
+use cohortium_messages::{Agreement, Envelope, EnvelopeError, Hash, Name, Task, Timestamp, Verified};
+use cohortium_query::Priced;
+
+use crate::clause::{Asked, Clause, explain, purpose_and_broader};
+use crate::compile::{PERMIT_ID, Policy};
+
+/// Evidence that a task passed every clause of an agreement. Made by [`Policy::decide`] alone; not cloned, not read
+/// from anywhere: a permit does not outlive the decision it stands for.
+#[derive(Debug)]
+#[must_use = "a permit that nobody uses permitted nothing"]
+pub struct Permit {
+    agreement: Hash,
+    decided_at: Timestamp,
+    priced: Priced,
+    task: Verified<Task>,
+}
+
+/// A refusal. The researcher must ask otherwise, or the custodians agree otherwise.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("study `{study}` (revision {revision}) refuses: {why} [{}]", clauses.join(", "))]
+pub struct Denial {
+    /// Every failing clause, as `study/clause`, in the order of the agreement's clauses.
+    pub clauses: Vec<String>,
+    /// Which revision of the agreement.
+    pub revision: u32,
+    /// The study.
+    pub study: Name,
+    /// In plain words, one part for each clause. Speaks of agreement and task, never of rows.
+    pub why: String,
+}
+
+/// What is to be decided.
+pub struct Request<'a> {
+    agreement_hash: Hash,
+    now: Timestamp,
+    priced: &'a Priced,
+    revoked: bool,
+    task: &'a Verified<Task>,
+}
+
+impl<'a> Request<'a> {
+    /// A task to decide on, with what this house derived from its plan.
+    ///
+    /// `task` must have been opened with the key that the agreement states for its researcher ([`open_task`]);
+    /// `agreement_hash` is the agreement the caller believes to decide under; `now` is this house's own clock; `revoked`
+    /// says whether a custodian has revoked the agreement in this house.
+    #[must_use]
+    pub const fn new(
+        task: &'a Verified<Task>,
+        priced: &'a Priced,
+        agreement_hash: Hash,
+        now: Timestamp,
+        revoked: bool,
+    ) -> Self {
+        Self { agreement_hash, now, priced, revoked, task }
+    }
+
+    fn asked(&self) -> Asked {
+        let (task, facts, bounding) = (self.task, self.priced.facts(), self.priced.plan().bounding);
+        Asked {
+            aggregate_columns: facts.aggregate_columns.clone(),
+            analyses: facts.analyses.clone(),
+            dataset: facts.dataset.clone(),
+            epsilon_micro: facts.epsilon_micro,
+            filter_columns: facts.filter_columns.clone(),
+            group_columns: facts.group_columns.clone(),
+            max_groups: bounding.max_groups,
+            max_rows: bounding.max_rows,
+            now: self.now,
+            participants: task.participants.iter().cloned().collect(),
+            purpose: task.purpose.clone(),
+            researcher: task.researcher.clone(),
+            revoked: self.revoked,
+        }
+    }
+
+    /// Whether task, checked plan and agreement are about one another.
+    fn belongs_together(&self, agreement: &Verified<Agreement>) -> bool {
+        let plan = self.task.plan.hash();
+        plan.is_ok_and(|plan| plan == self.priced.plan_hash())
+            && self.agreement_hash == agreement.hash()
+            && self.task.plan.agreement == agreement.hash()
+            && self.task.study == agreement.study
+    }
+}
+
+impl Policy {
+    /// Decides.
+    ///
+    /// Given a task and what was derived from its plan, returns a permit if and only if every clause of the agreement
+    /// holds and the evaluation had no error; never a permit for another plan than the one that was priced. Argued, and
+    /// tested clause by clause against a direct reading of the agreement.
+    ///
+    /// # Errors
+    /// Every clause that fails.
+    pub fn decide(&self, request: &Request<'_>) -> Result<Permit, Denial> {
+        let asked = request.asked();
+        let mut failing = judge_asked(&self.policies, &self.schema, &asked);
+        if !request.belongs_together(&self.agreement) {
+            failing.push(Clause::Evidence);
+        }
+        if failing.is_empty() {
+            Ok(Permit {
+                agreement: self.agreement.hash(),
+                decided_at: request.now,
+                priced: request.priced.clone(),
+                task: request.task.clone(),
+            })
+        } else {
+            Err(self.denial(&failing, &asked))
+        }
+    }
+
+    fn denial(&self, failing: &[Clause], asked: &Asked) -> Denial {
+        let study = self.agreement.study.clone();
+        let why: Vec<String> = failing.iter().map(|clause| explain(*clause, &self.agreement, asked)).collect();
+        Denial {
+            clauses: failing.iter().map(|clause| format!("{study}/{}", clause.name())).collect(),
+            revision: self.agreement.revision,
+            why: why.join("; "),
+            study,
+        }
+    }
+}
+
+impl Permit {
+    /// The agreement.
+    #[must_use]
+    pub const fn agreement(&self) -> Hash {
+        self.agreement
+    }
+
+    /// The dataset that may be read.
+    #[must_use]
+    pub fn dataset(&self) -> &Name {
+        &self.priced.plan().dataset
+    }
+
+    /// When it was decided.
+    #[must_use]
+    pub const fn decided_at(&self) -> Timestamp {
+        self.decided_at
+    }
+
+    /// The plan that may be run.
+    #[must_use]
+    pub fn plan(&self) -> Hash {
+        self.priced.plan_hash()
+    }
+
+    /// What it costs at each node.
+    #[must_use]
+    pub fn price(&self) -> &Price {
+        self.priced.price()
+    }
+
+    /// The checked plan with layout, noise and price.
+    #[must_use]
+    pub const fn priced(&self) -> &Priced {
+        &self.priced
+    }
+
+    /// The task.
+    #[must_use]
+    pub const fn task(&self) -> &Verified<Task> {
+        &self.task
+    }
+}
+
+/// Why a document does not open. Whoever sent it must act.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A wrong signature, shape or size.
+    #[error(transparent)]
+    Envelope(#[from] EnvelopeError),
+    /// The document speaks of someone the agreement does not know.
+    #[error("the agreement of study `{study}` has no researcher `{researcher}`")]
+    Researcher {
+        /// Who claims to ask.
+        researcher: Name,
+        /// Under which study.
+        study: Name,
+    },
+}
+
+/// Opens an agreement with the keys of *all* custodians that it names.
+///
+/// That these are the right custodians' keys is what people compare fingerprints for; a node's own custodian's
+/// signature, made after comparing, is what a node trusts.
+///
+/// # Errors
+/// When any custodian's signature is missing, or the document is not a valid agreement.
+pub fn open_agreement(envelope: &Envelope) -> Result<Verified<Agreement>, OpenError> {
+    let claimed = envelope.peek::<Agreement>()?;
+    Ok(envelope.open_all(&claimed.claims().custodian_keys())?)
+}
+
+/// Opens a task with the key that the agreement states for the researcher it names.
+///
+/// # Errors
+/// When the agreement does not know the researcher, the signature is not theirs, or the document is not a valid task.
+pub fn open_task(envelope: &Envelope, agreement: &Agreement) -> Result<Verified<Task>, OpenError> {
+    let claimed = envelope.peek::<Task>()?;
+    let researcher = &claimed.claims().researcher;
+    let entry = agreement
+        .researcher(researcher)
+        .ok_or_else(|| OpenError::Researcher { researcher: researcher.clone(), study: agreement.study.clone() })?;
+    Ok(envelope.open(&entry.key)?)
+}
+
+/// The clauses that fail for these facts, in order. Empty means: permitted.
+pub(crate) fn judge_asked(policies: &PolicySet, schema: &Schema, asked: &Asked) -> Vec<Clause> {
+    judge(policies, schema, &asked.researcher, &asked.dataset, facts(asked))
+}
+
+/// Evaluates, and refuses on any error: one in making the request, one that Cedar reports, or an answer that cannot be.
+fn judge(
+    policies: &PolicySet,
+    schema: &Schema,
+    researcher: &Name,
+    dataset: &Name,
+    facts: Vec<(String, RestrictedExpression)>,
+) -> Vec<Clause> {
+    let Some(request) = cedar_request(schema, researcher, dataset, facts) else { return vec![Clause::Evaluation] };
+    let response = Authorizer::new().is_authorized(&request, policies, &Entities::empty());
+    let reasons: Vec<String> = response.diagnostics().reason().map(ToString::to_string).collect();
+    let mut failing: Vec<Clause> =
+        Clause::COMPILED.into_iter().filter(|clause| reasons.contains(&clause.policy_id())).collect();
+    let erred = response.diagnostics().errors().next().is_some();
+    let allowed = response.decision() == Decision::Allow && reasons == [PERMIT_ID];
+    // A denial for no clause, an allow for another reason than our permit, or a skipped policy: never a permit.
+    if erred || (failing.is_empty() && !allowed) {
+        failing.push(Clause::Evaluation);
+    }
+    failing
+}
+
+fn cedar_request(
+    schema: &Schema,
+    researcher: &Name,
+    dataset: &Name,
+    facts: Vec<(String, RestrictedExpression)>,
+) -> Option<cedar_policy::Request> {
+    let uid = |kind: &str, id: &str| {
+        let kind: EntityTypeName = kind.parse().ok()?;
+        Some(EntityUid::from_type_name_and_id(kind, EntityId::new(id)))
+    };
+    let context = Context::from_pairs(facts).ok()?;
+    cedar_policy::Request::new(
+        uid("Researcher", researcher.as_str())?,
+        uid("Action", "run")?,
+        uid("Dataset", dataset.as_str())?,
+        context,
+        Some(schema),
+    )
+    .ok()
+}
+
+/// The context of the request. Numbers too large for a long become the largest, which exceeds every limit.
+fn facts(asked: &Asked) -> Vec<(String, RestrictedExpression)> {
+    let long = RestrictedExpression::new_long;
+    let saturated = |value: u64| long(i64::try_from(value).unwrap_or(i64::MAX));
+    vec![
+        (String::from("aggregate_columns"), set(&asked.aggregate_columns)),
+        (String::from("analyses"), set(&asked.analyses)),
+        (String::from("epsilon_micro"), saturated(asked.epsilon_micro)),
+        (String::from("filter_columns"), set(&asked.filter_columns)),
+        (String::from("group_columns"), set(&asked.group_columns)),
+        (String::from("max_groups"), long(i64::from(asked.max_groups))),
+        (String::from("max_rows"), long(i64::from(asked.max_rows))),
+        (String::from("now"), long(asked.now.seconds())),
+        (String::from("participant_count"), saturated(asked.participants.len() as u64)),
+        (String::from("participants"), set(&asked.participants)),
+        (String::from("purpose_and_broader"), set(purpose_and_broader(&asked.purpose))),
+        (String::from("revoked"), RestrictedExpression::new_bool(asked.revoked)),
+    ]
+}
+
+fn set<T: ToString>(items: impl IntoIterator<Item = T>) -> RestrictedExpression {
+    RestrictedExpression::new_set(items.into_iter().map(|item| RestrictedExpression::new_string(item.to_string())))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::compile::{compile, epsilon_limit_micro};
+    use crate::fixtures::{self, World};
+    use cedar_policy::PolicyId;
+    use cohortium_messages::{Analysis, ColumnRole};
+    use proptest::prelude::*;
+
+    /// Reads the agreement directly, sharing nothing with the compiler but the list of clauses.
+    fn holds(clause: Clause, agreement: &Agreement, asked: &Asked) -> bool {
+        let schema = agreement.dataset(&asked.dataset).map(|terms| &terms.schema);
+        let columns = |role, used: &BTreeSet<Name>| {
+            schema.is_some_and(|s| used.iter().all(|name| s.column(name).is_some_and(|c| c.allows(role))))
+        };
+        match clause {
+            Clause::InForce => agreement.is_in_force(asked.now),
+            Clause::Researcher => agreement.researcher(&asked.researcher).is_some(),
+            Clause::Purpose => agreement.purposes.iter().any(|granted| granted.permits(&asked.purpose)),
+            Clause::Dataset => schema.is_some(),
+            Clause::ColumnsFilter => columns(ColumnRole::Filter, &asked.filter_columns),
+            Clause::ColumnsGroup => columns(ColumnRole::Group, &asked.group_columns),
+            Clause::ColumnsAggregate => columns(ColumnRole::Aggregate, &asked.aggregate_columns),
+            Clause::Analyses => asked.analyses.iter().all(|analysis| agreement.analyses.contains(analysis)),
+            Clause::Participants => agreement.participants().iter().eq(&asked.participants),
+            Clause::Threshold => asked.participants.len() >= agreement.secure_sum.threshold as usize,
+            Clause::PricePerQuery => {
+                i128::from(asked.epsilon_micro) * 1000 <= agreement.budgets.epsilon_per_query.nano()
+            }
+            Clause::NotRevoked => !asked.revoked,
+            Clause::Contribution => schema.is_some_and(|s| {
+                asked.max_rows <= s.max_rows_per_person && asked.max_groups <= s.max_groups_per_person
+            }),
+            Clause::Evaluation | Clause::Evidence => true,
+        }
+    }
+
+    fn names(pool: &'static [&'static str]) -> impl Strategy<Value = BTreeSet<Name>> {
+        proptest::sample::subsequence(pool, 0..=pool.len())
+            .prop_map(|names| names.into_iter().map(|name| Name::new(name).unwrap()).collect())
+    }
+
+    /// Facts drawn so that each clause holds about half of the time.
+    fn any_asked() -> impl Strategy<Value = Asked> {
+        let columns = &["age", "chol", "sex", "site", "secret"];
+        (
+            (names(columns), names(columns), names(columns)),
+            proptest::sample::subsequence(vec![Analysis::Count, Analysis::Mean, Analysis::Sum], 0..=3),
+            proptest::sample::select(vec!["heart", "empty", "other"]),
+            prop_oneof![0..2_000_000u64, 999_990..1_000_010u64, Just(u64::MAX)],
+            (1..5u32, 1..5u32),
+            proptest::sample::select(vec![-1i64, 0, 1, 1000, 364 * 86_400, 365 * 86_400 - 1, 365 * 86_400]),
+            prop_oneof![Just(names_of(&["a", "b", "c", "d"])), names(&["a", "b", "c", "d", "e"])],
+            proptest::sample::select(vec!["GRU", "HMB", "DS:MONDO:0005267", "DS:other"]),
+            proptest::sample::select(vec!["rosa", "mallory"]),
+            any::<bool>(),
+        )
+            .prop_map(
+                |(columns, analyses, dataset, epsilon, bounding, at, participants, purpose, researcher, revoked)| {
+                    Asked {
+                        aggregate_columns: columns.0,
+                        analyses: analyses.into_iter().collect(),
+                        dataset: Name::new(dataset).unwrap(),
+                        epsilon_micro: epsilon,
+                        filter_columns: columns.1,
+                        group_columns: columns.2,
+                        max_groups: bounding.0,
+                        max_rows: bounding.1,
+                        now: fixtures::start().plus_seconds(at),
+                        participants,
+                        purpose: purpose.parse().unwrap(),
+                        researcher: Name::new(researcher).unwrap(),
+                        revoked,
+                    }
+                },
+            )
+    }
+
+    fn names_of(names: &[&str]) -> BTreeSet<Name> {
+        names.iter().map(|name| Name::new(*name).unwrap()).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(512))]
+        #[test]
+        fn cedar_agrees_with_a_direct_reading_clause_by_clause(asked in any_asked(), granted in 0..4usize) {
+            thread_local! {
+                static WORLDS: Vec<Policy> = ["GRU", "HMB", "DS:MONDO:0005267", "DS:more"].iter().map(|granted| {
+                    let world = World::with(4, |agreement| agreement.purposes = vec![granted.parse().unwrap()]);
+                    compile(&world.agreement).unwrap()
+                }).collect();
+            }
+            WORLDS.with(|worlds| {
+                let policy = &worlds[granted];
+                let expected: Vec<Clause> =
+                    Clause::COMPILED.into_iter().filter(|c| !holds(*c, &policy.agreement, &asked)).collect();
+                let found = judge_asked(&policy.policies, &policy.schema, &asked);
+                assert_eq!(found, expected);
+            });
+        }
+    }
+
+    fn good() -> (Policy, Asked) {
+        let policy = compile(&World::new(4).agreement).unwrap();
+        let asked = Asked {
+            aggregate_columns: names_of(&["chol"]),
+            analyses: BTreeSet::from([Analysis::Mean]),
+            dataset: Name::new("heart").unwrap(),
+            epsilon_micro: 1_000_000,
+            filter_columns: names_of(&["age"]),
+            group_columns: names_of(&["sex"]),
+            max_groups: 1,
+            max_rows: 1,
+            now: fixtures::start(),
+            participants: names_of(&["a", "b", "c", "d"]),
+            purpose: "HMB".parse().unwrap(),
+            researcher: Name::new("rosa").unwrap(),
+            revoked: false,
+        };
+        (policy, asked)
+    }
+
+    #[test]
+    fn a_missing_fact_is_a_refusal() {
+        let (policy, asked) = good();
+        assert_eq!(epsilon_limit_micro(&policy.agreement), 1_000_000);
+        assert!(judge_asked(&policy.policies, &policy.schema, &asked).is_empty());
+        let all = facts(&asked);
+        for missing in 0..all.len() {
+            let mut facts = all.clone();
+            let (name, _) = facts.remove(missing);
+            let failing = judge(&policy.policies, &policy.schema, &asked.researcher, &asked.dataset, facts);
+            assert_eq!(failing, [Clause::Evaluation], "without {name}");
+        }
+    }
+
+    /// The trap: a forbid whose arithmetic overflows is skipped, Cedar says "allow", and we say no.
+    #[test]
+    fn a_forbid_that_overflows_is_a_refusal_here_though_cedar_allows() {
+        let (policy, asked) = good();
+        let texts = [
+            (PERMIT_ID, String::from("permit(principal, action, resource);")),
+            (
+                "clause/price-per-query",
+                format!(
+                    "forbid(principal, action, resource) unless {{ context.epsilon_micro + {} <= 1000000 }};",
+                    i64::MAX
+                ),
+            ),
+        ];
+        let policies =
+            texts.iter().map(|(id, text)| cedar_policy::Policy::parse(Some(PolicyId::new(*id)), text).unwrap());
+        let set = PolicySet::from_policies(policies).unwrap();
+        let request = cedar_request(&policy.schema, &asked.researcher, &asked.dataset, facts(&asked)).unwrap();
+        let response = Authorizer::new().is_authorized(&request, &set, &Entities::empty());
+        assert_eq!(response.decision(), Decision::Allow, "Cedar no longer skips what errs: this room can be simpler");
+        assert_eq!(judge_asked(&set, &policy.schema, &asked), [Clause::Evaluation]);
+    }
+
+    #[test]
+    fn a_permit_is_for_the_very_task_plan_and_agreement() {
+        let world = World::new(4);
+        let policy = compile(&world.agreement).unwrap();
+        let task = world.task(|_| ());
+        let priced = world.priced(&task);
+        let (hash, now) = (world.agreement.hash(), fixtures::start());
+        let permit = policy.decide(&Request::new(&task, &priced, hash, now, false)).unwrap();
+        assert_eq!((permit.task().hash(), permit.agreement()), (task.hash(), hash));
+        assert_eq!((permit.plan(), permit.price()), (task.plan.hash().unwrap(), priced.price()));
+        assert_eq!((permit.dataset().as_str(), permit.decided_at()), ("heart", now));
+
+        // The price of another plan, another agreement, another study: each is refused by name.
+        let other_draw = world.task(|task| task.plan.draw = 1);
+        let other_study = world.task(|task| task.study = Name::new("other").unwrap());
+        for request in [
+            Request::new(&other_draw, &priced, hash, now, false),
+            Request::new(&task, &world.priced(&other_draw), hash, now, false),
+            Request::new(&task, &priced, Hash::of(b"another agreement"), now, false),
+            Request::new(&other_study, &priced, hash, now, false),
+        ] {
+            let denial = policy.decide(&request).unwrap_err();
+            assert_eq!(denial.clauses, ["heart-study/evidence"]);
+        }
+    }
+
+    #[test]
+    fn a_denial_lists_every_failing_clause_in_words() {
+        let world = World::new(4);
+        let policy = compile(&world.agreement).unwrap();
+        let task = world.task(|task| {
+            task.purpose = "GRU".parse().unwrap();
+            task.participants.remove(1);
+            task.plan.rho = cohortium_dp::NanoNats::new(500_000_000);
+            task.plan.group_by = vec![Name::new("site").unwrap()];
+        });
+        let priced = world.priced(&task);
+        let late = world.agreement.valid_until;
+        let request = Request::new(&task, &priced, world.agreement.hash(), late, true);
+        let denial = policy.decide(&request).unwrap_err();
+        let expected = ["in-force", "purpose", "participants", "price-per-query", "not-revoked"];
+        assert_eq!(denial.clauses, expected.map(|clause| format!("heart-study/{clause}")));
+        for words in [
+            "in force from 2026-11-22T00:00:00Z until 2027-11-22T00:00:00Z, and it is 2027-11-22T00:00:00Z",
+            "given for HMB, and the task is for GRU",
+            "exactly the study's organisations take part (a, b, c, d), and the task names a, c, d",
+            "one query may cost epsilon 1 at most, and this one costs ",
+            "has been revoked here",
+        ] {
+            assert!(denial.why.contains(words), "{words}: {}", denial.why);
+        }
+        assert!(denial.to_string().starts_with("study `heart-study` (revision 1) refuses: "));
+    }
+
+    #[test]
+    fn documents_open_with_the_agreements_own_keys_only() {
+        let (world, other) = (World::new(3), World::seeded(3, 99, |_| ()));
+        let task = world.task(|_| ());
+        let signed = |key| Envelope::sign(&*task, key).unwrap();
+        assert_eq!(open_task(&signed(&world.researcher.key), &world.agreement).unwrap().hash(), task.hash());
+        assert!(matches!(
+            open_task(&signed(&other.researcher.key), &world.agreement),
+            Err(OpenError::Envelope(EnvelopeError::Signature { .. }))
+        ));
+        let stranger = world.task(|task| task.researcher = Name::new("mallory").unwrap());
+        let envelope = Envelope::sign(&*stranger, &world.researcher.key).unwrap();
+        assert!(matches!(open_task(&envelope, &world.agreement), Err(OpenError::Researcher { .. })));
+
+        let mut envelope = Envelope::sign(&*world.agreement, &world.secrets[0].1.agreement).unwrap();
+        envelope.also_sign(&world.secrets[1].1.agreement).unwrap();
+        assert!(open_agreement(&envelope).is_err(), "one custodian has not signed");
+        envelope.also_sign(&world.secrets[2].1.agreement).unwrap();
+        assert_eq!(open_agreement(&envelope).unwrap().hash(), world.agreement.hash());
+    }
+
+    #[test]
+    fn no_policies_at_all_is_a_refusal() {
+        let (policy, asked) = good();
+        assert_eq!(judge_asked(&PolicySet::new(), &policy.schema, &asked), [Clause::Evaluation]);
+    }
+}

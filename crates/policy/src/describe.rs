@@ -1,0 +1,153 @@
+//! An agreement in plain words, to be read before signing and whenever someone asks what was agreed.
+//!
+//! Everything that is enforced is said: parties with the fingerprints people compare, purposes, every column with its
+//! roles, limits, budgets, clauses. Free text of others is shown with control characters and direction marks replaced, so
+//! that a title cannot repaint the terminal it is shown in or hide a line.
+
+use std::fmt::Write as _;
+
+use cohortium_messages::{Agreement, Approval, Column, ColumnRole, DatasetTerms};
+
+use crate::clause::{Clause, join};
+use crate::draft::entry_hash;
+
+/// The agreement in plain words, several lines.
+#[must_use]
+pub fn describe(agreement: &Agreement) -> String {
+    let mut text =
+        format!("Study {} (revision {}): {}\n", agreement.study, agreement.revision, shown(&agreement.title));
+    let _ = writeln!(text, "In force from {} until {}.", agreement.valid_from, agreement.valid_until);
+    let _ = writeln!(text, "Purposes: {}.", join(&agreement.purposes));
+    let _ = writeln!(text, "Analyses: {}.", join(&agreement.analyses));
+    people(&mut text, agreement);
+    for terms in &agreement.datasets {
+        dataset(&mut text, terms);
+    }
+    limits(&mut text, agreement);
+    let clauses = Clause::COMPILED.iter().map(|clause| clause.name()).collect::<Vec<_>>().join(", ");
+    let _ = writeln!(text, "A task runs only when all of these clauses hold, at every node: {clauses}.");
+    text
+}
+
+fn people(text: &mut String, agreement: &Agreement) {
+    let fingerprint = |hash: Result<cohortium_messages::Hash, _>| {
+        hash.map_or_else(|_: cohortium_messages::CanonicalError| String::from("(none)"), |hash| hash.fingerprint())
+    };
+    let _ = writeln!(text, "Organisations, each holding its own rows ({}):", agreement.parties.len());
+    for party in &agreement.parties {
+        let _ = writeln!(text, "  {:<20} {}", party.entry.organisation, fingerprint(entry_hash(&party.entry)));
+    }
+    let _ = writeln!(text, "Researchers, who may ask ({}):", agreement.researchers.len());
+    for terms in &agreement.researchers {
+        let _ = writeln!(text, "  {:<20} {}", terms.entry.researcher, fingerprint(entry_hash(&terms.entry)));
+    }
+    let _ = writeln!(text, "Hub, which coordinates and keeps the log:");
+    let _ = writeln!(text, "  {:<20} {}", agreement.hub.hub, fingerprint(entry_hash(&agreement.hub)));
+}
+
+fn dataset(text: &mut String, DatasetTerms { name, schema }: &DatasetTerms) {
+    let _ = writeln!(
+        text,
+        "Dataset {name}: one person counts in at most {} groups, with at most {} rows in each; {}.",
+        schema.max_groups_per_person,
+        schema.max_rows_per_person,
+        schema.person.as_ref().map_or_else(
+            || String::from("every row is another person"),
+            |person| format!("persons are told apart by {person}")
+        )
+    );
+    for (role, may) in [
+        (ColumnRole::Filter, "filtered by"),
+        (ColumnRole::Group, "grouped by"),
+        (ColumnRole::Aggregate, "counted, summed and averaged"),
+    ] {
+        let columns = schema.columns.iter().filter(|column| column.allows(role)).map(|column| column_in(column, role));
+        let _ = writeln!(text, "  may be {may}: {}", all(columns));
+    }
+    let unused = schema.columns.iter().filter(|column| column.roles.is_empty()).map(|column| column.name.to_string());
+    let _ = writeln!(text, "  never used in a query: {}", all(unused));
+}
+
+/// A column with what was declared for the role.
+fn column_in(column: &Column, role: ColumnRole) -> String {
+    match (role, column.bounds, &column.domain) {
+        (ColumnRole::Aggregate, Some([low, high]), _) => format!("{} ({low} to {high})", column.name),
+        (ColumnRole::Group, _, Some(domain)) => format!("{} ({} values)", column.name, domain.len()),
+        _ => column.name.to_string(),
+    }
+}
+
+fn limits(text: &mut String, agreement: &Agreement) {
+    let budgets = &agreement.budgets;
+    let _ = writeln!(
+        text,
+        "Privacy price at each node, at delta {}: epsilon {} per query, {} per researcher, {} in all.",
+        budgets.delta, budgets.epsilon_per_query, budgets.epsilon_per_researcher, budgets.epsilon_total
+    );
+    let _ = writeln!(
+        text,
+        "Secure sum: {} of {} organisations must stay to the end of a round; {} may collude with the hub.",
+        agreement.secure_sum.threshold,
+        agreement.parties.len(),
+        agreement.secure_sum.colluders
+    );
+    let approval = match agreement.approval {
+        Approval::Automatic => "automatic: a permitted and paid task runs without asking a person",
+    };
+    let _ = writeln!(text, "Approval: {approval}.");
+    let _ = writeln!(text, "Bodies of tasks and releases are erased after {} days.", agreement.retention_days);
+    let risk = &agreement.risk_acceptance;
+    let _ = writeln!(text, "Remaining risk accepted by {}: {}", shown(&risk.accepted_by), shown(&risk.statement));
+}
+
+/// All of them: what is signed is not abridged.
+fn all(items: impl Iterator<Item = String>) -> String {
+    let items: Vec<String> = items.collect();
+    if items.is_empty() { String::from("nothing") } else { items.join(", ") }
+}
+
+/// Free text with everything replaced that could move the cursor or turn the direction of writing.
+fn shown(text: &str) -> String {
+    let hides = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    };
+    text.chars().map(|c| if hides(c) { '\u{fffd}' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::World;
+
+    #[test]
+    fn everything_that_is_enforced_is_said() {
+        let world = World::new(3);
+        let text = describe(&world.agreement);
+        for expected in [
+            "Study heart-study (revision 1)",
+            "Purposes: HMB.",
+            "Analyses: count, mean, sum.",
+            "filtered by: age, chol, sex\n",
+            "grouped by: sex (2 values), site (2 values)\n",
+            "counted, summed and averaged: age (0 to 120), chol (0 to 600.5)\n",
+            "never used in a query: secret\n",
+            "epsilon 1 per query, 5 per researcher, 10 in all",
+            "3 of 3 organisations must stay",
+            "in-force, researcher, purpose",
+        ] {
+            assert!(text.contains(expected), "{expected}\n{text}");
+        }
+        for entry in &world.organisations {
+            assert!(text.contains(&entry.hash().fingerprint()));
+        }
+    }
+
+    #[test]
+    fn a_title_cannot_repaint_the_terminal_or_add_a_line() {
+        let world = World::with(3, |agreement| agreement.title = "Heart\u{1b}[2J\nPurposes: GRU.\u{202e}".to_owned());
+        let text = describe(&world.agreement);
+        assert!(text.starts_with("Study heart-study (revision 1): Heart\u{fffd}[2J\u{fffd}Purposes: GRU.\u{fffd}\n"));
+        assert!(!text.contains('\u{1b}'));
+    }
+}

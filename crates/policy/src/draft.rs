@@ -1,0 +1,373 @@
+//! What people write: an agreement as TOML, and the way from there to what is signed.
+//!
+//! A person names each party, researcher and the hub together with the *fingerprint* they compared over another channel;
+//! the keys themselves come from self-signed entries that a hub may relay. An entry whose fingerprint is not the one that
+//! was written is refused, so a hub that shows other keys gains nothing.
+//!
+//! Does not: sign, send, or decide. The agreement's own rules (thresholds, budgets, schemas) are
+//! [`Agreement::validate`]'s and are applied before a draft becomes an agreement.
+//!
+//! Assumes: the entries handed in were opened with their own identity keys; the hub that relayed them may be hostile; the
+//! person who writes is not, but makes mistakes, and is told where and what instead.
+
+use cohortium_messages::{
+    AGREEMENT_VERSION, Agreement, AgreementError, Analysis, Approval, Budgets, CanonicalError, Column, DatasetTerms,
+    Hash, HubEntry, Name, Party, Purpose, ResearcherEntry, ResearcherTerms, RiskAcceptance, RosterEntry, Schema,
+    SecureSumTerms, Timestamp, Verified, canonical_bytes,
+};
+use serde::{Deserialize, Serialize};
+
+/// The longest draft that is read, in bytes: what a signed agreement may have.
+const MAX_DRAFT_BYTES: usize = 4 << 20;
+
+/// An agreement as people write it. All fields but `revision` must be written: nothing is agreed by default.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Draft {
+    /// What may be computed.
+    pub analyses: Vec<Analysis>,
+    /// How tasks are approved at the nodes.
+    pub approval: Approval,
+    /// What may be spent.
+    pub budgets: Budgets,
+    /// The datasets.
+    pub dataset: Vec<DraftDataset>,
+    /// Who coordinates.
+    pub hub: DraftPerson,
+    /// The custodians.
+    pub party: Vec<DraftParty>,
+    /// What the answers may be used for.
+    pub purposes: Vec<Purpose>,
+    /// Who may ask.
+    pub researcher: Vec<DraftPerson>,
+    /// Days after which bodies are erased.
+    pub retention_days: u32,
+    /// Counts amendments; 1 where it is not written.
+    #[serde(default = "first_revision")]
+    pub revision: u32,
+    /// Who accepted the remaining risk.
+    pub risk_acceptance: RiskAcceptance,
+    /// How the sum is protected.
+    pub secure_sum: SecureSumTerms,
+    /// The study's name.
+    pub study: Name,
+    /// What it is about, for people.
+    pub title: String,
+    /// From when it is in force.
+    pub valid_from: Timestamp,
+    /// Until when.
+    pub valid_until: Timestamp,
+}
+
+/// A party, as a person names it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DraftParty {
+    /// Its fingerprint, as compared over another channel.
+    pub fingerprint: String,
+    /// Its name.
+    pub organisation: Name,
+}
+
+/// A researcher or the hub, as a person names them.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DraftPerson {
+    /// The fingerprint, as compared over another channel.
+    pub fingerprint: String,
+    /// The name.
+    pub name: Name,
+}
+
+/// A dataset with its schema written out.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DraftDataset {
+    /// The columns.
+    pub columns: Vec<Column>,
+    /// At most this many groups of one answer may count one person.
+    pub max_groups_per_person: u32,
+    /// At most this many rows of one person count in one group.
+    pub max_rows_per_person: u32,
+    /// The name used after `FROM`.
+    pub name: Name,
+    /// The column that tells persons apart, if one does.
+    #[serde(default)]
+    pub person: Option<Name>,
+}
+
+/// Why a draft is no agreement. Whoever wrote it must act, except for [`DraftError::Canonical`], which is ours.
+#[derive(Debug, thiserror::Error)]
+pub enum DraftError {
+    /// Longer than an agreement may be.
+    #[error("the draft is longer than {MAX_DRAFT_BYTES} bytes")]
+    TooLong,
+    /// Not TOML, an unknown key, a missing key, or a value of the wrong kind.
+    #[error("line {line}: {why}")]
+    Text {
+        /// Where, from 1.
+        line: usize,
+        /// What is wrong.
+        why: String,
+    },
+    /// No entry of that name.
+    #[error("{kind} `{name}` is not known here: has it joined the hub, and is the name spelled as it joined?")]
+    Unknown {
+        /// `organisation` or `researcher`.
+        kind: &'static str,
+        /// The name.
+        name: Name,
+    },
+    /// The draft is for another hub.
+    #[error("the draft names hub `{written}`, and this is hub `{found}`: use a draft that was made for this hub")]
+    OtherHub {
+        /// The hub at hand.
+        found: Name,
+        /// As written.
+        written: Name,
+    },
+    /// The entry that is here is not the one the person compared.
+    #[error(
+        "{kind} `{name}`: the draft says fingerprint {written}, the entry here has {found}: compare again over another \
+         channel, and do not sign until they are the same"
+    )]
+    Fingerprint {
+        /// `organisation`, `researcher` or `hub`.
+        kind: &'static str,
+        /// Of the entry at hand.
+        found: String,
+        /// The name.
+        name: Name,
+        /// As written, shortened to the length of a fingerprint.
+        written: String,
+    },
+    /// The fields do not go together.
+    #[error(transparent)]
+    Agreement(#[from] AgreementError),
+    /// No dataset is offered alike by all organisations.
+    #[error("no dataset is offered alike by all organisations: {0}")]
+    NoDataset(String),
+    /// We could not serialise an entry.
+    #[error(transparent)]
+    Canonical(#[from] CanonicalError),
+}
+
+/// Reads a draft.
+///
+/// # Errors
+/// With the line, in plain words: what is unknown, missing or of the wrong kind.
+pub fn parse(text: &str) -> Result<Draft, DraftError> {
+    if text.len() > MAX_DRAFT_BYTES {
+        return Err(DraftError::TooLong);
+    }
+    toml::from_str(text).map_err(|error| {
+        let start = error.span().map_or(0, |span| span.start);
+        let line = 1 + text.bytes().take(start).filter(|byte| *byte == b'\n').count();
+        DraftError::Text { line, why: plain_words(&error.message().lines().collect::<Vec<_>>().join("; ")) }
+    })
+}
+
+/// The reader's message, in words for those who do not know its terms.
+fn plain_words(message: &str) -> String {
+    if let Some(field) = message.strip_prefix("missing field ") {
+        return format!("{field} is missing: it must be written, there is no default");
+    }
+    if let Some((field, known)) = message.strip_prefix("unknown field ").and_then(|rest| rest.split_once(", expected "))
+    {
+        return format!("{field} is not known here, expected {known}");
+    }
+    if let Some((value, known)) =
+        message.strip_prefix("unknown variant ").and_then(|rest| rest.split_once(", expected "))
+    {
+        return format!("{value} is not possible here, expected {known}");
+    }
+    message.replace("invalid type: map, expected a string", "expected a text in quotes")
+}
+
+impl Draft {
+    /// Puts keys to names and checks the whole.
+    ///
+    /// Given the verified entries at hand, returns an agreement in which every party, researcher and the hub has the
+    /// very entry whose fingerprint the person wrote; never an entry that merely has the right name.
+    ///
+    /// # Errors
+    /// When an entry is missing or has another fingerprint, or the agreement breaks its own rules.
+    pub fn resolve(
+        &self,
+        hub: &HubEntry,
+        organisations: &[Verified<RosterEntry>],
+        researchers: &[Verified<ResearcherEntry>],
+    ) -> Result<Agreement, DraftError> {
+        let agreement = Agreement {
+            analyses: self.analyses.clone(),
+            approval: self.approval,
+            budgets: self.budgets.clone(),
+            datasets: self.dataset.iter().map(DraftDataset::terms).collect(),
+            hub: self.resolve_hub(hub)?,
+            parties: self
+                .party
+                .iter()
+                .map(|DraftParty { fingerprint, organisation }| {
+                    let named = organisations.iter().filter(|entry| entry.organisation == *organisation);
+                    pick("organisation", organisation, fingerprint, named).map(|entry| Party { entry })
+                })
+                .collect::<Result<_, _>>()?,
+            purposes: self.purposes.clone(),
+            researchers: self
+                .researcher
+                .iter()
+                .map(|DraftPerson { fingerprint, name }| {
+                    let named = researchers.iter().filter(|entry| entry.researcher == *name);
+                    pick("researcher", name, fingerprint, named).map(|entry| ResearcherTerms { entry })
+                })
+                .collect::<Result<_, _>>()?,
+            retention_days: self.retention_days,
+            revision: self.revision,
+            risk_acceptance: self.risk_acceptance.clone(),
+            secure_sum: self.secure_sum,
+            study: self.study.clone(),
+            title: self.title.clone(),
+            valid_from: self.valid_from,
+            valid_until: self.valid_until,
+            version: AGREEMENT_VERSION,
+        };
+        agreement.validate()?;
+        Ok(agreement)
+    }
+
+    fn resolve_hub(&self, hub: &HubEntry) -> Result<HubEntry, DraftError> {
+        if hub.hub != self.hub.name {
+            return Err(DraftError::OtherHub { found: hub.hub.clone(), written: self.hub.name.clone() });
+        }
+        compare("hub", &self.hub.name, &self.hub.fingerprint, entry_hash(hub)?)?;
+        Ok(hub.clone())
+    }
+}
+
+impl DraftDataset {
+    fn terms(&self) -> DatasetTerms {
+        let schema = Schema {
+            columns: self.columns.clone(),
+            max_groups_per_person: self.max_groups_per_person,
+            max_rows_per_person: self.max_rows_per_person,
+            person: self.person.clone(),
+        };
+        DatasetTerms { name: self.name.clone(), schema }
+    }
+}
+
+/// What an entry is called by: the hash of its canonical form, whose fingerprint people compare.
+pub(crate) fn entry_hash<T: Serialize>(entry: &T) -> Result<Hash, CanonicalError> {
+    Ok(Hash::of(&canonical_bytes(entry)?))
+}
+
+/// Of the entries under one name, the one with the fingerprint that the person wrote. A hub may show several.
+fn pick<'a, T: Clone + 'a>(
+    kind: &'static str,
+    name: &Name,
+    written: &str,
+    entries: impl Iterator<Item = &'a Verified<T>>,
+) -> Result<T, DraftError> {
+    let mut refusal = DraftError::Unknown { kind, name: name.clone() };
+    for entry in entries {
+        match compare(kind, name, written, entry.hash()) {
+            Ok(()) => return Ok((**entry).clone()),
+            Err(error) => refusal = error,
+        }
+    }
+    Err(refusal)
+}
+
+fn compare(kind: &'static str, name: &Name, written: &str, hash: Hash) -> Result<(), DraftError> {
+    let found = hash.fingerprint();
+    if written.trim().eq_ignore_ascii_case(&found) {
+        Ok(())
+    } else {
+        let written = written.chars().take(found.len()).filter(|c| !c.is_control()).collect();
+        Err(DraftError::Fingerprint { kind, found, name: name.clone(), written })
+    }
+}
+
+const fn first_revision() -> u32 {
+    1
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::fixtures::World;
+
+    /// Every file is a draft; its first line says what must come of it: `# ok`, or `# error: <the message>`.
+    #[test]
+    fn drafts_in_files_are_read_or_refused_as_they_say() {
+        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/vectors/agreement");
+        let world = World::new(3);
+        // The template and the fixture's seeds give the good one; the bad ones are edits of it, named after the defect.
+        if std::env::var_os("COHORTIUM_WRITE_VECTORS").is_some() {
+            std::fs::write(folder.join("good.toml"), format!("# ok\n{}", world.draft_text())).unwrap();
+        }
+        let mut files: Vec<PathBuf> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+        files.sort();
+        assert!(files.len() >= 20, "{} files in {}", files.len(), folder.display());
+        let mut wrong = Vec::new();
+        for path in files {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let expected = text.lines().next().unwrap().trim_start_matches("# ");
+            let found = match parse(&text).and_then(|draft| world.resolve(&draft)) {
+                Ok(agreement) => {
+                    assert_eq!(agreement.study.as_str(), "heart-study");
+                    String::from("ok")
+                }
+                Err(error) => format!("error: {error}"),
+            };
+            if found != expected {
+                wrong.push(format!("{}\n  expected {expected}\n  found    {found}", path.display()));
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+
+    #[test]
+    fn an_entry_with_the_right_name_and_other_keys_is_refused() {
+        let (world, other) = (World::new(3), World::seeded(3, 99, |_| ()));
+        let text = world.draft_text();
+        let draft = parse(&text).unwrap();
+        assert!(world.resolve(&draft).is_ok());
+        let swapped = draft.resolve(&world.hub, &other.organisations, &world.researchers);
+        assert!(matches!(swapped, Err(DraftError::Fingerprint { kind: "organisation", .. })));
+        let swapped = draft.resolve(&world.hub, &world.organisations, &other.researchers);
+        assert!(matches!(swapped, Err(DraftError::Fingerprint { kind: "researcher", .. })));
+        let swapped = draft.resolve(&other.hub, &world.organisations, &world.researchers);
+        assert!(matches!(swapped, Err(DraftError::Fingerprint { kind: "hub", .. })));
+        // A hub that shows a false entry beside the true one changes nothing.
+        let both: Vec<_> = other.organisations.iter().chain(&world.organisations).cloned().collect();
+        assert_eq!(draft.resolve(&world.hub, &both, &world.researchers).unwrap(), world.resolve(&draft).unwrap());
+    }
+
+    #[test]
+    fn a_fingerprint_may_be_written_in_capitals() {
+        let world = World::new(3);
+        let mut draft = parse(&world.draft_text()).unwrap();
+        draft.hub.fingerprint = format!(" {} ", draft.hub.fingerprint.to_uppercase());
+        assert!(world.resolve(&draft).is_ok());
+    }
+
+    #[test]
+    fn too_long_a_draft_is_not_read() {
+        assert!(matches!(parse(&" ".repeat(MAX_DRAFT_BYTES + 1)), Err(DraftError::TooLong)));
+    }
+
+    proptest::proptest! {
+        /// Nothing a person pastes makes reading panic.
+        #[test]
+        fn any_text_is_read_or_refused(noise in "\\PC{0,200}", at in 0..4000usize, cut in 0..200usize) {
+            let _ = parse(&noise);
+            let good = World::draft_once();
+            let edited: String = good.chars().take(at).chain(noise.chars()).chain(good.chars().skip(at + cut)).collect();
+            let _ = parse(&edited);
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! A first draft with good defaults, for a person to edit.
+//!
+//! The template takes over what can be known (who has joined, what they all offer alike) and proposes the cautious value
+//! for what people must decide. Who accepts the remaining risk is left empty on purpose: such a draft does not resolve.
+//!
+//! Assumes: names, schemas and fingerprints were relayed by a hub; the comments ask people to compare. Free text from
+//! others (meanings, domains) is written as TOML strings and cannot become anything else.
+
+use std::fmt::Write as _;
+
+use cohortium_messages::{
+    Column, ColumnRole, ColumnType, HubEntry, Name, Offer, ResearcherEntry, RosterEntry, Schema, Timestamp, Verified,
+};
+
+use crate::draft::{DraftError, entry_hash};
+
+/// Seconds of the year that a study is valid at first.
+const ONE_YEAR_SECONDS: i64 = 365 * 86_400;
+
+/// Writes a draft of an agreement between `organisations`, for `researchers`, over the datasets that all of them offer
+/// alike; in comments, what each value means, and which offered datasets are left out and why.
+///
+/// Defaults: one colluder, the smallest threshold that protects against it, purpose HMB, ε 1 per query and 10 in all at
+/// δ 10^-6, valid for one year from `now`. `risk_acceptance.accepted_by` is left empty and must be filled in.
+///
+/// # Errors
+/// [`DraftError::NoDataset`] when no dataset is offered alike by all, with the differences in words.
+pub fn template(
+    study: &Name,
+    hub: &HubEntry,
+    organisations: &[Verified<RosterEntry>],
+    researchers: &[Verified<ResearcherEntry>],
+    offers: &[Verified<Offer>],
+    now: Timestamp,
+) -> Result<String, DraftError> {
+    let names: Vec<&Name> = organisations.iter().map(|entry| &entry.organisation).collect();
+    let (common, left_out) = common_datasets(&names, offers);
+    if common.is_empty() {
+        let why = if left_out.is_empty() { String::from("nothing is offered") } else { left_out.join("; ") };
+        return Err(DraftError::NoDataset(why));
+    }
+    let mut text = head(study, organisations.len(), now);
+    let _ = write!(text, "\n[hub]\nname = \"{}\"\nfingerprint = \"{}\"\n", hub.hub, entry_hash(hub)?.fingerprint());
+    for entry in organisations {
+        let (name, fingerprint) = (&entry.organisation, entry.hash().fingerprint());
+        let _ = write!(text, "\n[[party]]\norganisation = \"{name}\"\nfingerprint = \"{fingerprint}\"\n");
+    }
+    for entry in researchers {
+        let (name, fingerprint) = (&entry.researcher, entry.hash().fingerprint());
+        let _ = write!(text, "\n[[researcher]]\nname = \"{name}\"\nfingerprint = \"{fingerprint}\"\n");
+    }
+    text.push_str(
+        "\n# Every party holds every dataset, with exactly this shape. Roles say what queries may do with a column;\n",
+    );
+    text.push_str(
+        "# a column without roles is never used. Bounds and domains come from knowledge of the field, not from rows.\n",
+    );
+    for reason in &left_out {
+        let _ = writeln!(text, "# Left out: {reason}.");
+    }
+    for (name, schema) in common {
+        text.push_str(&dataset(name, schema));
+    }
+    Ok(text)
+}
+
+fn head(study: &Name, organisations: usize, now: Timestamp) -> String {
+    let (n, colluders) = (organisations, 1);
+    let threshold = (n + colluders) / 2 + 1; // the smallest t with 2t > n + c
+    let until = now.plus_seconds(ONE_YEAR_SECONDS);
+    format!(
+        r#"# A draft of a data-use agreement. Edit it; nothing holds until every custodian has signed.
+# Compare each fingerprint below with its owner over another channel (in person, by telephone) before signing.
+
+study = "{study}"
+title = "Study {study}"
+
+# GRU: any research. HMB: health, medical or biomedical research. DS:<code>: research on one disease.
+purposes = ["HMB"]
+
+valid_from = "{now}"
+valid_until = "{until}"
+
+# What may be computed: "count", "mean", "sum".
+analyses = ["count", "mean", "sum"]
+
+# Nothing is approved by default: "automatic" is written here because these custodians say so. It means that every
+# task which this agreement permits, and which the account can pay, runs without asking a person.
+approval = "automatic"
+
+# After this many days nodes and hub erase the bodies of tasks and releases. The log keeps their hashes.
+retention_days = 3650
+
+# What may be spent at each node, as (epsilon, delta) of differential privacy. Smaller protects more.
+[budgets]
+epsilon_per_query = 1
+epsilon_per_researcher = 10
+epsilon_total = 10
+delta = 0.000001
+
+# Of {n} organisations, this many may pool all they know with the hub and still learn nothing beyond the paid price;
+# at least `threshold` must stay to the end of a round, or there is no answer. 2 * threshold > {n} + colluders.
+[secure_sum]
+colluders = {colluders}
+threshold = {threshold}
+
+# Who accepts the risk that remains, by name and office. A draft without it does not become an agreement.
+[risk_acceptance]
+accepted_by = ""
+statement = "The remaining risk has been assessed and is accepted for the purposes, limits and period stated here."
+"#
+    )
+}
+
+/// The datasets that all organisations offer alike, and in words why others are left out. Names are sorted.
+fn common_datasets<'a>(
+    organisations: &[&Name],
+    offers: &'a [Verified<Offer>],
+) -> (Vec<(&'a Name, &'a Schema)>, Vec<String>) {
+    let mut names: Vec<&Name> = offers
+        .iter()
+        .filter(|offer| organisations.contains(&&offer.organisation))
+        .map(|offer| &offer.dataset)
+        .collect();
+    names.sort();
+    names.dedup();
+    let (mut common, mut left_out) = (Vec::new(), Vec::new());
+    for name in names {
+        let offered: Vec<(&Name, Option<&Schema>)> = organisations
+            .iter()
+            .map(|organisation| {
+                let latest = offers.iter().rev().find(|o| o.dataset == *name && o.organisation == **organisation);
+                (*organisation, latest.map(|offer| &offer.schema))
+            })
+            .collect();
+        match agree(name, &offered) {
+            Ok(schema) => common.push((name, schema)),
+            Err(why) => left_out.push(why),
+        }
+    }
+    (common, left_out)
+}
+
+/// The schema that all offer, or in words how the offers differ.
+fn agree<'a>(dataset: &Name, offered: &[(&Name, Option<&'a Schema>)]) -> Result<&'a Schema, String> {
+    let missing: Vec<String> =
+        offered.iter().filter(|(_, schema)| schema.is_none()).map(|(name, _)| format!("`{name}`")).collect();
+    if !missing.is_empty() {
+        return Err(format!("`{dataset}` is not offered by {}", missing.join(", ")));
+    }
+    let mut schemas = offered.iter().filter_map(|(name, schema)| schema.map(|schema| (*name, schema)));
+    let Some((first_name, first)) = schemas.next() else {
+        return Err(format!("`{dataset}` is offered by nobody"));
+    };
+    let differences: Vec<String> =
+        schemas.flat_map(|(name, schema)| differences((first_name, first), (name, schema))).collect();
+    if differences.is_empty() { Ok(first) } else { Err(format!("`{dataset}` differs: {}", differences.join(", "))) }
+}
+
+/// How two schemas differ, in words: which organisation, which column, what.
+fn differences((a, left): (&Name, &Schema), (b, right): (&Name, &Schema)) -> Vec<String> {
+    let mut found = Vec::new();
+    let limits = [
+        ("max_groups_per_person", left.max_groups_per_person, right.max_groups_per_person),
+        ("max_rows_per_person", left.max_rows_per_person, right.max_rows_per_person),
+    ];
+    for (what, at_a, at_b) in limits {
+        if at_a != at_b {
+            found.push(format!("{what} is {at_a} at `{a}` and {at_b} at `{b}`"));
+        }
+    }
+    if left.person != right.person {
+        found.push(format!("the person column of `{b}` is not that of `{a}`"));
+    }
+    for (has, lacks, from, other) in [(a, b, left, right), (b, a, right, left)] {
+        let only = from.columns.iter().filter(|column| other.column(&column.name).is_none());
+        found.extend(only.map(|column| format!("`{has}` has column `{}` and `{lacks}` does not", column.name)));
+    }
+    for column in &left.columns {
+        if let Some(other) = right.column(&column.name) {
+            let fields = column_differences(column, other);
+            if !fields.is_empty() {
+                found.push(format!("column `{}`: {} at `{b}` is not as at `{a}`", column.name, fields.join(" and ")));
+            }
+        }
+    }
+    if found.is_empty() && left != right {
+        found.push(format!("the columns of `{b}` are in another order than those of `{a}`"));
+    }
+    found
+}
+
+fn column_differences(left: &Column, right: &Column) -> Vec<&'static str> {
+    let fields = [
+        ("type", left.kind != right.kind),
+        ("bounds", left.bounds != right.bounds),
+        ("domain", left.domain != right.domain),
+        ("meaning", left.meaning != right.meaning),
+        ("nullable", left.nullable != right.nullable),
+        ("roles", left.roles != right.roles),
+    ];
+    fields.into_iter().filter(|(_, differs)| *differs).map(|(field, _)| field).collect()
+}
+
+fn dataset(name: &Name, schema: &Schema) -> String {
+    let mut text = format!(
+        "\n[[dataset]]\nname = \"{name}\"\nmax_groups_per_person = {}\nmax_rows_per_person = {}\n",
+        schema.max_groups_per_person, schema.max_rows_per_person
+    );
+    if let Some(person) = &schema.person {
+        let _ = writeln!(text, "person = \"{person}\"");
+    }
+    text.push_str("columns = [\n");
+    for column in &schema.columns {
+        let _ = writeln!(text, "  {},", column_line(column));
+    }
+    text.push_str("]\n");
+    text
+}
+
+/// A column as one inline table: people read a schema as lines.
+fn column_line(column: &Column) -> String {
+    let kind = match column.kind {
+        ColumnType::Boolean => "boolean",
+        ColumnType::Decimal => "decimal",
+        ColumnType::Integer => "integer",
+        ColumnType::Text => "text",
+    };
+    let mut parts = vec![format!("name = \"{}\"", column.name), format!("type = \"{kind}\"")];
+    if let Some([low, high]) = column.bounds {
+        parts.push(format!("bounds = [{low}, {high}]"));
+    }
+    if let Some(domain) = &column.domain {
+        let values: Vec<String> = domain.iter().map(value).collect();
+        parts.push(format!("domain = [{}]", values.join(", ")));
+    }
+    if column.nullable {
+        parts.push(String::from("nullable = true"));
+    }
+    let roles: Vec<String> = column.roles.iter().map(|role: &ColumnRole| format!("\"{role}\"")).collect();
+    parts.push(format!("roles = [{}]", roles.join(", ")));
+    if let Some(meaning) = &column.meaning {
+        parts.push(format!("meaning = {}", quoted(meaning)));
+    }
+    format!("{{ {} }}", parts.join(", "))
+}
+
+fn value(value: &cohortium_messages::Value) -> String {
+    match value {
+        cohortium_messages::Value::Boolean(value) => value.to_string(),
+        cohortium_messages::Value::Number(value) => value.to_string(),
+        cohortium_messages::Value::Text(text) => quoted(text),
+    }
+}
+
+fn quoted(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::draft::parse;
+    use crate::fixtures::{World, start};
+
+    fn filled(text: &str) -> String {
+        text.replace("accepted_by = \"\"", "accepted_by = \"Dr. A. Nyman, data protection officer\"")
+    }
+
+    #[test]
+    fn a_filled_in_template_becomes_an_agreement_with_the_offered_schema() {
+        for n in [2, 3, 4, 5, 10] {
+            let world = World::new(n);
+            let offers = world.offers(|_, _| ());
+            let study = Name::new("heart-study").unwrap();
+            let text =
+                template(&study, &world.hub, &world.organisations, &world.researchers, &offers, start()).unwrap();
+            let untouched = world.resolve(&parse(&text).unwrap());
+            assert!(untouched.unwrap_err().to_string().contains("risk_acceptance.accepted_by"));
+            let agreement = world.resolve(&parse(&filled(&text)).unwrap()).unwrap();
+            assert_eq!(agreement.datasets.len(), 1);
+            assert_eq!(agreement.datasets[0].schema, world.agreement.datasets[0].schema);
+            assert_eq!(agreement.participants(), world.agreement.participants());
+            let (t, c) = (agreement.secure_sum.threshold as usize, agreement.secure_sum.colluders as usize);
+            assert!(2 * t > n + c && 2 * (t - 1) <= n + c, "t = {t} for n = {n}");
+        }
+    }
+
+    /// Meanings and domain values are other people's text.
+    #[test]
+    fn hostile_text_stays_text() {
+        let world = World::new(3);
+        let hostile = "x\"\n[budgets]\nepsilon_total = 99 # ''' \"\"\" \\ \u{7f}\u{202e}";
+        let offers = world.offers(|_, offer| {
+            offer.schema.columns[1].meaning = Some(hostile.to_owned());
+            offer.schema.columns[3].domain = Some(vec![cohortium_messages::Value::Text(hostile.to_owned())]);
+        });
+        let study = Name::new("heart-study").unwrap();
+        let text = template(&study, &world.hub, &world.organisations, &world.researchers, &offers, start()).unwrap();
+        let agreement = world.resolve(&parse(&filled(&text)).unwrap()).unwrap();
+        assert_eq!(agreement.datasets[0].schema, offers[0].schema);
+        assert_eq!(agreement.budgets.epsilon_total, 10.into());
+    }
+
+    #[test]
+    fn differences_are_reported_in_words() {
+        let world = World::new(3);
+        let study = Name::new("heart-study").unwrap();
+        type Edit = fn(&mut Schema);
+        let cases: [(Edit, &str); 6] = [
+            (
+                |s| s.columns[1].bounds = Some([0.into(), 500.into()]),
+                "`heart` differs: column `chol`: bounds at `b` is not as at `a`",
+            ),
+            (|s| drop(s.columns.remove(1)), "`a` has column `chol` and `b` does not"),
+            (|s| s.max_rows_per_person = 7, "max_rows_per_person is 3 at `a` and 7 at `b`"),
+            (|s| s.columns.swap(0, 1), "the columns of `b` are in another order than those of `a`"),
+            (|s| s.person = Some(Name::new("secret").unwrap()), "the person column of `b` is not that of `a`"),
+            (|s| s.columns[1].roles.clear(), "column `chol`: roles at `b` is not as at `a`"),
+        ];
+        for (edit, expected) in cases {
+            let offers = world.offers(|name, offer| {
+                if name == "b" {
+                    edit(&mut offer.schema);
+                }
+            });
+            let error = template(&study, &world.hub, &world.organisations, &world.researchers, &offers, start());
+            let message = error.unwrap_err().to_string();
+            assert!(message.contains(expected), "{message}");
+        }
+        let missing: Vec<_> = world.offers(|_, _| ()).into_iter().filter(|o| o.organisation.as_str() != "c").collect();
+        let error = template(&study, &world.hub, &world.organisations, &world.researchers, &missing, start());
+        assert!(error.unwrap_err().to_string().contains("`heart` is not offered by `c`"));
+    }
+}
