@@ -68,9 +68,11 @@ impl Hub {
         Ok(Reply::Accepted)
     }
 
-    /// Lets every task go on that waited for a head like this one.
+    /// Lets every task go on that waited for a head like this one, in the order of the log: the members' pairwise keys
+    /// only move forward, so a later task shown first would use up the keys of an earlier one.
     fn go_on_under(&mut self, head: &SignedCheckpoint) -> Result<(), No> {
         let size = head.checkpoint().size();
+        let mut waiting = Vec::new();
         for (key, bytes) in self.store.scan(TASKS, "", None, usize::MAX).map_err(own)? {
             let record: TaskRecord = crate::hub::parse(&bytes)?;
             let waits_for = match (record.phase, &record.release, &record.inclusion) {
@@ -78,13 +80,18 @@ impl Hub {
                 (Phase::Ended, Some((.., index)), None) => *index,
                 _ => continue,
             };
-            let keys = self.witness_keys(&record.participants)?;
-            if waits_for < size && head.verify_quorum(&keys, keys.len()).is_ok() {
-                let path = self.log.inclusion_proof(waits_for, size).map_err(own)?;
-                let path = path.into_iter().map(Hash::from_bytes).collect();
-                let inclusion = Inclusion { index: waits_for, note: head.to_string(), path };
+            if waits_for < size {
                 let task: Hash = key.parse().map_err(own)?;
-                self.go_on(task, record, inclusion)?;
+                waiting.push((waits_for, task, record));
+            }
+        }
+        waiting.sort_by_key(|(waits_for, ..)| *waits_for);
+        for (index, task, record) in waiting {
+            let keys = self.witness_keys(&record.participants)?;
+            if head.verify_quorum(&keys, keys.len()).is_ok() {
+                let path = self.log.inclusion_proof(index, size).map_err(own)?;
+                let path = path.into_iter().map(Hash::from_bytes).collect();
+                self.go_on(task, record, Inclusion { index, note: head.to_string(), path })?;
             }
         }
         Ok(())

@@ -65,7 +65,7 @@ pub(crate) struct Changes {
 }
 
 /// How far a caller's clock may be off.
-const MAX_CLOCK_SKEW_S: i64 = 300;
+pub(crate) const MAX_CLOCK_SKEW_S: i64 = 300;
 /// How many requests are remembered against replay.
 const MAX_SEEN: usize = 100_000;
 /// How many items one answer carries at most.

@@ -12,6 +12,8 @@ pub(crate) const CHECKPOINTS: Table = Table::new("checkpoints");
 pub(crate) const INBOX: Table = Table::new("inbox");
 /// The number of the last item for each node.
 pub(crate) const INBOX_HEADS: Table = Table::new("inbox_heads");
+/// Log entries that a node made about a task that had ended, by task, node and kind: each is logged once.
+pub(crate) const LATE: Table = Table::new("late_entries");
 /// Roster entries of organisations and entries of researchers, by kind and name.
 pub(crate) const MEMBERS: Table = Table::new("members");
 /// Offers, by dataset and organisation.

@@ -12,7 +12,7 @@ use cohortium_policy::{ReceiptEvidence, Release};
 use cohortium_query::Priced;
 
 use crate::hub::{Changes, Hub, No, json, no, open, own, refusal};
-use crate::records::{Phase, RELEASED, TASKS, TaskRecord, VECTORS};
+use crate::records::{LATE, Phase, RELEASED, TASKS, TaskRecord, VECTORS};
 use crate::tasks::end;
 
 /// A task in its round, with everything derived from what was signed.
@@ -30,8 +30,8 @@ impl Hub {
         match step {
             RoundStep::Cosigned { line, size } => self.cosigned(node, line, *size),
             RoundStep::Permitted { entry, shares } => self.permitted(node, entry, shares, now),
-            RoundStep::Refused { entry } => self.refused_by(node, entry, now),
-            RoundStep::Masked { header } => self.masked(node, header),
+            RoundStep::Refused { entry } => self.refused_by(node, entry),
+            RoundStep::Masked { header } => self.masked(node, header, now),
             RoundStep::Survivors { set } => self.survivors_signed(node, set, now),
             RoundStep::Revealed { entry, receipt, reveal } => self.revealed(node, entry, receipt, reveal, now),
             RoundStep::Settled { entry } => self.settled(node, entry),
@@ -45,14 +45,19 @@ impl Hub {
             return no("malformed", String::from("this is no permit"));
         };
         let mut round = self.round(*task)?;
+        demand_same_terms(&round.record, node, &logged)?;
         if let Some(reply) = already(round.record.permits.get(node).map(|(e, s)| (e == entry, s == shares)))? {
             return Ok(reply);
         }
-        demand_phase(&round.record, Phase::Permits)?;
         if *plan != round.priced.plan_hash() || account.price != *round.priced.price() {
             return no("conflict", String::from("the permit is about another plan or price"));
         }
-        open::<RoundShares>(shares, &self.organisation(node)?.message_key)?;
+        if round.record.phase == Phase::Ended && round.record.state != TaskState::Released {
+            // It reserved before it heard that the task had ended: the reservation belongs in the log, and its refund too.
+            return self.log_after_the_end(node, &logged, entry);
+        }
+        demand_phase(&round.record, Phase::Permits)?;
+        demand_sender(node, &open::<RoundShares>(shares, &self.organisation(node)?.message_key)?.from)?;
         round.record.permits.insert(node.clone(), (entry.clone(), shares.clone()));
         self.coordinator(&round)?; // refuses shares that do not fit the round
         let mut changes = Changes::default();
@@ -70,29 +75,35 @@ impl Hub {
     }
 
     /// A node refuses: the task ends, with its clauses; everyone else is told that the round is void.
-    fn refused_by(&mut self, node: &Name, entry: &Envelope, now: Timestamp) -> Result<Reply, No> {
+    fn refused_by(&mut self, node: &Name, entry: &Envelope) -> Result<Reply, No> {
         let logged = self.node_entry(node, entry)?;
         let Fact::Refusal { clauses, task, why } = &logged.fact else {
             return no("malformed", String::from("this is no refusal"));
         };
         let mut round = self.round(*task)?;
-        let mut changes = Changes { entries: vec![entry.clone()], ..Changes::default() };
-        if round.record.phase != Phase::Ended {
-            let why = format!("{node} refuses: {why}");
-            changes.entries.splice(0..0, round.record.permits.values().map(|(entry, _)| entry.clone()));
-            for name in round.record.participants.iter().filter(|name| *name != node) {
-                changes.inbox.push((name.clone(), InboxItem::Void { reason: why.clone(), task: *task }));
-            }
-            let clauses = clauses.iter().map(|clause| format!("{node}: {clause}")).collect();
-            self.drop_vectors(&mut changes, &round.record);
-            end(&mut round.record, TaskState::Refused, &why, clauses);
+        demand_same_terms(&round.record, node, &logged)?;
+        if round.record.permits.contains_key(node) || round.record.state == TaskState::Released {
+            return no("conflict", String::from("this node permitted the task before"));
         }
-        let _ = now;
+        if round.record.phase == Phase::Ended {
+            return self.log_after_the_end(node, &logged, entry);
+        }
+        demand_phase(&round.record, Phase::Permits)?;
+        let why = format!("{node} refuses: {why}");
+        let mut changes = Changes::default();
+        changes.entries.extend(round.record.permits.values().map(|(entry, _)| entry.clone()));
+        changes.entries.push(entry.clone());
+        changes.batch.put(LATE, &late_key(*task, node, logged.fact.kind()), json(entry)?);
+        for name in round.record.participants.iter().filter(|name| *name != node) {
+            changes.inbox.push((name.clone(), InboxItem::Void { reason: why.clone(), task: *task }));
+        }
+        let clauses = clauses.iter().map(|clause| format!("{node}: {clause}")).collect();
+        end(&mut round.record, TaskState::Refused, &why, clauses);
         self.put(changes, *task, &round.record)
     }
 
     /// A node announces its masked vector; the answer says how many of its bytes are here.
-    fn masked(&mut self, node: &Name, envelope: &Envelope) -> Result<Reply, No> {
+    fn masked(&mut self, node: &Name, envelope: &Envelope, now: Timestamp) -> Result<Reply, No> {
         let header = open::<MaskedHeader>(envelope, &self.organisation(node)?.message_key)?;
         let task = self.task_of_context(header.context, Phase::Vectors)?;
         let mut round = self.round(task)?;
@@ -104,6 +115,8 @@ impl Hub {
             self.put(Changes::default(), task, &round.record)?;
         }
         if self.store.get(VECTORS, &header.sha256.to_string()).map_err(own)?.is_some() {
+            // A crash may have come between the last vector and the question that follows it.
+            self.ask_for_signatures(task, now)?;
             return Ok(Reply::Vector { have: header.bytes });
         }
         let have = self.partial.entry(header.sha256).or_default().len() as u64;
@@ -183,6 +196,7 @@ impl Hub {
     /// A node signed the survivor set: once all have, everyone gets all signatures.
     fn survivors_signed(&mut self, node: &Name, envelope: &Envelope, now: Timestamp) -> Result<Reply, No> {
         let set = open::<SurvivorSet>(envelope, &self.organisation(node)?.message_key)?;
+        demand_sender(node, &set.from)?;
         let task = self.task_of_context(set.context, Phase::Signatures)?;
         let mut round = self.round(task)?;
         if let Some(reply) = already(round.record.sets.get(node).map(|known| (known == envelope, true)))? {
@@ -212,12 +226,20 @@ impl Hub {
     ) -> Result<Reply, No> {
         let key = self.organisation(node)?.message_key;
         let (opened, logged) = (open::<Reveal>(reveal, &key)?, self.node_entry(node, entry)?);
-        open::<Receipt>(receipt, &key)?;
-        let task = self.task_of_context(opened.context, Phase::Reveals)?;
-        if logged.fact.task() != Some(task) || !matches!(logged.fact, Fact::Price { .. }) {
-            return no("malformed", String::from("the log entry is not this task's price"));
+        demand_sender(node, &opened.from)?;
+        demand_sender(node, &open::<Receipt>(receipt, &key)?.organisation)?;
+        let Fact::Price { task, .. } = &logged.fact else {
+            return no("malformed", String::from("the log entry is no price"));
+        };
+        let (task, mut round) = (*task, self.round(*task)?);
+        if round.record.phase == Phase::Ended {
+            return self.settled(node, entry); // too late to open anything, but what was paid belongs in the log
         }
-        let mut round = self.round(task)?;
+        demand_same_terms(&round.record, node, &logged)?;
+        demand_phase(&round.record, Phase::Reveals)?;
+        if round.context.hash().map_err(own)? != opened.context {
+            return no("malformed", String::from("the reveal is about another round than the price"));
+        }
         let message = (reveal.clone(), receipt.clone(), entry.clone());
         if let Some(reply) = already(round.record.reveals.get(node).map(|known| (*known == message, true)))? {
             return Ok(reply);
@@ -283,23 +305,26 @@ impl Hub {
         let Fact::Price { task, .. } = &logged.fact else {
             return no("malformed", String::from("this is no price"));
         };
-        demand_phase(&self.task(*task)?, Phase::Ended)?;
-        let leaf = canonical_bytes(entry).map_err(own)?;
-        if self.is_logged(&leaf)? {
-            return Ok(Reply::Accepted);
+        let record = self.task(*task)?;
+        demand_same_terms(&record, node, &logged)?;
+        demand_phase(&record, Phase::Ended)?;
+        if let Some(reply) = already(record.reveals.get(node).map(|(_, _, price)| (price == entry, true)))? {
+            return Ok(reply);
         }
-        self.commit(Changes { entries: vec![entry.clone()], ..Changes::default() })?;
-        Ok(Reply::Accepted)
+        self.log_after_the_end(node, &logged, entry)
     }
 
-    /// Whether an entry stands among the newest of the log: what a node sends again after a crash.
-    fn is_logged(&self, leaf: &[u8]) -> Result<bool, No> {
-        for index in self.log.size().saturating_sub(1000)..self.log.size() {
-            if self.log.entry(index).map_err(own)? == leaf {
-                return Ok(true);
-            }
+    /// Logs what a node says about a task that has ended, once: what it sends again after a crash changes nothing.
+    fn log_after_the_end(&mut self, node: &Name, logged: &Entry, entry: &Envelope) -> Result<Reply, No> {
+        let task = logged.fact.task().ok_or_else(|| refusal("malformed", "the log entry is about no task"))?;
+        let key = late_key(task, node, logged.fact.kind());
+        if let Some(reply) = already(self.record::<Envelope>(LATE, &key)?.map(|known| (known == *entry, true)))? {
+            return Ok(reply);
         }
-        Ok(false)
+        let mut changes = Changes { entries: vec![entry.clone()], ..Changes::default() };
+        changes.batch.put(LATE, &key, json(entry)?);
+        self.commit(changes)?;
+        Ok(Reply::Accepted)
     }
 
     fn round(&self, task: Hash) -> Result<Round, No> {
@@ -400,6 +425,25 @@ fn already(known: Option<(bool, bool)>) -> Result<Option<Reply>, No> {
         None => Ok(None),
         Some((true, true)) => Ok(Some(Reply::Accepted)),
         Some(_) => no("conflict", String::from("another message was received for this step before")),
+    }
+}
+
+fn late_key(task: Hash, node: &Name, kind: &str) -> String {
+    format!("{task}/{node}/{kind}")
+}
+
+/// A member speaks for itself only.
+fn demand_sender(node: &Name, from: &Name) -> Result<(), No> {
+    if from == node { Ok(()) } else { no("denied", format!("{node} cannot speak for {from}")) }
+}
+
+/// What a member has logged about a task must be about this study and agreement, and by someone who takes part.
+fn demand_same_terms(record: &TaskRecord, node: &Name, logged: &Entry) -> Result<(), No> {
+    let is_same = logged.study == record.study && logged.agreement == record.agreement;
+    if is_same && record.participants.contains(node) {
+        Ok(())
+    } else {
+        no("denied", String::from("the log entry is about another study, or its author does not take part"))
     }
 }
 

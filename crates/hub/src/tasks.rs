@@ -7,7 +7,7 @@ use cohortium_messages::{
     Refused, Reply, Task, TaskState, Timestamp, Verified, canonical_bytes,
 };
 
-use crate::hub::{Changes, Hub, HubError, No, json, no, open, own, parse, refusal};
+use crate::hub::{Changes, Hub, HubError, MAX_CLOCK_SKEW_S, No, json, no, open, own, parse, refusal};
 use crate::records::{Phase, RELEASED, TASKS, TaskRecord, VECTORS};
 
 impl Hub {
@@ -33,11 +33,15 @@ impl Hub {
         let task = open::<Task>(envelope, &researcher.key)?;
         let logged = open::<Entry>(entry, &researcher.key)?;
         check_task_entry(&logged, &task, envelope, &agreement)?;
+        if (task.asked_at.seconds() - now.seconds()).abs() > MAX_CLOCK_SKEW_S {
+            return no("clock", format!("the task says it was asked at {}, this hub's clock says {now}", task.asked_at));
+        }
 
         let mut record = self.new_record(&agreement, envelope, entry, now);
         let mut changes = Changes { entries: vec![entry.clone()], ..Changes::default() };
         changes.bodies.push(canonical_bytes(envelope).map_err(own)?);
-        let refusal = judge(&agreement, &task, now).err();
+        // The release is decided on as of the time that the task states, so it must be permitted then as well as now.
+        let refusal = judge(&agreement, &task, now).and_then(|()| judge(&agreement, &task, task.asked_at)).err();
         if let Some(refusal) = &refusal {
             end(&mut record, TaskState::Refused, &refusal.why, refusal.clauses.clone());
             let fact = Fact::Refusal { clauses: refusal.clauses.clone(), task: task.hash(), why: refusal.why.clone() };
@@ -126,8 +130,11 @@ impl Hub {
         let agreement = self.agreement(&record.study)?;
         let fact = Fact::Failure { reason: why.to_owned(), task };
         let mut changes = Changes::default();
-        if record.phase == Phase::Permits {
-            changes.entries.extend(record.permits.values().map(|(entry, _)| entry.clone()));
+        match record.phase {
+            Phase::Permits => changes.entries.extend(record.permits.values().map(|(entry, _)| entry.clone())),
+            // Who has revealed has paid, and is done: what it paid would otherwise be missing in the log.
+            Phase::Reveals => changes.entries.extend(record.reveals.values().map(|(_, _, price)| price.clone())),
+            Phase::Witnesses | Phase::Vectors | Phase::Signatures | Phase::Ended => {}
         }
         changes.entries.push(self.hub_entry(&agreement, fact, now)?);
         for node in &record.participants {

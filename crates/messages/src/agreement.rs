@@ -31,7 +31,7 @@ pub struct Agreement {
     pub purposes: Vec<Purpose>,
     /// Who may ask.
     pub researchers: Vec<ResearcherTerms>,
-    /// Days after which nodes and hub erase the bodies of tasks and releases.
+    /// Days after which each operator erases the bodies of tasks and releases; stated here, not automated in this version.
     pub retention_days: u32,
     /// Counts amendments: 1 for the first agreement of a study.
     pub revision: u32,

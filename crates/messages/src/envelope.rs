@@ -346,6 +346,42 @@ mod tests {
         }
     }
 
+    /// The same vectors are checked with PyPI's `securesystemslib` in `tests/interop/dsse.py`. `COHORTIUM_WRITE_VECTORS=1`
+    /// writes them again.
+    #[test]
+    fn vectors_for_other_implementations() {
+        let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/data/vectors/dsse");
+        let (alice, mallory) = (key(1), key(2));
+        let good = Envelope::sign(&note("hello"), &alice).unwrap();
+        let edited = |edit: &dyn Fn(&mut Envelope)| {
+            let mut envelope = good.clone();
+            edit(&mut envelope);
+            envelope
+        };
+        let mut both = good.clone();
+        both.also_sign(&mallory).unwrap();
+        let vectors = [
+            ("good", good.clone(), true),
+            ("good_two_signatures", both, true),
+            ("bad_payload_changed", edited(&|e| e.payload = BASE64.encode(br#"{"text":"hellp"}"#)), false),
+            ("bad_type_changed", edited(&|e| e.payload_type = Other::TYPE.into()), false),
+            ("bad_signed_by_another", Envelope::sign(&note("hello"), &mallory).unwrap(), false),
+        ];
+        for (name, envelope, valid) in vectors {
+            let path = format!("{directory}/{name}.json");
+            let key = BASE64.encode(alice.public().as_bytes());
+            let vector = serde_json::json!({"publicKey": key, "envelope": envelope, "valid": valid});
+            if std::env::var_os("COHORTIUM_WRITE_VECTORS").is_some() {
+                std::fs::create_dir_all(directory).unwrap();
+                std::fs::write(&path, serde_json::to_string_pretty(&vector).unwrap() + "\n").unwrap();
+            }
+            let stored: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+            assert_eq!(stored, vector, "{name}");
+            let envelope: Envelope = serde_json::from_value(stored["envelope"].clone()).unwrap();
+            assert_eq!(envelope.is_signed_by(&alice.public()), valid, "{name}");
+        }
+    }
+
     #[test]
     fn all_signatures_are_demanded_and_merging_collects_them() {
         let (alice, bob) = (key(1), key(2));

@@ -11,7 +11,7 @@
 //! | `node` | the state, and the one door through which it changes: `Changes`, committed at once |
 //! | `agreements`, `witness`, `tasks`, `rounds` | what the node does with each item of its inbox |
 //! | [`rows`] | the one place where rows are read |
-//! | [`home`] | a node's folder: keys, configuration, datasets |
+//! | [`home`], [`view`] | a node's folder: keys, configuration, datasets; and looking into it |
 //! | [`service`] | sockets and clocks: carries items in and the journal out |
 //!
 //! Everything but [`home`] and [`service`] is synchronous; time and randomness are handed in, and the store is behind a
@@ -34,6 +34,7 @@ mod rounds;
 pub mod rows;
 pub mod service;
 mod tasks;
+pub mod view;
 mod witness;
 
 pub use node::{Node, NodeConfig, NodeError};

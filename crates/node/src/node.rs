@@ -305,15 +305,10 @@ impl Node {
     pub(crate) fn open_accounts(&mut self) -> Result<(), NodeError> {
         let mut agreements = Vec::new();
         for (_, bytes) in self.store.scan(AGREEMENTS, "", None, 10_000).map_err(own)? {
-            agreements.push(self.verify_agreement(&parse(&bytes)?)?);
+            agreements.push(self.verify_agreement(&parse(&bytes)?)?.into_inner());
         }
         for record in self.datasets.values() {
-            let config = account_config(record, &agreements)?;
-            let prefix = format!("{}/", record.name);
-            let entries = self.store.scan(ACCOUNT, &prefix, None, usize::MAX).map_err(own)?;
-            let entries = entries.iter().map(|(_, bytes)| parse(bytes)).collect::<Result<Vec<AccountEntry>, _>>()?;
-            let account = Account::replay(config, entries).map_err(own)?;
-            self.accounts.insert(record.name.clone(), account);
+            self.accounts.insert(record.name.clone(), replay_account(&*self.store, record, &agreements)?);
         }
         Ok(())
     }
@@ -333,8 +328,20 @@ impl Node {
     }
 }
 
+/// The account of a dataset, replayed from its entries under the caps of `agreements`.
+pub(crate) fn replay_account(
+    store: &dyn Store,
+    record: &DatasetRecord,
+    agreements: &[Agreement],
+) -> Result<Account, NodeError> {
+    let config = account_config(record, agreements)?;
+    let entries = store.scan(ACCOUNT, &format!("{}/", record.name), None, usize::MAX).map_err(own)?;
+    let entries = entries.iter().map(|(_, bytes)| parse(bytes)).collect::<Result<Vec<AccountEntry>, _>>()?;
+    Account::replay(config, entries).map_err(own)
+}
+
 /// The caps of a dataset's account: the house's own total, and what each study's agreement allows below it.
-fn account_config(record: &DatasetRecord, agreements: &[Verified<Agreement>]) -> Result<AccountConfig, NodeError> {
+fn account_config(record: &DatasetRecord, agreements: &[Agreement]) -> Result<AccountConfig, NodeError> {
     let mut config = AccountConfig {
         dataset: record.name.to_string(),
         budget: budget(record.epsilon, record.delta)?,

@@ -48,7 +48,14 @@ pub enum Outgoing {
     Survivors(Envelope),
 }
 
-/// A masked vector that may leave.
+/// A masked vector that may leave. Only [`MaskedVector::new`] makes one:
+///
+/// ```compile_fail,E0451
+/// use cohortium_messages::{Envelope, Hash};
+/// fn smuggle(header: Envelope, bytes: Vec<u8>, sha256: Hash) -> cohortium_node::outgoing::MaskedVector {
+///     cohortium_node::outgoing::MaskedVector { header, bytes, sha256 }
+/// }
+/// ```
 pub struct MaskedVector {
     header: Envelope,
     bytes: Vec<u8>,

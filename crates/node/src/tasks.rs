@@ -162,7 +162,7 @@ impl Node {
         let (member, shares) =
             Member::begin(context.clone(), &self.organisation, &mut chains, priced.noise(), rng).map_err(peer)?;
         let fact = Fact::Permit {
-            account: reserved.clone(),
+            account: Box::new(reserved.clone()),
             plan: priced.plan_hash(),
             snapshot: record.snapshot,
             task: task.hash(),

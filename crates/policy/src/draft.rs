@@ -40,7 +40,7 @@ pub struct Draft {
     pub purposes: Vec<Purpose>,
     /// Who may ask.
     pub researcher: Vec<DraftPerson>,
-    /// Days after which bodies are erased.
+    /// Days after which each operator erases bodies.
     pub retention_days: u32,
     /// Counts amendments; 1 where it is not written.
     #[serde(default = "first_revision")]

@@ -19,6 +19,42 @@
 //! Assumes: whoever asks is hostile, and so may be the hub; what is handed in as [`Verified`] was opened with the right
 //! keys, for which [`open_agreement`] and [`open_task`] are the safe way.
 //!
+//! # What does not compile
+//!
+//! The walls that are types. Each of these is a test; the error code says why it fails.
+//!
+//! ```compile_fail,E0451
+//! use cohortium_messages::{Hash, Task, Timestamp, Verified};
+//! use cohortium_policy::Permit;
+//! fn forge(agreement: Hash, decided_at: Timestamp, priced: cohortium_query::Priced, task: Verified<Task>) -> Permit {
+//!     Permit { agreement, decided_at, priced, task }
+//! }
+//! ```
+//! ```compile_fail,E0616
+//! fn redirect(mut permit: cohortium_policy::Permit, agreement: cohortium_messages::Hash) {
+//!     permit.agreement = agreement;
+//! }
+//! ```
+//! ```compile_fail,E0277
+//! fn needs_clone<T: Clone>() {}
+//! needs_clone::<cohortium_policy::Permit>();
+//! ```
+//! ```compile_fail,E0277
+//! fn needs_read<T: serde::de::DeserializeOwned>() {}
+//! needs_read::<cohortium_policy::Release>();
+//! ```
+//! ```compile_fail,E0451
+//! use cohortium_messages::{Envelope, Receipt, Verified};
+//! fn forge(envelope: Envelope, receipt: Verified<Receipt>) -> cohortium_policy::ReceiptEvidence {
+//!     cohortium_policy::ReceiptEvidence { envelope, receipt }
+//! }
+//! ```
+//! ```compile_fail,E0451
+//! fn forge(document: cohortium_messages::ReleaseDocument) -> cohortium_policy::Release {
+//!     cohortium_policy::Release { document }
+//! }
+//! ```
+//!
 //! [`Verified`]: cohortium_messages::Verified
 
 mod clause;

@@ -88,7 +88,8 @@ analyses = ["count", "mean", "sum"]
 # task which this agreement permits, and which the account can pay, runs without asking a person.
 approval = "automatic"
 
-# After this many days nodes and hub erase the bodies of tasks and releases. The log keeps their hashes.
+# The parties agree to erase the bodies of tasks and releases after this many days. The log keeps their hashes, and
+# every proof stays valid. This version states the term and leaves the erasing to each operator.
 retention_days = 3650
 
 # What may be spent at each node, as (epsilon, delta) of differential privacy. Smaller protects more.

@@ -1,0 +1,92 @@
+//! Looking into a node's home without disturbing the node that may run there: what stewards and auditors see.
+
+use cohortium_dp::Account;
+use cohortium_messages::{Agreement, Envelope, Hash};
+use cohortium_store::{SqliteStore, Store, Table};
+
+use crate::home::Home;
+use crate::node::{NodeError, own, parse, replay_account};
+use crate::records::{AGREEMENTS, DatasetRecord, JOURNAL, JournalRecord, META, RUNS, RunRecord};
+
+/// A home, for reading only.
+pub struct View {
+    datasets: Vec<DatasetRecord>,
+    store: SqliteStore,
+}
+
+impl View {
+    /// Opens a home for reading. The node may be running.
+    ///
+    /// # Errors
+    /// When this is no home, or its node never ran.
+    pub fn open(home: &Home) -> Result<Self, NodeError> {
+        if !home.store_file().exists() {
+            return Err(own(format!("the node in {} never ran: start it once", home.dir().display())));
+        }
+        let store = SqliteStore::open_read_only(&home.store_file()).map_err(own)?;
+        Ok(Self { datasets: home.datasets()?, store })
+    }
+
+    /// Every dataset with its account.
+    ///
+    /// # Errors
+    /// When a record is damaged.
+    pub fn accounts(&self) -> Result<Vec<(DatasetRecord, Account)>, NodeError> {
+        let agreements: Vec<Agreement> = self.agreements()?.into_iter().map(|(agreement, _)| agreement).collect();
+        self.datasets
+            .iter()
+            .map(|record| Ok((record.clone(), replay_account(&self.store, record, &agreements)?)))
+            .collect()
+    }
+
+    /// The agreements in this node's hands, with their envelopes. Their signatures were checked when they were taken in.
+    ///
+    /// # Errors
+    /// When a record is damaged.
+    pub fn agreements(&self) -> Result<Vec<(Agreement, Envelope)>, NodeError> {
+        let records = self.all::<Envelope>(AGREEMENTS)?;
+        records
+            .into_iter()
+            .map(|(_, envelope)| Ok((envelope.peek::<Agreement>().map_err(own)?.claims().clone(), envelope)))
+            .collect()
+    }
+
+    /// Every run, with its task's hash.
+    ///
+    /// # Errors
+    /// When a record is damaged.
+    pub fn runs(&self) -> Result<Vec<(Hash, RunRecord)>, NodeError> {
+        let mut runs = self
+            .all::<RunRecord>(RUNS)?
+            .into_iter()
+            .map(|(key, run)| Ok((key.parse().map_err(own)?, run)))
+            .collect::<Result<Vec<(Hash, RunRecord)>, NodeError>>()?;
+        runs.sort_by_key(|(_, run)| run.began_at);
+        Ok(runs)
+    }
+
+    /// Everything that left or will leave, oldest first, and whether it was sent.
+    ///
+    /// # Errors
+    /// When a record is damaged.
+    pub fn journal(&self) -> Result<Vec<(JournalRecord, bool)>, NodeError> {
+        let sent = self.store.get(META, "journal_sent").map_err(own)?.unwrap_or_default();
+        let sent: usize = String::from_utf8_lossy(&sent).parse().unwrap_or(0);
+        let records = self.all::<JournalRecord>(JOURNAL)?;
+        Ok(records.into_iter().enumerate().map(|(index, (_, record))| (record, index < sent)).collect())
+    }
+
+    /// Why the node stopped believing the hub, if it did.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn halted(&self) -> Result<Option<String>, NodeError> {
+        let why = self.store.get(META, "halted").map_err(own)?;
+        Ok(why.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
+    fn all<T: serde::de::DeserializeOwned>(&self, table: Table) -> Result<Vec<(String, T)>, NodeError> {
+        let records = self.store.scan(table, "", None, usize::MAX).map_err(own)?;
+        records.into_iter().map(|(key, bytes)| Ok((key, parse(&bytes)?))).collect()
+    }
+}

@@ -1,0 +1,208 @@
+//! Other people's implementations of the formats we speak: where they agree with our bytes, so can a stranger.
+//!
+//! Each check says how its peer is installed and which script under `tests/interop` asks it. Scripts end with a line
+//! `<name>: N passed, N failed`; each also tampers with what it was given and demands that the peer refuse it.
+//!
+//! What it does not do: it pins versions of Python packages, not their hashes; peers judge our tests and are never part
+//! of what we ship.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::shell::{Counts, Reporter, capture, stream};
+
+/// One implementation by others, and what it checks.
+pub struct Peer {
+    /// What the check is called.
+    pub name: &'static str,
+    install: Install,
+    /// The command that asks it, from the directory of the repository and what installing returned.
+    ask: fn(&Path, &Path) -> Result<Command, String>,
+}
+
+enum Install {
+    /// Into a virtual environment of its own, under `target/peers`.
+    Python { packages: &'static [&'static str] },
+    /// By `apt-get`, as root, unless `program` is there and `path` exists.
+    Debian { packages: &'static [&'static str], program: &'static str, path: &'static str },
+}
+
+/// Where Debian keeps the sources of Go packages.
+const GO_PATH: &str = "/usr/share/gocode";
+
+/// All peer checks.
+pub const PEERS: [Peer; 3] = [
+    Peer { name: "rfc8785", install: Install::Python { packages: &["rfc8785==0.1.4"] }, ask: ask_rfc8785 },
+    Peer {
+        name: "dsse",
+        install: Install::Python { packages: &["securesystemslib==1.6.0", "cryptography==50.0.2"] },
+        ask: ask_dsse,
+    },
+    Peer {
+        name: "go-sumdb",
+        install: Install::Debian {
+            packages: &["golang-go", "golang-golang-x-mod-dev"],
+            program: "go",
+            path: "/usr/share/gocode/src/golang.org/x/mod/sumdb/tlog",
+        },
+        ask: ask_go_sumdb,
+    },
+];
+
+/// Installs the peer if need be, and asks it. A peer that checked nothing is a failure.
+///
+/// # Errors
+/// When it cannot be installed or asked; in words, for the operator.
+pub fn run(peer: &Peer, root: &Path) -> Result<(bool, Counts), String> {
+    let installed = install(peer, root)?;
+    let mut command = (peer.ask)(root, &installed)?;
+    let (exited_well, counts) = stream(command.current_dir(root), Reporter::Peer(peer.name))?;
+    Ok((exited_well && counts.passed > 0, counts))
+}
+
+/// PyPI's `rfc8785`, on the vectors that `crates/messages` checks as well.
+fn ask_rfc8785(_root: &Path, python: &Path) -> Result<Command, String> {
+    Ok(script(python, "tests/interop/canonical_json.py", "tests/data/vectors/canonical"))
+}
+
+/// PyPI's `securesystemslib`, on envelopes that our code signed.
+fn ask_dsse(_root: &Path, python: &Path) -> Result<Command, String> {
+    Ok(script(python, "tests/interop/dsse.py", "tests/data/vectors/dsse"))
+}
+
+fn script(python: &Path, script: &str, vectors: &str) -> Command {
+    let mut command = Command::new(python);
+    // `-B`: no compiled files beside the scripts.
+    command.args(["-B", script, vectors]);
+    command
+}
+
+/// Go's checksum database, on a log that our ledger writes now.
+fn ask_go_sumdb(root: &Path, _go: &Path) -> Result<Command, String> {
+    let home = root.join("target/peers/go-sumdb");
+    std::fs::create_dir_all(&home).map_err(|error| format!("{} cannot be made: {error}", home.display()))?;
+    let log = home.join("log");
+    if log.exists() {
+        std::fs::remove_dir_all(&log).map_err(|error| format!("{} cannot be emptied: {error}", log.display()))?;
+    }
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut write = Command::new(cargo);
+    write.args(["run", "-q", "-p", "cohortium-ledger", "--example", "write_log", "--"]).arg(&log).current_dir(root);
+    let keys = capture(&mut write)?;
+    let keys: Vec<&str> = keys.split_whitespace().collect();
+    if keys.len() < 2 {
+        return Err("the example write_log named fewer than two keys: a log and a witness are needed".to_owned());
+    }
+    let mut command = Command::new("go");
+    command.args(["run", "tests/interop/tlog/verify.go"]).arg(&log).args(keys);
+    command.env("GO111MODULE", "off").env("GOPATH", GO_PATH).env_remove("GOFLAGS");
+    command.env("GOCACHE", home.join("cache"));
+    Ok(command)
+}
+
+/// Makes the peer available; returns the interpreter or program to run it with.
+fn install(peer: &Peer, root: &Path) -> Result<PathBuf, String> {
+    match &peer.install {
+        Install::Python { packages } => install_python(&root.join("target/peers").join(peer.name), packages),
+        Install::Debian { packages, program, path } => install_debian(packages, program, path),
+    }
+}
+
+/// A virtual environment with exactly these packages; one that was made for the same ones is used again.
+fn install_python(directory: &Path, packages: &[&str]) -> Result<PathBuf, String> {
+    let (python, note) = (directory.join("bin/python"), directory.join("installed.txt"));
+    let wanted = packages.join("\n");
+    if std::fs::read_to_string(&note).is_ok_and(|found| found == wanted) && python.is_file() {
+        return Ok(python);
+    }
+    println!("installing {} with pip", packages.join(", "));
+    let environment = || {
+        let mut command = Command::new("python3");
+        command.args(["-m", "venv", "--clear"]).arg(directory);
+        command
+    };
+    if let Err(why) = capture(&mut environment()) {
+        // Debian ships Python without the module that makes environments.
+        if !is_root() {
+            return Err(format!("{why}\ninstall python3 with its venv module (Debian: python3-venv)"));
+        }
+        apt_install(&["python3-venv"])?;
+        capture(&mut environment())?;
+    }
+    let options = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
+    capture(Command::new(&python).args(options).args(packages))?;
+    // Written last: a crash before this line means that it is all done again.
+    std::fs::write(&note, wanted).map_err(|error| format!("{} cannot be written: {error}", note.display()))?;
+    Ok(python)
+}
+
+fn install_debian(packages: &[&str], program: &str, path: &str) -> Result<PathBuf, String> {
+    let is_there = || on_path(program) && Path::new(path).exists();
+    if !is_there() {
+        if !is_root() {
+            return Err(format!("needs root to run: apt-get install -y {}", packages.join(" ")));
+        }
+        println!("installing {} with apt-get", packages.join(", "));
+        apt_install(packages)?;
+    }
+    if is_there() { Ok(program.into()) } else { Err(format!("{program} or {path} is missing after installing")) }
+}
+
+fn apt_install(packages: &[&str]) -> Result<(), String> {
+    let apt = || {
+        let mut command = Command::new("apt-get");
+        command.env("DEBIAN_FRONTEND", "noninteractive");
+        command
+    };
+    capture(apt().arg("update"))?;
+    capture(apt().args(["install", "-y", "--no-install-recommends"]).args(packages)).map(drop)
+}
+
+fn on_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
+}
+
+fn is_root() -> bool {
+    capture(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each script must be there, or the check would be found missing only where peers are installed.
+    #[test]
+    fn scripts_exist_and_names_differ() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        for peer in PEERS.iter().filter(|peer| matches!(peer.install, Install::Python { .. })) {
+            let command = (peer.ask)(root, Path::new("python")).unwrap();
+            let script = command.get_args().nth(1).unwrap();
+            assert!(root.join(script).is_file(), "{}", peer.name);
+        }
+        assert!(root.join("tests/interop/tlog/verify.go").is_file());
+        let mut names: Vec<_> = PEERS.iter().map(|peer| peer.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), PEERS.len());
+    }
+
+    /// A peer whose script passes without having checked anything has not passed.
+    #[test]
+    fn checking_nothing_is_a_failure() {
+        fn silent(_: &Path, _: &Path) -> Result<Command, String> {
+            Ok(Command::new("true"))
+        }
+        fn busy(_: &Path, _: &Path) -> Result<Command, String> {
+            let mut command = Command::new("echo");
+            command.arg("there: 3 passed, 0 failed");
+            Ok(command)
+        }
+        let here = || Install::Debian { packages: &[], program: "true", path: "/" };
+        let (good, _) = run(&Peer { name: "there", install: here(), ask: silent }, Path::new(".")).unwrap();
+        assert!(!good);
+        let (good, counts) = run(&Peer { name: "there", install: here(), ask: busy }, Path::new(".")).unwrap();
+        assert!(good);
+        assert_eq!(counts.passed, 3);
+    }
+}
