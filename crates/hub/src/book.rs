@@ -10,7 +10,8 @@ use cohortium_messages::{Hash, Inclusion, InboxItem, Name, Reply};
 use cohortium_store::{Batch, sequence_key};
 
 use crate::hub::{Changes, Hub, HubError, No, json, no, own, own_error, refusal};
-use crate::records::{CHECKPOINTS, Phase, TASKS, TaskRecord, WITNESSED};
+use crate::tasks::put_task;
+use crate::records::{CHECKPOINTS, Phase, TaskRecord, WITNESSED};
 
 impl Hub {
     /// Puts the newest head into the inbox of every witness that has not been shown it, and keeps it for their
@@ -73,15 +74,13 @@ impl Hub {
     fn go_on_under(&mut self, head: &SignedCheckpoint) -> Result<(), No> {
         let size = head.checkpoint().size();
         let mut waiting = Vec::new();
-        for (key, bytes) in self.store.scan(TASKS, "", None, usize::MAX).map_err(own)? {
-            let record: TaskRecord = crate::hub::parse(&bytes)?;
+        for (task, record) in self.open_tasks()? {
             let waits_for = match (record.phase, &record.release, &record.inclusion) {
                 (Phase::Witnesses, ..) => record.position,
                 (Phase::Ended, Some((.., index)), None) => *index,
                 _ => continue,
             };
             if waits_for < size {
-                let task: Hash = key.parse().map_err(own)?;
                 waiting.push((waits_for, task, record));
             }
         }
@@ -114,7 +113,7 @@ impl Hub {
             record.inclusion = Some(inclusion);
         }
         record.step += 1;
-        changes.batch.put(TASKS, &task.to_string(), json(&record)?);
+        put_task(&mut changes.batch, task, &record)?;
         Ok(self.commit(changes)?)
     }
 

@@ -24,6 +24,8 @@ pub(crate) const PAIRWISE: Table = Table::new("pairwise");
 pub(crate) const RELEASED: Table = Table::new("released");
 /// Agreements and their signatures, by study.
 pub(crate) const STUDIES: Table = Table::new("studies");
+/// Tasks that still wait for something, by hash: what has to be looked at when something arrives or time passes.
+pub(crate) const OPEN_TASKS: Table = Table::new("open_tasks");
 /// Tasks, by hash.
 pub(crate) const TASKS: Table = Table::new("tasks");
 /// Invitations that were used, by the hash of their secret.
@@ -94,6 +96,11 @@ pub(crate) struct TaskRecord {
 }
 
 impl TaskRecord {
+    /// Whether it still waits for something: the next message, or the proof that its release is in the log.
+    pub(crate) const fn is_open(&self) -> bool {
+        !matches!(self.phase, Phase::Ended) || (self.release.is_some() && self.inclusion.is_none())
+    }
+
     /// What the researcher and the members may know of it.
     pub(crate) fn status(&self, task: Hash) -> TaskStatus {
         TaskStatus {

@@ -12,8 +12,8 @@ use cohortium_policy::{ReceiptEvidence, Release};
 use cohortium_query::Priced;
 
 use crate::hub::{Changes, Hub, No, json, no, open, own, refusal};
-use crate::records::{LATE, Phase, RELEASED, TASKS, TaskRecord, VECTORS};
-use crate::tasks::end;
+use crate::records::{LATE, Phase, RELEASED, TaskRecord, VECTORS};
+use crate::tasks::{end, put_task};
 
 /// A task in its round, with everything derived from what was signed.
 struct Round {
@@ -385,8 +385,7 @@ impl Hub {
     }
 
     fn task_of_context(&self, context: Hash, phase: Phase) -> Result<Hash, No> {
-        for (task, record) in self.tasks_in(phase)? {
-            let _ = record;
+        for (task, _) in self.tasks_in(phase)? {
             if self.round(task)?.context.hash().map_err(own)? == context {
                 return Ok(task);
             }
@@ -395,13 +394,8 @@ impl Hub {
     }
 
     fn tasks_in(&self, phase: Phase) -> Result<Vec<(Hash, TaskRecord)>, No> {
-        let mut found = Vec::new();
-        for (key, bytes) in self.store.scan(TASKS, "", None, usize::MAX).map_err(own)? {
-            let record: TaskRecord = crate::hub::parse(&bytes)?;
-            if record.phase == phase {
-                found.push((key.parse().map_err(own)?, record));
-            }
-        }
+        let mut found = self.open_tasks()?;
+        found.retain(|(_, record)| record.phase == phase);
         Ok(found)
     }
 
@@ -413,7 +407,7 @@ impl Hub {
     }
 
     fn put(&mut self, mut changes: Changes, task: Hash, record: &TaskRecord) -> Result<Reply, No> {
-        changes.batch.put(TASKS, &task.to_string(), json(record)?);
+        put_task(&mut changes.batch, task, record)?;
         self.commit(changes)?;
         Ok(Reply::Accepted)
     }

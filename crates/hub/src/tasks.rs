@@ -7,8 +7,10 @@ use cohortium_messages::{
     Refused, Reply, Task, TaskState, Timestamp, Verified, canonical_bytes,
 };
 
+use cohortium_store::Batch;
+
 use crate::hub::{Changes, Hub, HubError, MAX_CLOCK_SKEW_S, No, json, no, open, own, parse, refusal};
-use crate::records::{Phase, RELEASED, TASKS, TaskRecord, VECTORS};
+use crate::records::{Phase, OPEN_TASKS, RELEASED, TASKS, TaskRecord, VECTORS};
 
 impl Hub {
     /// Takes a task: logs that it was asked, and either refuses it at once or shows it to the nodes.
@@ -47,7 +49,7 @@ impl Hub {
             let fact = Fact::Refusal { clauses: refusal.clauses.clone(), task: task.hash(), why: refusal.why.clone() };
             changes.entries.push(self.hub_entry(&agreement, fact, now)?);
         }
-        changes.batch.put(TASKS, &task.hash().to_string(), json(&record)?);
+        put_task(&mut changes.batch, task.hash(), &record)?;
         self.commit(changes)?;
         match refusal {
             Some(refusal) => Err(No::Refused(refusal)),
@@ -103,16 +105,15 @@ impl Hub {
 
     /// Ends every task whose present phase has taken too long.
     pub(crate) fn expire_tasks(&mut self, now: Timestamp) -> Result<(), HubError> {
-        for (key, bytes) in self.store.scan(TASKS, "", None, usize::MAX).map_err(crate::hub::own_error)? {
-            let record: TaskRecord = serde_json::from_slice(&bytes).map_err(crate::hub::own_error)?;
+        let in_own_words = |no| match no {
+            No::Own(error) => error,
+            No::Refused(refused) => HubError(refused.why),
+        };
+        for (task, record) in self.open_tasks().map_err(in_own_words)? {
             if record.phase != Phase::Ended && record.deadline <= now {
-                let task: Hash = key.parse().map_err(crate::hub::own_error)?;
                 let awaited: Vec<String> = record.status(task).awaited.iter().map(ToString::to_string).collect();
                 let why = format!("no answer in time from {} ({})", awaited.join(", "), record.why);
-                self.void(task, record, TaskState::Expired, &why, now).map_err(|no| match no {
-                    No::Own(error) => error,
-                    No::Refused(refused) => HubError(refused.why),
-                })?;
+                self.void(task, record, TaskState::Expired, &why, now).map_err(in_own_words)?;
             }
         }
         Ok(())
@@ -142,7 +143,7 @@ impl Hub {
         }
         self.drop_vectors(&mut changes, &record);
         end(&mut record, state, why, Vec::new());
-        changes.batch.put(TASKS, &task.to_string(), json(&record)?);
+        put_task(&mut changes.batch, task, &record)?;
         Ok(self.commit(changes)?)
     }
 
@@ -154,6 +155,17 @@ impl Hub {
                 changes.batch.delete(VECTORS, &header.claims().sha256.to_string());
             }
         }
+    }
+
+    /// Every task that still waits for something.
+    pub(crate) fn open_tasks(&self) -> Result<Vec<(Hash, TaskRecord)>, No> {
+        let keys = self.store.scan(OPEN_TASKS, "", None, usize::MAX).map_err(own)?;
+        keys.into_iter()
+            .map(|(key, _)| {
+                let task: Hash = key.parse().map_err(own)?;
+                Ok((task, self.task(task)?))
+            })
+            .collect()
     }
 
     pub(crate) fn task(&self, task: Hash) -> Result<TaskRecord, No> {
@@ -171,6 +183,17 @@ impl Hub {
         let entry = Entry { agreement: agreement.hash(), author, fact, study: agreement.study.clone(), time: now };
         Envelope::sign(&entry, &self.config.message_key).map_err(own)
     }
+}
+
+/// Puts a task's record into a batch, and keeps the list of those that still wait for something.
+pub(crate) fn put_task(batch: &mut Batch, task: Hash, record: &TaskRecord) -> Result<(), HubError> {
+    batch.put(TASKS, &task.to_string(), json(record)?);
+    if record.is_open() {
+        batch.put(OPEN_TASKS, &task.to_string(), Vec::new());
+    } else {
+        batch.delete(OPEN_TASKS, &task.to_string());
+    }
+    Ok(())
 }
 
 /// Marks a task as ended.
