@@ -185,6 +185,8 @@ impl Client {
             why = cause.to_string();
             source = cause.source();
         }
+        // Some causes end in a link to a manual of the TLS library, which helps nobody here.
+        let why = why.split(": https://").next().unwrap_or_default().to_owned();
         ClientError::Unreachable { url: self.url.clone(), why }
     }
 }

@@ -111,7 +111,7 @@ pub enum Approval {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Budgets {
-    /// δ of every ε in this agreement, at least 10^-9 and less than 1.
+    /// δ of every ε in this agreement, at least 10^-9 and at most 0.009.
     pub delta: Decimal,
     /// What one query may cost at most, as the ε it would cost alone.
     pub epsilon_per_query: Decimal,
@@ -234,7 +234,7 @@ pub enum AgreementError {
     #[error("valid_from must be before valid_until")]
     Times,
     /// Budgets that allow nothing, or that are beyond what can be accounted for.
-    #[error("budgets: epsilons must be above 0 and at most 1000000, delta at least 0.000000001 and below 1, and epsilon_per_query ≤ epsilon_per_researcher ≤ epsilon_total")]
+    #[error("budgets: epsilons must be above 0 and at most 1000, delta at least 0.000000001 and at most 0.009, and epsilon_per_query ≤ epsilon_per_researcher ≤ epsilon_total")]
     Budgets,
     /// A dataset's schema is wrong.
     #[error("dataset `{dataset}`: {why}")]
@@ -378,11 +378,12 @@ impl Agreement {
 
     fn validate_budgets(&self) -> Result<(), AgreementError> {
         let Budgets { delta, epsilon_per_query, epsilon_per_researcher, epsilon_total } = self.budgets;
-        let delta_is_right = delta > Decimal::ZERO && delta < Decimal::ONE;
+        // What an account can hold exactly (`dp::Budget`): a thousand nats, and δ in units of 10^-18 below 2^53.
+        let delta_is_right = delta > Decimal::ZERO && delta.nano() <= 9_000_000;
         let epsilons_are_right = epsilon_per_query > Decimal::ZERO
             && epsilon_per_query <= epsilon_per_researcher
             && epsilon_per_researcher <= epsilon_total
-            && epsilon_total <= Decimal::from(1_000_000);
+            && epsilon_total <= Decimal::from(1000);
         if delta_is_right && epsilons_are_right { Ok(()) } else { Err(AgreementError::Budgets) }
     }
 }
