@@ -1,0 +1,167 @@
+//! What anyone can repeat offline, from files alone: the hub's log, and the agreement that its custodians signed.
+//!
+//! Why this exists. Hub, nodes and researchers each say what they did; whoever was not there should not have to believe
+//! them. [`verify`] starts from one thing that people compared by hand (the agreement, with everyone's keys) and repeats
+//! the rest: the Merkle tree and its cosignatures, every author's signature, every document beside the log, every
+//! decision of the policy, every price, every account, every release. No server, no network, no secret. The idea that
+//! an accountable system is one whose log lets a stranger recompute its decisions is Haeberlen, Kouznetsov and Druschel's
+//! (2007, "PeerReview: Practical Accountability for Distributed Systems"), with a tree in place of their chains.
+//!
+//! | file | what it repeats |
+//! |---|---|
+//! | `leaf` | an entry is canonical, and signed by the author it names under the key that the agreement states |
+//! | `body` | a document beside the log is there, is the one that its entry names, and is named by an entry |
+//! | `study` | which agreements are signed by all their custodians: what entries are judged by |
+//! | `task` | the way of each task: asked, permitted, paid, released; or refused, or failed |
+//! | `account` | each node's account: one chain, no more spent than agreed |
+//! | `report` | what was found, for people and for programs |
+//!
+//! **What is wrong and what is merely missing.** An [`AuditError`] says that somebody did what the agreement forbids, or
+//! that files were changed; it names the file or the entry, and the audit ends there. A [`Finding`] is something that
+//! an honest party may leave behind (a node that is offline and has not said what became of a price) and that a reader
+//! should know. Nothing is passed over in silence.
+//!
+//! **What this does not do.** It cannot see whether the released numbers are the sum (only the nodes together know), nor
+//! whether a node read the rows that its snapshot commits to. It cannot see what was never logged, nor that a whole
+//! directory is an older state of the log: compare its size with a receipt or an earlier report. Clocks in entries are
+//! their authors' own. Documents that were erased after their retention are reported as missing. The policy is decided
+//! without revocations: a custodian who revoked is seen only through its node's refusals.
+//!
+//! **Adversary.** Whoever had the directory in hand, the hub included; researchers; up to `c` organisations. The agreement
+//! that is handed in is believed: it must be the one whose fingerprint the reader has compared. Agreements of *other*
+//! studies are taken from the log itself: that they are signed by all their parties is checked, who those are is not.
+//! Nothing in the files can panic, and whatever is read is bounded in size.
+
+mod account;
+mod body;
+mod leaf;
+mod report;
+mod study;
+mod task;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+
+use cohortium_ledger::{VerifyError, verify_directory};
+use cohortium_messages::{Author, Envelope, Fact, RosterEntry};
+
+pub use report::{
+    AccountReport, AuditReport, Cosigner, Finding, FindingKind, LogReport, Outcome, OwnLogReport, StudyReport,
+    TaskReport,
+};
+
+use account::Books;
+use body::Bodies;
+use report::Findings;
+use task::Tasks;
+
+/// Why a log must not be believed.
+#[derive(Debug, thiserror::Error)]
+pub enum AuditError {
+    /// The agreement cannot carry an audit of this log. Whoever handed it in must bring the right one, or its custodians
+    /// must mend it.
+    #[error("agreement: {why}")]
+    Agreement {
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The directory is not the log that was signed and cosigned. Names the file.
+    #[error(transparent)]
+    Log(#[from] VerifyError),
+    /// An entry must not be there, or not here. Its author, whose signature is on it, or the hub, who logged it, must
+    /// answer for it.
+    #[error("log: entry {index}: {why}")]
+    Entry {
+        /// Which, from 0.
+        index: u64,
+        /// What is wrong.
+        why: String,
+    },
+    /// A document beside the log belongs to no entry. The hub's operator must erase it (a crash may leave one) or
+    /// explain it.
+    #[error("log: {file}: {why}")]
+    Body {
+        /// Path relative to the directory.
+        file: String,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+/// Verifies the hub's log in `dir` against an agreement, offline.
+///
+/// Given a directory and an agreement, returns a report only if every custodian signed the agreement, every party
+/// cosigned the log's head, every byte of the directory is accounted for, and every entry of every study whose agreement
+/// is known keeps the rules of [the tasks](TaskReport) and of [the accounts](AccountReport); never on anybody's word.
+/// Argued: Ed25519 and SHA-256 under the agreement's keys, and each rule is the one that hub and nodes themselves keep.
+/// Reads only.
+///
+/// # Errors
+/// The first thing that is wrong: see [`AuditError`] for who must act.
+pub fn verify(dir: &Path, agreement: &Envelope) -> Result<AuditReport, AuditError> {
+    let given = cohortium_policy::open_agreement(agreement).map_err(unusable)?;
+    let log = study::verify_log(dir, &given)?;
+    let leaves = leaf::read_all(log.entries())?;
+    let bodies = Bodies::new(dir, log.bodies());
+    bodies.check_all(&leaves)?;
+
+    let mut findings = Findings::default();
+    let studies = study::known(given, &leaves, &bodies, &mut findings)?;
+    let (mut tasks, mut books) = (Tasks::default(), Books::default());
+    for leaf in &leaves {
+        match studies.get(&leaf.claims().agreement) {
+            Some(study) => tasks.take(leaf.index, leaf.open(&study.agreement)?, study, &bodies, &mut books)?,
+            None => findings.not_covered(leaf),
+        }
+    }
+    let accounts = books.finish(&studies, &tasks, &mut findings)?;
+    Ok(AuditReport {
+        accounts,
+        entries: report::count_kinds(&leaves),
+        log: LogReport::of(&log),
+        studies: studies.values().map(study::Study::report).collect(),
+        tasks: tasks.report(&mut findings),
+        findings: findings.into_list(),
+    })
+}
+
+/// Verifies a node's own log: its signature, its tree, that every entry is this node's, and that the account entries in
+/// it are one chain. `node` is the organisation's roster entry as in the signed agreement. No quorum is asked for: a
+/// node's own log is for its own house, and what counts among organisations stands in the hub's.
+///
+/// # Errors
+/// The first thing that is wrong. The node's operator must act.
+pub fn verify_own_log(dir: &Path, node: &RosterEntry) -> Result<OwnLogReport, AuditError> {
+    let log = verify_directory(dir, &study::log_key(node.organisation.as_str(), &node.log_key)?, &[], 0)?;
+    let leaves = leaf::read_all(log.entries())?;
+    let mut books = Books::default();
+    for leaf in &leaves {
+        let is_own = leaf.claims().author == Author::Node(node.organisation.clone());
+        let is_decision = matches!(leaf.claims().fact, Fact::Permit { .. } | Fact::Price { .. } | Fact::Refusal { .. });
+        if !is_own || !is_decision {
+            return Err(at(leaf.index, format!("is no decision of {}", node.organisation)));
+        }
+        books.take_own(leaf.index, &leaf.open_with(&node.message_key)?, node)?;
+    }
+    // Decisions name no documents: whatever lies beside them belongs to nothing.
+    Bodies::new(dir, log.bodies()).check_all(&leaves)?;
+    let mut findings = Findings::default();
+    let sequences = books.finish_own(&mut findings)?;
+    Ok(OwnLogReport {
+        entries: report::count_kinds(&leaves),
+        log: LogReport::of(&log),
+        sequences,
+        findings: findings.into_list(),
+    })
+}
+
+/// An error at an entry.
+fn at(index: u64, why: impl Into<String>) -> AuditError {
+    AuditError::Entry { index, why: why.into() }
+}
+
+/// An agreement that cannot be used.
+fn unusable(why: impl std::fmt::Display) -> AuditError {
+    AuditError::Agreement { why: why.to_string() }
+}

@@ -1,0 +1,161 @@
+//! What entries are judged by: agreements that all their custodians signed, and the keys that these state.
+//!
+//! One agreement is handed in and believed. The log of a hub holds other studies too, whose accounts at the nodes are the
+//! same: their agreements are put together from the signed copies beside the log. A study whose agreement is not signed
+//! by all (it may never be) has no keys that anybody vouches for; its entries are listed, not judged.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use cohortium_ledger::note::SIGNATURES_MAX;
+use cohortium_ledger::{CheckpointError, KeyKind, VerifiedLog, VerifierKey, VerifyError, verify_directory};
+use cohortium_messages::{Agreement, Author, Envelope, Fact, Hash, PublicKey, Verified};
+use cohortium_policy::{Policy, open_agreement};
+
+use crate::body::{Bodies, unverified_agreements};
+use crate::leaf::Leaf;
+use crate::report::{FindingKind, Findings, StudyReport};
+use crate::{AuditError, unusable};
+
+/// A study that entries can be judged by.
+pub(crate) struct Study {
+    /// What its custodians signed.
+    pub agreement: Verified<Agreement>,
+    /// Whether it was handed in, and not found in the log.
+    given: bool,
+    /// The agreement in a form that can be evaluated.
+    pub policy: Policy,
+}
+
+impl Study {
+    /// What the report says of it.
+    pub(crate) fn report(&self) -> StudyReport {
+        StudyReport {
+            agreement: self.agreement.hash(),
+            given: self.given,
+            revision: self.agreement.revision,
+            study: self.agreement.study.clone(),
+        }
+    }
+}
+
+/// The key of a log.
+pub(crate) fn log_key(name: &str, key: &PublicKey) -> Result<VerifierKey, AuditError> {
+    VerifierKey::new(name, KeyKind::Log, key.as_bytes()).map_err(unusable)
+}
+
+/// Verifies the directory as the log of the agreement's hub, cosigned by *all* parties of the agreement.
+///
+/// Members of other studies cosign the same head. Their signatures are neither needed nor trusted, but must be by
+/// somebody: where the head has such, the agreements in the directory say who these may be.
+pub(crate) fn verify_log(dir: &Path, given: &Agreement) -> Result<VerifiedLog, AuditError> {
+    let log = log_key(given.hub.hub.as_str(), &given.hub.log_key)?;
+    let own = witness_keys(given)?;
+    let verified = match verify_directory(dir, &log, &own, own.len()) {
+        Err(VerifyError::Checkpoint(CheckpointError::UnknownSigner { .. })) => {
+            verify_directory(dir, &log, &with_other_witnesses(dir, given, &own), own.len())?
+        }
+        verified => verified?,
+    };
+    let found = own.iter().filter(|key| verified.cosigned_by().iter().any(|by| by.witness == **key)).count();
+    if found < own.len() {
+        return Err(VerifyError::from(CheckpointError::NoQuorum { needed: own.len(), found }).into());
+    }
+    Ok(verified)
+}
+
+/// The studies that are known: the given one, and those whose agreement stands complete beside the log.
+pub(crate) fn known(
+    given: Verified<Agreement>,
+    leaves: &[Leaf],
+    bodies: &Bodies<'_>,
+    findings: &mut Findings,
+) -> Result<BTreeMap<Hash, Study>, AuditError> {
+    let (given_hash, hub) = (given.hash(), given.hub.clone());
+    let logged = collect(leaves, bodies)?;
+    if !logged.contains_key(&given_hash) {
+        return Err(unusable("this log does not record it: bring the agreement and the log of one hub together"));
+    }
+    note_missing_custodians(&given, leaves, findings);
+    let policy = cohortium_policy::compile(&given).map_err(unusable)?;
+    let mut studies = BTreeMap::from([(given_hash, Study { agreement: given, given: true, policy })]);
+    for (hash, envelope) in logged.into_iter().filter(|(hash, _)| *hash != given_hash) {
+        let Ok(agreement) = open_agreement(&envelope) else { continue };
+        if studies.values().any(|study| study.agreement.study == agreement.study) {
+            return Err(unusable(format!("the log holds two complete agreements of the study {}", agreement.study)));
+        }
+        match cohortium_policy::compile(&agreement) {
+            Ok(policy) if agreement.hub == hub => {
+                studies.insert(hash, Study { agreement, given: false, policy });
+            }
+            _ => {}
+        }
+    }
+    Ok(studies)
+}
+
+/// Every agreement that the log records, with the signatures of all its copies put together.
+fn collect(leaves: &[Leaf], bodies: &Bodies<'_>) -> Result<BTreeMap<Hash, Envelope>, AuditError> {
+    let mut logged: BTreeMap<Hash, Envelope> = BTreeMap::new();
+    for leaf in leaves {
+        let Fact::Agreement { body, .. } = &leaf.claims().fact else { continue };
+        let copy = bodies.envelope(leaf.index, *body)?;
+        match logged.get_mut(&leaf.claims().agreement) {
+            Some(known) => known.merge_signatures(&copy).map_err(|error| crate::at(leaf.index, error.to_string()))?,
+            None => {
+                logged.insert(leaf.claims().agreement, copy);
+            }
+        }
+    }
+    Ok(logged)
+}
+
+/// The agreement is signed by all; whose own entry about that is not in the log is worth knowing.
+fn note_missing_custodians(given: &Verified<Agreement>, leaves: &[Leaf], findings: &mut Findings) {
+    for party in given.participants() {
+        let author = Author::Custodian(party.clone());
+        let says_so = |leaf: &&Leaf| {
+            let claims = leaf.claims();
+            claims.author == author && claims.agreement == given.hash() && claims.fact.kind() == "agreement"
+        };
+        if leaves.iter().find(says_so).is_none() {
+            findings.push(
+                FindingKind::Agreement,
+                None,
+                format!("{party} signed the agreement of study {}, but the log has no entry of it", given.study),
+            );
+        }
+    }
+}
+
+fn witness_keys(agreement: &Agreement) -> Result<Vec<VerifierKey>, AuditError> {
+    let parties = agreement.parties.iter().map(|party| &party.entry);
+    parties
+        .map(|entry| VerifierKey::new(entry.organisation.as_str(), KeyKind::Witness, entry.witness_key.as_bytes()))
+        .collect::<Result<_, _>>()
+        .map_err(unusable)
+}
+
+/// `own`, and the witnesses of other complete agreements of the same hub; no name and no key twice.
+fn with_other_witnesses(dir: &Path, given: &Agreement, own: &[VerifierKey]) -> Vec<VerifierKey> {
+    let mut merged: BTreeMap<Hash, Envelope> = BTreeMap::new();
+    for copy in unverified_agreements(dir) {
+        let Ok(claims) = copy.peek::<Agreement>() else { continue };
+        match merged.get_mut(&claims.hash()) {
+            // Copies of one payload merge; anything else is left to the audit proper.
+            Some(known) => drop(known.merge_signatures(&copy)),
+            None => drop(merged.insert(claims.hash(), copy)),
+        }
+    }
+    let complete = merged.values().filter_map(|envelope| open_agreement(envelope).ok());
+    let others = complete.filter(|agreement| agreement.hub == given.hub).filter_map(|other| witness_keys(&other).ok());
+    let mut witnesses = own.to_vec();
+    for key in others.flatten() {
+        let is_new = |known: &VerifierKey| known.name() != key.name() && known.public_key() != key.public_key();
+        // A note carries no more signatures than this, so more signers are of no use.
+        if witnesses.len() < SIGNATURES_MAX && witnesses.iter().all(is_new) {
+            witnesses.push(key);
+        }
+    }
+    witnesses
+}

@@ -1,0 +1,384 @@
+//! The way of each task through the log: what must come before what, and who may say it.
+//!
+//! Entries are taken in the order of the log, so that "before" means before. Whatever hub and node derived when they
+//! acted (the checked plan, its price, the policy's decision, the round's context) is derived again here, from the
+//! signed task and the signed agreement, and compared with what they logged.
+//!
+//! A node decides by its own clock, so its permit is judged at the time it states; the hub decides on a release at the
+//! time of asking. Both times are claims; what they can change is only whether the agreement was in force.
+
+use std::collections::BTreeMap;
+
+use cohortium_dp::{AccountEntry, EntryKind};
+use cohortium_messages::{
+    Author, Entry, Fact, Hash, Name, PROTOCOL_VERSION, RING_BITS, Receipt, ReleaseDocument, RoundContext, Task,
+    Timestamp, Verified,
+};
+use cohortium_policy::{Denial, ReceiptEvidence, Request, open_task, verify_release};
+use cohortium_query::{PlanError, Priced};
+
+use crate::account::{AccountKey, Books};
+use crate::body::Bodies;
+use crate::report::{FindingKind, Findings, Outcome, TaskReport, printable, who};
+use crate::study::Study;
+use crate::{AuditError, at};
+
+/// All tasks of the studies that are known.
+#[derive(Default)]
+pub(crate) struct Tasks<'a> {
+    by_hash: BTreeMap<Hash, TaskRecord<'a>>,
+}
+
+/// A task, and what the log has said about it so far.
+struct TaskRecord<'a> {
+    failure: Option<String>,
+    index: u64,
+    /// For each node that permitted: the commitment to the rows it would read.
+    permits: BTreeMap<Name, Hash>,
+    plan: Hash,
+    priced: Result<Priced, PlanError>,
+    refusals: Vec<Refusal>,
+    release: Option<(u64, Hash)>,
+    /// For each node that said what became of the price: the sequence number of its spend, or nothing if it refunded.
+    settled: BTreeMap<Name, Option<u64>>,
+    study: &'a Study,
+    task: Verified<Task>,
+}
+
+struct Refusal {
+    author: Author,
+    clauses: Vec<String>,
+    index: u64,
+    time: Timestamp,
+}
+
+impl<'a> Tasks<'a> {
+    /// Takes the next entry of the log.
+    pub(crate) fn take(
+        &mut self,
+        index: u64,
+        entry: Verified<Entry>,
+        study: &'a Study,
+        bodies: &Bodies<'_>,
+        books: &mut Books,
+    ) -> Result<(), AuditError> {
+        match &entry.fact {
+            Fact::Agreement { .. } => Ok(()),
+            Fact::Task { body, plan, task } => {
+                let asked = TaskRecord::ask(index, &entry, (*body, *plan), study, bodies)?;
+                match self.by_hash.insert(*task, asked) {
+                    Some(earlier) => Err(at(index, format!("asks the task of entry {} again", earlier.index))),
+                    None => Ok(()),
+                }
+            }
+            Fact::Permit { account, plan, snapshot, task } => {
+                let key = self.record(index, *task, &entry)?.permit(index, &entry, account, *plan, *snapshot)?;
+                books.add(index, &key, account)
+            }
+            Fact::Price { account, task } => {
+                let key = self.record(index, *task, &entry)?.price(index, &entry, account)?;
+                account.iter().try_for_each(|account| books.add(index, &key, account))
+            }
+            Fact::Refusal { clauses, task, .. } => self.record(index, *task, &entry)?.refuse(index, &entry, clauses),
+            Fact::Failure { reason, task } => self.record(index, *task, &entry)?.fail(index, reason),
+            Fact::Release { body, task, .. } => self.record(index, *task, &entry)?.release(index, *body, bodies, books),
+        }
+    }
+
+    /// How many account entries of this account the log may not show although everybody is honest: a run has at most
+    /// two after its reservation, and a node that has neither refused nor settled may be at either, or not have been
+    /// heard of at all (reserved and refunded).
+    pub(crate) fn hidden_at_most(&self, key: &AccountKey) -> u64 {
+        let open = self.by_hash.values().filter(|record| record.release.is_none() && record.is_unsettled_at(key));
+        2 * open.count() as u64
+    }
+
+    /// What the report says of the tasks, in the order of the log.
+    pub(crate) fn report(&self, findings: &mut Findings) -> Vec<TaskReport> {
+        let mut records: Vec<&TaskRecord<'_>> = self.by_hash.values().collect();
+        records.sort_by_key(|record| record.index);
+        records.into_iter().map(|record| record.report(findings)).collect()
+    }
+
+    /// The task that an entry is about, which must stand before it, under the same agreement, and not be over.
+    fn record(&mut self, index: u64, task: Hash, entry: &Verified<Entry>) -> Result<&mut TaskRecord<'a>, AuditError> {
+        let Some(record) = self.by_hash.get_mut(&task) else {
+            let kind = entry.fact.kind();
+            return Err(at(
+                index,
+                format!("is a {kind} for the task {}, which the log does not hold before it", task.short()),
+            ));
+        };
+        if record.study.agreement.hash() != entry.agreement {
+            return Err(at(index, "is about a task of another study"));
+        }
+        match record.release {
+            Some((release, _)) => {
+                Err(at(index, format!("is about a task that was released before, at entry {release}")))
+            }
+            None => Ok(record),
+        }
+    }
+}
+
+impl<'a> TaskRecord<'a> {
+    fn ask(
+        index: u64,
+        entry: &Verified<Entry>,
+        (body, plan): (Hash, Hash),
+        study: &'a Study,
+        bodies: &Bodies<'_>,
+    ) -> Result<Self, AuditError> {
+        let envelope = bodies.envelope(index, body)?;
+        let task = open_task(&envelope, &study.agreement).map_err(|error| at(index, format!("the task: {error}")))?;
+        if entry.author != Author::Researcher(task.researcher.clone()) {
+            return Err(at(index, "logs a task that somebody else asks"));
+        }
+        Ok(Self {
+            failure: None,
+            index,
+            permits: BTreeMap::new(),
+            plan,
+            priced: cohortium_query::check(&task.plan, &study.agreement, study.agreement.hash()),
+            refusals: Vec::new(),
+            release: None,
+            settled: BTreeMap::new(),
+            study,
+            task,
+        })
+    }
+
+    /// A node permits: the plan fits, the policy permits, and what is reserved is the price.
+    fn permit(
+        &mut self,
+        index: u64,
+        entry: &Verified<Entry>,
+        account: &AccountEntry,
+        plan: Hash,
+        snapshot: Hash,
+    ) -> Result<AccountKey, AuditError> {
+        let (node, priced) = (who(&entry.author), self.priced(index)?);
+        if plan != priced.plan_hash() {
+            return Err(at(index, "permits another plan than the task's"));
+        }
+        self.decide(&priced, entry.time).map_err(|denial| at(index, format!("permits what is forbidden: {denial}")))?;
+        if account.kind != EntryKind::Reserve {
+            return Err(at(index, "permits without reserving the price"));
+        }
+        self.check_terms(index, account, &priced)?;
+        match self.permits.insert(node.clone(), snapshot) {
+            Some(_) => Err(at(index, format!("is the second permit of {node} for this task"))),
+            None => self.account_key(index, node),
+        }
+    }
+
+    /// A node says what became of the price.
+    fn price(
+        &mut self,
+        index: u64,
+        entry: &Verified<Entry>,
+        account: &[AccountEntry],
+    ) -> Result<AccountKey, AuditError> {
+        let (node, priced) = (who(&entry.author), self.priced(index)?);
+        if !self.permits.contains_key(node) {
+            return Err(at(index, format!("settles a price for which the log holds no permit of {node} before it")));
+        }
+        let spent = match account {
+            [reading, spend] if reading.kind == EntryKind::Reading && spend.kind == EntryKind::Spend => {
+                Some(spend.sequence)
+            }
+            [refund] if refund.kind == EntryKind::Refund => None,
+            _ => return Err(at(index, "settles a price that is neither read and spent nor refunded")),
+        };
+        account.iter().try_for_each(|account| self.check_terms(index, account, &priced))?;
+        match self.settled.insert(node.clone(), spent) {
+            Some(_) => Err(at(index, format!("is the second settlement of {node} for this task"))),
+            None => self.account_key(index, node),
+        }
+    }
+
+    fn refuse(&mut self, index: u64, entry: &Verified<Entry>, clauses: &[String]) -> Result<(), AuditError> {
+        let author = entry.author.clone();
+        if self.refusals.iter().any(|refusal| refusal.author == author) {
+            return Err(at(index, format!("is the second refusal of {} for this task", who(&author))));
+        }
+        self.refusals.push(Refusal { author, clauses: clauses.to_vec(), index, time: entry.time });
+        Ok(())
+    }
+
+    fn fail(&mut self, index: u64, reason: &str) -> Result<(), AuditError> {
+        match self.failure.replace(reason.to_owned()) {
+            Some(_) => Err(at(index, "says a second time that the task failed")),
+            None => Ok(()),
+        }
+    }
+
+    /// The hub releases: everything that a release needs stands before it, and the document holds what it must.
+    fn release(&mut self, index: u64, body: Hash, bodies: &Bodies<'_>, books: &mut Books) -> Result<(), AuditError> {
+        if !self.refusals.is_empty() || self.failure.is_some() {
+            return Err(at(index, "releases a task that was refused or had failed"));
+        }
+        let (agreement, priced) = (&self.study.agreement, self.priced(index)?);
+        self.decide(&priced, self.task.asked_at)
+            .map_err(|denial| at(index, format!("releases what is forbidden: {denial}")))?;
+        let bad = |error: &dyn std::fmt::Display| at(index, format!("the release: {error}"));
+        let envelope = bodies.envelope(index, body)?;
+        let document = envelope.open::<ReleaseDocument>(&agreement.hub.message_key).map_err(|error| bad(&error))?;
+        verify_release(&document, agreement, &self.task, &priced).map_err(|error| bad(&error))?;
+        if let Some(missing) = agreement.participants().iter().find(|name| !self.permits.contains_key(*name)) {
+            return Err(at(index, format!("releases without a permit of {missing} before it")));
+        }
+        let context = self.context(&priced).ok_or_else(|| at(index, "releases a round that has no context"))?;
+        for receipt in &document.receipts {
+            let evidence = ReceiptEvidence::new(receipt.clone(), agreement).map_err(|error| bad(&error))?;
+            let receipt = evidence.receipt();
+            self.check_receipt(index, receipt, context)?;
+            let key = self.account_key(index, &receipt.organisation)?;
+            books.state(index, &key, receipt.account_sequence, &receipt.account_head.to_string())?;
+        }
+        self.release = Some((index, document.hash()));
+        Ok(())
+    }
+
+    /// A survivor's receipt: it paid before, for the rows that it permitted, in the round that this log position makes.
+    fn check_receipt(&self, index: u64, receipt: &Receipt, context: Hash) -> Result<(), AuditError> {
+        let name = &receipt.organisation;
+        let Some(Some(spent)) = self.settled.get(name) else {
+            return Err(at(index, format!("releases without a spent price of {name} before it")));
+        };
+        for (field, agrees) in [
+            ("account_sequence", receipt.account_sequence >= *spent),
+            ("context", receipt.context == context),
+            ("snapshot", self.permits.get(name) == Some(&receipt.snapshot)),
+        ] {
+            if !agrees {
+                return Err(at(
+                    index,
+                    format!("the receipt of {name} has a {field} that does not follow from the log"),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// An account entry about this task must be on the task's terms, and at the price that follows from its plan.
+    fn check_terms(&self, index: u64, account: &AccountEntry, priced: &Priced) -> Result<(), AuditError> {
+        let task = &self.task;
+        for (field, agrees) in [
+            ("dataset", account.dataset == task.plan.dataset.as_str()),
+            ("price", account.price == *priced.price()),
+            ("researcher", account.researcher == format!("{}/{}", task.study, task.researcher)),
+            ("round", account.round == 0),
+            ("study", account.study == task.study.as_str()),
+            ("task", account.task == task.hash().to_string()),
+        ] {
+            if !agrees {
+                return Err(at(index, format!("has an account entry with another {field} than follows from the task")));
+            }
+        }
+        Ok(())
+    }
+
+    fn priced(&self, index: u64) -> Result<Priced, AuditError> {
+        let priced =
+            self.priced.as_ref().map_err(|error| at(index, format!("acts on a plan that must be refused: {error}")));
+        priced.cloned()
+    }
+
+    fn decide(&self, priced: &Priced, time: Timestamp) -> Result<(), Denial> {
+        let request = Request::new(&self.task, priced, self.study.agreement.hash(), time, false);
+        self.study.policy.decide(&request).map(drop)
+    }
+
+    /// The hash of the context that every member derives for the task's one round; nothing if it cannot be written.
+    fn context(&self, priced: &Priced) -> Option<Hash> {
+        let agreement = &self.study.agreement;
+        let context = RoundContext {
+            agreement: agreement.hash(),
+            colluders: agreement.secure_sum.colluders,
+            elements: u32::try_from(priced.layout().cells()).ok()?,
+            participants: agreement.participants(),
+            plan: priced.plan_hash(),
+            position: self.index,
+            protocol: PROTOCOL_VERSION,
+            ring_bits: RING_BITS,
+            round: 0,
+            sigma2: priced.sigma2(),
+            task: self.task.hash(),
+            threshold: agreement.secure_sum.threshold,
+        };
+        context.hash().ok()
+    }
+
+    fn account_key(&self, index: u64, node: &Name) -> Result<AccountKey, AuditError> {
+        let party = self.study.agreement.party(node).ok_or_else(|| at(index, format!("{node} is no party")))?;
+        Ok(AccountKey::new(party, self.task.plan.dataset.as_str()))
+    }
+
+    /// Whether this account may still hold, or get, entries about this task that the log does not show.
+    fn is_unsettled_at(&self, key: &AccountKey) -> bool {
+        let plan_is_about_it = self.task.plan.dataset.as_str() == key.dataset;
+        let takes_part =
+            self.study.agreement.party(&key.node).is_some_and(|party| party.message_key == key.message_key);
+        let node = Author::Node(key.node.clone());
+        let has_refused = self.refusals.iter().any(|refusal| refusal.author == node);
+        plan_is_about_it && takes_part && !has_refused && !self.settled.contains_key(&key.node)
+    }
+
+    fn report(&self, findings: &mut Findings) -> TaskReport {
+        let outcome = self.outcome();
+        if !matches!(outcome, Outcome::Open | Outcome::Released { .. }) {
+            self.note_unsettled(findings);
+        }
+        self.note_odd_refusal(findings);
+        TaskReport {
+            asked_at: self.task.asked_at,
+            dataset: self.task.plan.dataset.clone(),
+            entry: self.index,
+            epsilon_micro: self.priced.as_ref().ok().map(|priced| priced.facts().epsilon_micro),
+            outcome,
+            plan: self.plan,
+            researcher: self.task.researcher.clone(),
+            study: self.task.study.clone(),
+            task: self.task.hash(),
+        }
+    }
+
+    fn outcome(&self) -> Outcome {
+        let clauses = |refusal: &Refusal| {
+            let name = who(&refusal.author).clone();
+            let clauses = refusal.clauses.iter();
+            clauses.map(|clause| format!("{name}: {}", printable(clause))).collect::<Vec<_>>()
+        };
+        match (self.release, &self.failure) {
+            (Some((entry, release)), _) => Outcome::Released { entry, release },
+            (None, _) if !self.refusals.is_empty() => {
+                Outcome::Refused { clauses: self.refusals.iter().flat_map(clauses).collect() }
+            }
+            (None, Some(reason)) => Outcome::Failed { reason: printable(reason) },
+            (None, None) => Outcome::Open,
+        }
+    }
+
+    fn note_unsettled(&self, findings: &mut Findings) {
+        for node in self.permits.keys().filter(|node| !self.settled.contains_key(*node)) {
+            let text = format!(
+                "{node} permitted the task {}, which ended without an answer, and has not said what became of the price",
+                self.task.hash().short()
+            );
+            findings.push(FindingKind::Unsettled, Some(self.index), text);
+        }
+    }
+
+    /// The hub judges as a kindness; a hub that refuses what all custodians agreed to is none.
+    fn note_odd_refusal(&self, findings: &mut Findings) {
+        let Ok(priced) = &self.priced else { return };
+        for refusal in self.refusals.iter().filter(|refusal| matches!(refusal.author, Author::Hub(_))) {
+            let times = [refusal.time, self.task.asked_at];
+            if times.into_iter().all(|time| self.decide(priced, time).is_ok()) {
+                let text = String::from("the hub refuses a task that the agreement permits");
+                findings.push(FindingKind::Refusal, Some(refusal.index), text);
+            }
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! `cohortium sandbox`: a whole federation in one folder, for trying.
+
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+use cohortium_messages::Name;
+
+use crate::federation::{Federation, Process, RESEARCHER, Source};
+use crate::output::{Failure, Output};
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Make a hub, hospitals, a researcher and a signed agreement in a folder
+    New {
+        /// The folder
+        dir: PathBuf,
+        #[command(flatten)]
+        data: Data,
+    },
+    /// Start its hub and nodes in the background
+    Start {
+        /// The folder
+        dir: PathBuf,
+    },
+    /// Stop them
+    Stop {
+        /// The folder
+        dir: PathBuf,
+    },
+}
+
+/// Where a sandbox's data comes from.
+#[derive(clap::Args)]
+pub struct Data {
+    /// Real data: one file or sub-folder (with one file) per organisation, CSV
+    #[arg(long, requires = "schema")]
+    pub data: Option<PathBuf>,
+    /// How that data looks: columns, bounds, roles (see examples/heart-disease.toml)
+    #[arg(long)]
+    pub schema: Option<PathBuf>,
+    /// Simulated patients per hospital, without --data
+    #[arg(long, default_value_t = 20_000, conflicts_with = "data")]
+    pub patients: u32,
+    /// The seed of the simulation
+    #[arg(long, default_value_t = 1, conflicts_with = "data")]
+    pub seed: u64,
+    /// The study's name
+    #[arg(long)]
+    pub study: Option<Name>,
+}
+
+impl Data {
+    pub fn source(&self) -> Result<Source, Failure> {
+        match (&self.data, &self.schema) {
+            (Some(data), Some(schema)) => Ok(Source::Folder { data: data.clone(), schema: schema.clone() }),
+            (None, Some(_)) => Err(Failure::usage("--schema goes with --data DIR")),
+            _ if !(1..=1_000_000).contains(&self.patients) => Err(Failure::usage("--patients must be between 1 and 1000000")),
+            _ => Ok(Source::Simulated { patients: self.patients, seed: self.seed }),
+        }
+    }
+}
+
+pub async fn run(command: Command, output: &Output) -> Result<(), Failure> {
+    match command {
+        Command::New { dir, data } => {
+            let progress = output.progress("making a sandbox");
+            let federation = Federation::create(&dir, &data.source()?, data.study, &progress).await?;
+            drop(progress);
+            output.result(&federation.facts(), || {
+                format!("Made a sandbox in {}. Next:\n  {}", dir.display(), command_line(&["sandbox", "start", &shown(&dir)]))
+            })
+        }
+        Command::Start { dir } => {
+            let federation = Federation::open(&dir)?;
+            if federation.is_running() {
+                return Err(Failure::usage(format!("{} is running already", dir.display())));
+            }
+            // They go on when this process ends; `sandbox stop` finds them by their numbers.
+            let processes: Vec<std::mem::ManuallyDrop<Process>> =
+                federation.start().await?.into_iter().map(std::mem::ManuallyDrop::new).collect();
+            let facts = federation.facts();
+            let value = serde_json::json!({"running": processes.len(), "study": facts.study});
+            output.result(&value, || {
+                let researcher = shown(&federation.researcher());
+                let dataset = facts.datasets.first().map_or("DATASET", Name::as_str);
+                format!(
+                    "A hub and {} nodes run in the background. You are {RESEARCHER}; ask, for example:\n  {} query \"SELECT COUNT(*) FROM {dataset}\" --study {}\nStop them with:\n  {}",
+                    facts.organisations.len(),
+                    command_line(&["--home", &researcher]),
+                    facts.study,
+                    command_line(&["sandbox", "stop", &shown(&dir)])
+                )
+            })
+        }
+        Command::Stop { dir } => {
+            let stopped = Federation::open(&dir)?.stop();
+            output.result(&serde_json::json!({ "stopped": stopped }), || match stopped.as_slice() {
+                [] => String::from("Nothing was running."),
+                names => format!("Stopped {}.", names.join(", ")),
+            })
+        }
+    }
+}
+
+/// A command as the person at this keyboard would type it: through cargo, if that is how this one was started.
+pub fn command_line(arguments: &[&str]) -> String {
+    let program = if std::env::var_os("CARGO").is_some() { "cargo run -q --" } else { "cohortium" };
+    [&[program], arguments].concat().join(" ")
+}
+
+pub fn shown(path: &Path) -> String {
+    path.display().to_string()
+}

@@ -1,0 +1,130 @@
+//! A home's keys and its hub, ready to call.
+
+use std::path::{Path, PathBuf};
+
+use cohortium_api::{Caller, Client, ClientError, Connection};
+use cohortium_messages::{
+    Agreement, Call, Directory, Name, Principal, PrincipalKind, Reply, ResearcherEntry, ResearcherSecrets, RosterEntry,
+    SigningKey, StudyRecord, Verified,
+};
+use cohortium_node::home::Home;
+use cohortium_node::service::{nonce, now, system_rng};
+use zeroize::Zeroizing;
+
+use crate::output::Failure;
+
+/// Someone who can call the hub.
+pub struct Session {
+    client: Client,
+    pub connection: Connection,
+    pub home: PathBuf,
+    pub key: SigningKey,
+}
+
+impl Session {
+    /// Opens the home of a node or a researcher.
+    pub fn open(home: &Path) -> Result<Self, Failure> {
+        let connection = Connection::load(home).map_err(Failure::usage)?;
+        let key = match connection.kind {
+            PrincipalKind::Organisation => {
+                let text = Home::new(home).secrets()?.message.to_secret_text();
+                SigningKey::from_secret_text(&text).map_err(Failure::own)?
+            }
+            PrincipalKind::Researcher => researcher_secrets(home)?.key,
+        };
+        Ok(Self { client: connection.client()?, connection, home: home.to_owned(), key })
+    }
+
+    /// Whose session this is.
+    pub const fn name(&self) -> &Name {
+        &self.connection.name
+    }
+
+    /// Calls the hub.
+    pub async fn call(&self, call: Call) -> Result<Reply, ClientError> {
+        let principal = Principal { kind: self.connection.kind, name: self.connection.name.clone() };
+        let caller = Caller { key: &self.key, nonce: nonce(&mut system_rng()), now: now(), principal };
+        self.client.call(&caller, call).await
+    }
+
+    pub async fn directory(&self) -> Result<Directory, Failure> {
+        match self.call(Call::Directory).await? {
+            Reply::Directory(directory) => Ok(directory),
+            _ => Err(unexpected()),
+        }
+    }
+
+    pub async fn studies(&self) -> Result<Vec<StudyRecord>, Failure> {
+        match self.call(Call::Studies).await? {
+            Reply::Studies(studies) => Ok(studies),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// The agreement of a study that has begun, with every custodian's signature checked and pinned: a study whose
+    /// agreement changes under the same revision is not believed again.
+    pub async fn agreement(&self, study: &Name) -> Result<Verified<Agreement>, Failure> {
+        let studies = self.studies().await?;
+        let known: Vec<String> = studies.iter().map(|record| record.study.to_string()).collect();
+        let record = studies.into_iter().find(|record| record.study == *study).ok_or_else(|| {
+            Failure::usage(format!("there is no study `{study}` at this hub (there are: {})", known.join(", ")))
+        })?;
+        if !record.complete {
+            return Err(Failure::not_ready(format!("study `{study}` waits for custodians' signatures")));
+        }
+        let agreement = cohortium_policy::open_agreement(&record.agreement).map_err(Failure::not_verified)?;
+        if agreement.hub != self.connection.hub {
+            return Err(Failure::not_verified("the agreement names another hub than this home's invitation"));
+        }
+        self.pin(&agreement)?;
+        Ok(agreement)
+    }
+
+    fn pin(&self, agreement: &Verified<Agreement>) -> Result<(), Failure> {
+        let file = self.home.join("studies").join(format!("{}.pin", agreement.study));
+        let line = format!("{} {}", agreement.revision, agreement.hash());
+        match std::fs::read_to_string(&file) {
+            Ok(known) if known == line => Ok(()),
+            Ok(known) if known.split(' ').next().and_then(|r| r.parse().ok()) >= Some(agreement.revision) => {
+                Err(Failure::not_verified(format!(
+                    "study `{}` is shown with another agreement than before; ask the custodians, then remove {}",
+                    agreement.study,
+                    file.display()
+                )))
+            }
+            _ => {
+                std::fs::create_dir_all(self.home.join("studies")).map_err(Failure::own)?;
+                cohortium_store::write_private(&file, line.as_bytes()).map_err(Failure::own)
+            }
+        }
+    }
+}
+
+/// The verified entries of a directory: what each member signed for itself.
+pub fn members(directory: &Directory) -> Result<(Vec<Verified<RosterEntry>>, Vec<Verified<ResearcherEntry>>), Failure> {
+    let organisations = directory.organisations.iter().map(|envelope| {
+        let claims = envelope.peek::<RosterEntry>().map_err(Failure::not_verified)?;
+        envelope.open::<RosterEntry>(&claims.claims().identity_key).map_err(Failure::not_verified)
+    });
+    let researchers = directory.researchers.iter().map(|envelope| {
+        let claims = envelope.peek::<ResearcherEntry>().map_err(Failure::not_verified)?;
+        envelope.open::<ResearcherEntry>(&claims.claims().key).map_err(Failure::not_verified)
+    });
+    Ok((organisations.collect::<Result<_, _>>()?, researchers.collect::<Result<_, _>>()?))
+}
+
+/// The file in which a researcher's key is kept.
+pub fn researcher_keys_file(home: &Path) -> PathBuf {
+    home.join("keys.toml")
+}
+
+fn researcher_secrets(home: &Path) -> Result<ResearcherSecrets, Failure> {
+    let path = researcher_keys_file(home);
+    let text = std::fs::read_to_string(&path).map(Zeroizing::new);
+    let text = text.map_err(|error| Failure::own(format!("{}: {error}", path.display())))?;
+    ResearcherSecrets::from_secret_text(&text).map_err(|error| Failure::own(format!("{}: {error}", path.display())))
+}
+
+pub fn unexpected() -> Failure {
+    Failure::not_verified("the hub answers something else than was asked")
+}
