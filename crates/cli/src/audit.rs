@@ -52,7 +52,8 @@ pub fn verify(log: &Path, agreement: &Path) -> Result<AuditReport, Failure> {
 
 fn verify_own(log: &Path, agreement: &Path, node: &Name) -> Result<OwnLogReport, Failure> {
     let agreement = cohortium_policy::open_agreement(&read(agreement)?).map_err(Failure::not_verified)?;
-    let entry = agreement.party(node).ok_or_else(|| Failure::usage(format!("{node} is not a party of this agreement")))?;
+    let entry =
+        agreement.party(node).ok_or_else(|| Failure::usage(format!("{node} is not a party of this agreement")))?;
     cohortium_audit::verify_own_log(log, entry).map_err(Failure::not_verified)
 }
 
@@ -67,27 +68,28 @@ pub fn summary(report: &AuditReport) -> String {
     let mut text = head(&report.log, report.entries.iter().map(|(kind, count)| format!("{count} {kind}")));
     let tasks = report.tasks.iter().map(task_row);
     if !report.tasks.is_empty() {
-        let _ = writeln!(text, "{}", table(&["entry", "task", "asked", "researcher", "dataset", "ε", "outcome"], tasks));
+        let _ =
+            writeln!(text, "{}", table(&["entry", "task", "asked", "researcher", "dataset", "ε", "outcome"], tasks));
     }
     if !report.accounts.is_empty() {
-        let _ = writeln!(text, "{}", table(&["node", "dataset", "study", "ε spent", "of"], report.accounts.iter().map(account_row)));
+        let _ = writeln!(
+            text,
+            "{}",
+            table(&["node", "dataset", "study", "ε spent", "of"], report.accounts.iter().map(account_row))
+        );
     }
     text + &findings(&report.findings)
 }
 
 fn own_summary(report: &OwnLogReport) -> String {
-    head(&report.log, report.entries.iter().map(|(kind, count)| format!("{count} {kind}"))) + &findings(&report.findings)
+    head(&report.log, report.entries.iter().map(|(kind, count)| format!("{count} {kind}")))
+        + &findings(&report.findings)
 }
 
 fn head(log: &LogReport, entries: impl Iterator<Item = String>) -> String {
     let cosigners: Vec<&str> = log.cosigned_by.iter().map(|cosigner| cosigner.organisation.as_str()).collect();
     let cosigned = if cosigners.is_empty() { String::new() } else { format!(", cosigned by {}", cosigners.join(", ")) };
-    format!(
-        "Log `{}`: {} entries ({}){cosigned}.\n",
-        log.origin,
-        log.size,
-        entries.collect::<Vec<_>>().join(", ")
-    )
+    format!("Log `{}`: {} entries ({}){cosigned}.\n", log.origin, log.size, entries.collect::<Vec<_>>().join(", "))
 }
 
 fn task_row(task: &TaskReport) -> Vec<String> {

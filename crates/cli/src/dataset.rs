@@ -40,7 +40,8 @@ impl Declaration {
     }
 
     pub fn load(path: &Path) -> Result<Self, Failure> {
-        let text = std::fs::read_to_string(path).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+        let text =
+            std::fs::read_to_string(path).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
         Self::parse(&text, &path.display().to_string())
     }
 }
@@ -64,7 +65,9 @@ pub fn add(
     let (nano_epsilon, nano_delta) = (total.epsilon.nano(), total.delta.nano());
     if !(1..=1_000_000_000_000).contains(&nano_epsilon) || !(1..=9_000_000).contains(&nano_delta) {
         // What an account can hold exactly; see `dp::Budget`.
-        return Err(Failure::usage("a dataset's --epsilon must be above 0 and at most 1000, its --delta above 0 and at most 0.009"));
+        return Err(Failure::usage(
+            "a dataset's --epsilon must be above 0 and at most 1000, its --delta above 0 and at most 0.009",
+        ));
     }
     let reader = std::fs::File::open(file).map_err(|error| Failure::usage(format!("{}: {error}", file.display())))?;
     let report = ingest_csv(reader, &declaration.csv, &declaration.schema, &home.snapshot_file(name))

@@ -72,7 +72,8 @@ pub async fn run(arguments: Arguments, output: &Output) -> Result<(), Failure> {
     output.say(format!("What is left of each budget (ε):\n{}\n", budget_table(&budgets)));
     output.say(format!("What left each node, in all (bytes of rows: 0):\n{}\n", outbox_table(&left)));
     output.say(format!("Offline audit of the log: passed.\n{}\n", audit::summary(&audited)));
-    let value = serde_json::json!({"audit": audited, "budgets": budgets, "folder": dir, "left": left, "questions": questions});
+    let value =
+        serde_json::json!({"audit": audited, "budgets": budgets, "folder": dir, "left": left, "questions": questions});
     output.result(&value, || closing(&dir, &federation, began))
 }
 

@@ -74,7 +74,8 @@ impl Federation {
             return Err(Failure::usage(format!("{} holds a sandbox already", dir.display())));
         }
         for folder in ["data", "invitations", "logs", "nodes", "run", "schemas"] {
-            std::fs::create_dir_all(dir.join(folder)).map_err(|error| Failure::own(format!("{}: {error}", dir.display())))?;
+            std::fs::create_dir_all(dir.join(folder))
+                .map_err(|error| Failure::own(format!("{}: {error}", dir.display())))?;
         }
         progress.now("preparing each organisation's data");
         let (organisations, datasets) = match source {
@@ -142,7 +143,8 @@ impl Federation {
         }
         let first = sessions.first().ok_or_else(|| Failure::usage("no organisations"))?;
         let offers = self.facts.organisations.len() * self.facts.datasets.len();
-        until("the nodes did not offer their datasets", async || Ok(first.directory().await?.offers.len() >= offers)).await?;
+        until("the nodes did not offer their datasets", async || Ok(first.directory().await?.offers.len() >= offers))
+            .await?;
         let draft = study::draft(first, &self.facts.study, &self.facts.organisations).await?;
         let draft = fill_in(&draft);
         let file = self.dir.join("agreement.toml");
@@ -196,18 +198,21 @@ impl Federation {
         Ok(Process { child })
     }
 
-    /// Stops every process that `start` left behind; gives the names of those that ran.
-    pub fn stop(&self) -> Vec<String> {
+    /// Stops every process that `start` left behind and waits until it is gone, so that its home and port are free;
+    /// gives the names of those that ran.
+    pub async fn stop(&self) -> Result<Vec<String>, Failure> {
         let names = self.facts.organisations.iter().map(Name::as_str).chain(["hub"]);
         let mut stopped = Vec::new();
         for name in names {
             let Ok(pid) = std::fs::read_to_string(self.pid_file(name)) else { continue };
-            if is_ours(pid.trim()) && kill(pid.trim()) {
+            let pid = pid.trim();
+            if is_ours(pid) && signal("-TERM", pid) {
+                until("a process does not stop", async || Ok(!is_ours(pid))).await?;
                 stopped.push(name.to_owned());
             }
             let _ = std::fs::remove_file(self.pid_file(name));
         }
-        stopped
+        Ok(stopped)
     }
 
     /// Whether any of its processes runs.
@@ -296,7 +301,8 @@ fn import(dir: &Path, data: &Path, schema: &Path) -> Result<(Vec<Name>, Vec<Name
     let dataset = declaration.name.unwrap_or(Name::new("data").map_err(Failure::own)?);
     std::fs::copy(schema, dir.join("schemas").join(format!("{dataset}.toml"))).map_err(Failure::own)?;
     let list = |folder: &Path| -> Result<Vec<PathBuf>, Failure> {
-        let entries = std::fs::read_dir(folder).map_err(|error| Failure::usage(format!("{}: {error}", folder.display())))?;
+        let entries =
+            std::fs::read_dir(folder).map_err(|error| Failure::usage(format!("{}: {error}", folder.display())))?;
         let mut paths = entries.map(|e| e.map(|e| e.path())).collect::<Result<Vec<_>, _>>().map_err(Failure::usage)?;
         paths.retain(|path| path.file_name().is_some_and(|name| !name.to_string_lossy().starts_with('.')));
         paths.sort();
@@ -338,7 +344,8 @@ fn import(dir: &Path, data: &Path, schema: &Path) -> Result<(Vec<Name>, Vec<Name
 fn organisation_name(path: &Path) -> Result<Name, Failure> {
     let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     let last = stem.rsplit('.').next().unwrap_or_default();
-    let text: String = last.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
+    let text: String =
+        last.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
     Name::new(text).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
 }
 
@@ -367,16 +374,17 @@ async fn until(otherwise: &str, is_so: impl AsyncFn() -> Result<bool, Failure>) 
     Err(Failure::not_ready(otherwise))
 }
 
-/// Whether a process of this program has this number. Where the system does not tell, its word is taken.
+/// Whether a process of this program has this number. Where the system does not tell whose it is, its word is taken.
 fn is_ours(pid: &str) -> bool {
     match std::fs::read_to_string(format!("/proc/{pid}/cmdline")) {
         Ok(line) => line.contains("cohortium"),
-        Err(_) => !Path::new("/proc/self").exists() && !pid.is_empty(),
+        Err(_) => !Path::new("/proc/self").exists() && signal("-0", pid),
     }
 }
 
-fn kill(pid: &str) -> bool {
-    std::process::Command::new("kill").arg(pid).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+fn signal(which: &str, pid: &str) -> bool {
+    let status = std::process::Command::new("kill").args([which, pid]).stderr(Stdio::null()).status();
+    status.is_ok_and(|status| status.success())
 }
 
 #[cfg(test)]

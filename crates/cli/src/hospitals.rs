@@ -156,7 +156,8 @@ fn patient(dice: &mut Dice, number: u32, older: f64, tables: &mut Tables) {
     let is = |name: &str| if diagnosis == name { 1.0 } else { 0.0 };
     let hba1c = 5.3 + 0.004 * (age - 50.0) + 1.9 * is("diabetes") + 0.5 * dice.normal();
     let measured = dice.chance(if is("diabetes") > 0.0 { 0.97 } else { 0.7 });
-    let sbp = 121.0 + 0.35 * (age - 50.0) + 17.0 * is("hypertension") - 4.0 * is("heart failure") + 12.0 * dice.normal();
+    let sbp =
+        121.0 + 0.35 * (age - 50.0) + 17.0 * is("hypertension") - 4.0 * is("heart failure") + 12.0 * dice.normal();
     let died = dice.chance(logistic(-4.6 + 0.9 * frail + 1.5 * is("heart failure") + 0.5 * is("diabetes")));
     let sex = if male { "male" } else { "female" };
     let hba1c = if measured { format!("{:.1}", hba1c.clamp(3.0, 15.0)) } else { String::new() };
@@ -207,7 +208,8 @@ mod tests {
 
     #[test]
     fn the_declarations_fit_the_tables_and_the_seed_decides() {
-        let (patients, encounters) = (Declaration::parse(PATIENTS, "patients"), Declaration::parse(ENCOUNTERS, "encounters"));
+        let (patients, encounters) =
+            (Declaration::parse(PATIENTS, "patients"), Declaration::parse(ENCOUNTERS, "encounters"));
         let tables = simulate(7, 1, 50);
         for (declaration, text) in [(patients.unwrap(), &tables.patients), (encounters.unwrap(), &tables.encounters)] {
             let headings: Vec<&str> = text.lines().next().unwrap().split(',').collect();

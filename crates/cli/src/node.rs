@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
+use cohortium_api::Connection;
 use cohortium_messages::{Decimal, Hash, Name};
 use cohortium_node::home::Home;
 use cohortium_node::service;
@@ -63,7 +64,9 @@ pub async fn run(command: Command, home: &Path, output: &Output) -> Result<(), F
         Command::Dataset(DatasetCommand::Add { name, file, schema, epsilon, delta }) => {
             let Some(schema) = schema else {
                 output.say(dataset::sketch(&file)?);
-                return Err(Failure::usage("no --schema: save the text above, fill it in, and give it with --schema FILE"));
+                return Err(Failure::usage(
+                    "no --schema: save the text above, fill it in, and give it with --schema FILE",
+                ));
             };
             add_dataset(&node, &name, &file, &schema, Total { epsilon, delta }, output)
         }
@@ -75,10 +78,14 @@ pub async fn run(command: Command, home: &Path, output: &Output) -> Result<(), F
 async fn init(node: &Home, invitation: &Path, output: &Output) -> Result<(), Failure> {
     let invitation = read_invitation(invitation)?;
     if invitation.researcher {
-        return Err(Failure::usage(format!("this invitation is for the researcher {}: use `researcher init`", invitation.invited)));
+        return Err(Failure::usage(format!(
+            "this invitation is for the researcher {}: use `researcher init`",
+            invitation.invited
+        )));
     }
     let fingerprint = join(node, &invitation).await?;
-    let value = serde_json::json!({"fingerprint": fingerprint, "hub": invitation.url, "organisation": invitation.invited});
+    let value =
+        serde_json::json!({"fingerprint": fingerprint, "hub": invitation.url, "organisation": invitation.invited});
     output.result(&value, || {
         format!(
             "{} has joined {}.\nFingerprint: {fingerprint}\nTell it to the other custodians over another channel, so that they can compare.",
@@ -87,9 +94,14 @@ async fn init(node: &Home, invitation: &Path, output: &Output) -> Result<(), Fai
     })
 }
 
-/// Makes the keys and joins the hub; gives the fingerprint.
+/// Makes the keys and joins the hub; gives the fingerprint. Keys that an earlier attempt with this invitation made are
+/// taken again: the hub may have been out of reach, or its answer lost.
 pub async fn join(node: &Home, invitation: &cohortium_messages::Invitation) -> Result<String, Failure> {
-    let secrets = node.init(invitation, &mut service::system_rng())?;
+    let tried_before = node.connection().is_ok_and(|known| known == Connection::from_invitation(invitation));
+    let secrets = match node.secrets() {
+        Ok(secrets) if tried_before => secrets,
+        _ => node.init(invitation, &mut service::system_rng())?,
+    };
     let secret: Hash = invitation.secret.parse().map_err(Failure::usage)?;
     service::join(node, &secrets, secret).await?;
     let entry = cohortium_messages::canonical_bytes(&secrets.entry(&invitation.invited)).map_err(Failure::own)?;
@@ -138,8 +150,12 @@ fn tasks(node: &Home, output: &Output) -> Result<(), Failure> {
         }
         let rows = runs.iter().map(|(task, run)| {
             let fields = [&run.study, &run.dataset, &run.researcher].map(ToString::to_string);
-            [vec![task.short(), run.began_at.to_string(), run.state.to_string()], fields.to_vec(), vec![run.why.clone()]]
-                .concat()
+            [
+                vec![task.short(), run.began_at.to_string(), run.state.to_string()],
+                fields.to_vec(),
+                vec![run.why.clone()],
+            ]
+            .concat()
         });
         table(&["task", "began", "state", "study", "dataset", "researcher", "remark"], rows)
     })

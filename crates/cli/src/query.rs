@@ -166,7 +166,8 @@ fn sign_task(
         task: task.hash(),
     };
     let author = Author::Researcher(session.name().clone());
-    let entry = Entry { agreement: agreement.hash(), author, fact, study: agreement.study.clone(), time: task.asked_at };
+    let entry =
+        Entry { agreement: agreement.hash(), author, fact, study: agreement.study.clone(), time: task.asked_at };
     let entry = Envelope::sign(&entry, &session.key).map_err(Failure::own)?;
     Ok((task, envelope, entry))
 }
@@ -212,7 +213,8 @@ fn check_inclusion(
     inclusion: &Inclusion,
 ) -> Result<(), Failure> {
     let logged = entry.open::<Entry>(&agreement.hub.message_key).map_err(Failure::not_verified)?;
-    if !matches!(logged.fact, Fact::Release { release, task, .. } if release == document.hash() && task == document.task) {
+    if !matches!(logged.fact, Fact::Release { release, task, .. } if release == document.hash() && task == document.task)
+    {
         return Err(Failure::not_verified("the log entry shown for the release is about something else"));
     }
     let hub = &agreement.hub;

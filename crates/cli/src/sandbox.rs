@@ -54,7 +54,9 @@ impl Data {
         match (&self.data, &self.schema) {
             (Some(data), Some(schema)) => Ok(Source::Folder { data: data.clone(), schema: schema.clone() }),
             (None, Some(_)) => Err(Failure::usage("--schema goes with --data DIR")),
-            _ if !(1..=1_000_000).contains(&self.patients) => Err(Failure::usage("--patients must be between 1 and 1000000")),
+            _ if !(1..=1_000_000).contains(&self.patients) => {
+                Err(Failure::usage("--patients must be between 1 and 1000000"))
+            }
             _ => Ok(Source::Simulated { patients: self.patients, seed: self.seed }),
         }
     }
@@ -67,7 +69,11 @@ pub async fn run(command: Command, output: &Output) -> Result<(), Failure> {
             let federation = Federation::create(&dir, &data.source()?, data.study, &progress).await?;
             drop(progress);
             output.result(&federation.facts(), || {
-                format!("Made a sandbox in {}. Next:\n  {}", dir.display(), command_line(&["sandbox", "start", &shown(&dir)]))
+                format!(
+                    "Made a sandbox in {}. Next:\n  {}",
+                    dir.display(),
+                    command_line(&["sandbox", "start", &shown(&dir)])
+                )
             })
         }
         Command::Start { dir } => {
@@ -93,7 +99,7 @@ pub async fn run(command: Command, output: &Output) -> Result<(), Failure> {
             })
         }
         Command::Stop { dir } => {
-            let stopped = Federation::open(&dir)?.stop();
+            let stopped = Federation::open(&dir)?.stop().await?;
             output.result(&serde_json::json!({ "stopped": stopped }), || match stopped.as_slice() {
                 [] => String::from("Nothing was running."),
                 names => format!("Stopped {}.", names.join(", ")),

@@ -118,7 +118,8 @@ pub fn researcher_keys_file(home: &Path) -> PathBuf {
     home.join("keys.toml")
 }
 
-fn researcher_secrets(home: &Path) -> Result<ResearcherSecrets, Failure> {
+/// A researcher's key.
+pub fn researcher_secrets(home: &Path) -> Result<ResearcherSecrets, Failure> {
     let path = researcher_keys_file(home);
     let text = std::fs::read_to_string(&path).map(Zeroizing::new);
     let text = text.map_err(|error| Failure::own(format!("{}: {error}", path.display())))?;

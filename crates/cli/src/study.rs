@@ -97,7 +97,11 @@ async fn sign(session: &Session, what: &str, yes: bool, output: &Output) -> Resu
     let value = serde_json::json!({"missing": missing, "signed_by": session.name(), "study": agreement.study});
     output.result(&value, || {
         if missing.is_empty() {
-            format!("Signed as {}. All custodians have signed: study `{}` is in force.", session.name(), agreement.study)
+            format!(
+                "Signed as {}. All custodians have signed: study `{}` is in force.",
+                session.name(),
+                agreement.study
+            )
         } else {
             let missing: Vec<String> = missing.iter().map(ToString::to_string).collect();
             format!("Signed as {}. Still to sign: {}.", session.name(), missing.join(", "))
@@ -131,7 +135,9 @@ pub async fn put_signature(session: &Session, agreement: &Agreement) -> Result<V
         )));
     }
     if agreement.hub != session.connection.hub {
-        return Err(Failure::not_verified("the agreement names another hub than this home's invitation: do not sign it"));
+        return Err(Failure::not_verified(
+            "the agreement names another hub than this home's invitation: do not sign it",
+        ));
     }
     let envelope = Envelope::sign(agreement, &secrets.agreement).map_err(Failure::own)?;
     let fact = Fact::Agreement {
@@ -155,7 +161,9 @@ pub async fn put_signature(session: &Session, agreement: &Agreement) -> Result<V
 async fn find(session: &Session, study: &str) -> Result<StudyRecord, Failure> {
     let studies = session.studies().await?;
     studies.into_iter().find(|record| record.study.as_str() == study).ok_or_else(|| {
-        Failure::usage(format!("there is no draft file and no study `{study}`: give a file, or a study that someone signed"))
+        Failure::usage(format!(
+            "there is no draft file and no study `{study}`: give a file, or a study that someone signed"
+        ))
     })
 }
 
@@ -186,7 +194,11 @@ async fn show(
                 let state = if r.complete { "in the hands of all nodes" } else { "waits for signatures" };
                 format!("{}  {state}", r.study)
             };
-            if studies.is_empty() { String::from("No study yet.") } else { studies.iter().map(line).collect::<Vec<_>>().join("\n") }
+            if studies.is_empty() {
+                String::from("No study yet.")
+            } else {
+                studies.iter().map(line).collect::<Vec<_>>().join("\n")
+            }
         });
     };
     let record = find(session, study.as_str()).await?;

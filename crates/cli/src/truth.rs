@@ -27,7 +27,8 @@ pub fn evaluate(
     for file in files {
         for row in rows(file, schema, options)? {
             if plan.filter.as_ref().is_none_or(|filter| holds(filter, &row) == Some(true)) {
-                let key: Vec<Option<Value>> = plan.group_by.iter().map(|name| row.get(name).cloned().flatten()).collect();
+                let key: Vec<Option<Value>> =
+                    plan.group_by.iter().map(|name| row.get(name).cloned().flatten()).collect();
                 if let Some(sums) = groups.iter().position(|group| *group == key).and_then(|at| sums.get_mut(at)) {
                     for (sum, measure) in sums.iter_mut().zip(&plan.measures) {
                         *sum += contribution(measure, &row, schema);
@@ -216,6 +217,9 @@ mod tests {
         };
         assert_eq!(holds(&compare, &row), None);
         assert_eq!(holds(&Predicate::Not(Box::new(compare.clone())), &row), None);
-        assert_eq!(holds(&Predicate::Or(vec![compare, Predicate::IsMissing(Scalar::Column(name.clone()))]), &row), Some(true));
+        assert_eq!(
+            holds(&Predicate::Or(vec![compare, Predicate::IsMissing(Scalar::Column(name.clone()))]), &row),
+            Some(true)
+        );
     }
 }

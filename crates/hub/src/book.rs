@@ -6,12 +6,12 @@
 use std::collections::BTreeSet;
 
 use cohortium_ledger::{KeyKind, NoteSignature, SignedCheckpoint, VerifierKey};
-use cohortium_messages::{Hash, Inclusion, InboxItem, Name, Reply};
+use cohortium_messages::{Hash, InboxItem, Inclusion, Name, Reply};
 use cohortium_store::{Batch, sequence_key};
 
 use crate::hub::{Changes, Hub, HubError, No, json, no, own, own_error, refusal};
-use crate::tasks::put_task;
 use crate::records::{CHECKPOINTS, Phase, TaskRecord, WITNESSED};
+use crate::tasks::put_task;
 
 impl Hub {
     /// Puts the newest head into the inbox of every witness that has not been shown it, and keeps it for their

@@ -83,7 +83,10 @@ impl Home {
     pub fn settings(&self) -> Result<Settings, HubError> {
         let path = self.dir.join("hub.toml");
         let text = std::fs::read_to_string(&path).map_err(|error| {
-            HubError(format!("{} is no home of a hub: {error} (make one with `cohortium hub init`)", self.dir.display()))
+            HubError(format!(
+                "{} is no home of a hub: {error} (make one with `cohortium hub init`)",
+                self.dir.display()
+            ))
         })?;
         toml::from_str(&text).map_err(|error| HubError(format!("{}: {}", path.display(), error.message())))
     }

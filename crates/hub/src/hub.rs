@@ -1,12 +1,13 @@
 //! The hub's state: signed requests in, signed answers out, and an inbox for every node.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use cohortium_ledger::{KeyKind, Log, SignerKey};
 use cohortium_messages::{
-    Call, Document, Envelope, Hash, HubEntry, InboxItem, Name, PROTOCOL_VERSION, Principal, PrincipalKind, PublicKey,
-    Refused, Reply, Request, ResearcherEntry, Response, RosterEntry, SigningKey, Timestamp,
+    Agreement, Call, Document, Envelope, Hash, HubEntry, InboxItem, Name, PROTOCOL_VERSION, Principal, PrincipalKind,
+    PublicKey, Refused, Reply, Request, ResearcherEntry, Response, RosterEntry, SigningKey, Timestamp, Verified,
 };
 use cohortium_store::{Batch, Store, Table, sequence_key};
 use serde::Serialize;
@@ -33,8 +34,19 @@ pub struct HubConfig {
     pub phase_timeout_s: u32,
 }
 
+/// What was checked once and need not be checked again while this process lives. Parsing an agreement means checking a
+/// lattice key per party and a signature per custodian; a round asks for it dozens of times.
+#[derive(Default)]
+pub(crate) struct Checked {
+    /// By study: the stored record, byte for byte, and the agreement that was verified in it.
+    pub agreements: HashMap<Name, (Vec<u8>, Verified<Agreement>)>,
+    /// A member's keys never change.
+    pub organisations: HashMap<Name, RosterEntry>,
+}
+
 /// A hub.
 pub struct Hub {
+    pub(crate) checked: RefCell<Checked>,
     pub(crate) config: HubConfig,
     pub(crate) log: Log,
     pub(crate) log_signer: SignerKey,
@@ -77,10 +89,11 @@ impl Hub {
     /// # Errors
     /// When records are damaged or the keys do not fit them.
     pub fn open(config: HubConfig, store: Box<dyn Store>, log_dir: &Path) -> Result<Self, HubError> {
-        let log_signer =
-            SignerKey::from_seed(config.name.as_str(), KeyKind::Log, &config.log_key.expose_seed()).map_err(own_error)?;
+        let log_signer = SignerKey::from_seed(config.name.as_str(), KeyKind::Log, &config.log_key.expose_seed())
+            .map_err(own_error)?;
         let log = Log::open(log_dir, &*store, &log_signer).map_err(own_error)?;
-        let mut hub = Self { config, log, log_signer, partial: HashMap::new(), seen: BTreeMap::new(), store };
+        let checked = RefCell::default();
+        let mut hub = Self { checked, config, log, log_signer, partial: HashMap::new(), seen: BTreeMap::new(), store };
         hub.queue_checkpoints()?;
         Ok(hub)
     }
@@ -148,7 +161,10 @@ impl Hub {
     /// Demands the caller's signature, a clock near ours, a fresh nonce and a protocol version we speak.
     fn authenticate(&mut self, envelope: &Envelope, claims: &Request, now: Timestamp) -> Result<(), No> {
         if claims.protocol != PROTOCOL_VERSION {
-            return no("malformed", format!("this hub speaks protocol version {PROTOCOL_VERSION}, not {}", claims.protocol));
+            return no(
+                "malformed",
+                format!("this hub speaks protocol version {PROTOCOL_VERSION}, not {}", claims.protocol),
+            );
         }
         let key = match &claims.call {
             Call::Join { entry, .. } => joining_key(entry, &claims.from)?,
@@ -204,9 +220,14 @@ impl Hub {
 
     /// A member organisation's entry.
     pub(crate) fn organisation(&self, name: &Name) -> Result<RosterEntry, No> {
+        if let Some(entry) = self.checked.borrow().organisations.get(name) {
+            return Ok(entry.clone());
+        }
         let envelope: Option<Envelope> = self.record(MEMBERS, &format!("organisation/{name}"))?;
         let envelope = envelope.ok_or_else(|| refusal("unknown", format!("{name} has not joined this hub")))?;
-        Ok(envelope.peek::<RosterEntry>().map_err(own)?.claims().clone())
+        let entry = envelope.peek::<RosterEntry>().map_err(own)?.claims().clone();
+        self.checked.borrow_mut().organisations.insert(name.clone(), entry.clone());
+        Ok(entry)
     }
 
     /// A member researcher's entry.
@@ -273,9 +294,7 @@ impl Hub {
 fn joining_key(entry: &Envelope, from: &Principal) -> Result<PublicKey, No> {
     let malformed = |error: cohortium_messages::EnvelopeError| refusal("malformed", error.to_string());
     match from.kind {
-        PrincipalKind::Organisation => {
-            Ok(entry.peek::<RosterEntry>().map_err(malformed)?.claims().identity_key)
-        }
+        PrincipalKind::Organisation => Ok(entry.peek::<RosterEntry>().map_err(malformed)?.claims().identity_key),
         PrincipalKind::Researcher => Ok(entry.peek::<ResearcherEntry>().map_err(malformed)?.claims().key),
     }
 }
@@ -283,15 +302,14 @@ fn joining_key(entry: &Envelope, from: &Principal) -> Result<PublicKey, No> {
 fn organisation(from: &Principal) -> Result<&Name, No> {
     match from.kind {
         PrincipalKind::Organisation => Ok(&from.name),
-        PrincipalKind::Researcher => no("denied", String::from("only an organisation's node or custodian may call this")),
+        PrincipalKind::Researcher => {
+            no("denied", String::from("only an organisation's node or custodian may call this"))
+        }
     }
 }
 
 /// Opens a document that `key` must have signed, or refuses.
-pub(crate) fn open<T: Document>(
-    envelope: &Envelope,
-    key: &PublicKey,
-) -> Result<cohortium_messages::Verified<T>, No> {
+pub(crate) fn open<T: Document>(envelope: &Envelope, key: &PublicKey) -> Result<cohortium_messages::Verified<T>, No> {
     envelope.open::<T>(key).map_err(|error| refusal("signature", error.to_string()))
 }
 

@@ -38,7 +38,8 @@ impl Hub {
                 format!("organisation/{}", from.name)
             }
             PrincipalKind::Researcher => {
-                let claims = entry.peek::<ResearcherEntry>().map_err(|error| refusal("malformed", error.to_string()))?;
+                let claims =
+                    entry.peek::<ResearcherEntry>().map_err(|error| refusal("malformed", error.to_string()))?;
                 let claims = open::<ResearcherEntry>(entry, &claims.claims().key)?;
                 if claims.researcher != from.name {
                     return no("denied", String::from("the entry carries another name"));

@@ -272,7 +272,8 @@ impl Hub {
         let permit = policy.decide(&request).map_err(own)?;
         let receipts = round.record.reveals.values().map(|(_, receipt, _)| receipt.clone());
         let receipts = receipts.map(|receipt| ReceiptEvidence::new(receipt, &round.agreement));
-        let receipts = receipts.collect::<Result<Vec<_>, _>>().map_err(|error| refusal("malformed", error.to_string()))?;
+        let receipts =
+            receipts.collect::<Result<Vec<_>, _>>().map_err(|error| refusal("malformed", error.to_string()))?;
         let release = match Release::make(total, &permit, &round.agreement, receipts, now) {
             Ok(release) => release,
             Err(error) => {

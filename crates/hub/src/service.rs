@@ -35,7 +35,8 @@ pub async fn run(home: Home, ready: impl FnOnce()) -> Result<(), HubError> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let settings = home.settings()?;
     let shared = Arc::new(Shared { hub: Mutex::new(home.open()?), changed: Notify::new() });
-    let tls = RustlsConfig::from_pem_file(home.tls("server.pem"), home.tls("server-key.pem")).await.map_err(own_error)?;
+    let tls =
+        RustlsConfig::from_pem_file(home.tls("server.pem"), home.tls("server-key.pem")).await.map_err(own_error)?;
     let listener = std::net::TcpListener::bind(settings.listen)
         .map_err(|error| HubError(format!("cannot listen on {}: {error}", settings.listen)))?;
     listener.set_nonblocking(true).map_err(own_error)?;
@@ -145,7 +146,10 @@ fn trouble(error: &HubError) -> Response {
     (StatusCode::INTERNAL_SERVER_ERROR, "the hub has trouble of its own; its operator must look\n").into_response()
 }
 
-#[expect(clippy::disallowed_methods, reason = "the shell is where clocks are read; everything below takes the time as an argument")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the shell is where clocks are read; everything below takes the time as an argument"
+)]
 fn now() -> Timestamp {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_seconds(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))

@@ -24,9 +24,13 @@ impl Hub {
         open::<Agreement>(envelope, &party.agreement_key)?;
         let logged = open::<Entry>(entry, &party.agreement_key)?;
         let body = Hash::of(&canonical_bytes(envelope).map_err(own)?);
-        let says_so = matches!(&logged.fact, Fact::Agreement { body: b, revision: r } if *b == body && *r == agreement.revision);
+        let says_so =
+            matches!(&logged.fact, Fact::Agreement { body: b, revision: r } if *b == body && *r == agreement.revision);
         if !says_so || logged.author != Author::Custodian(from.clone()) || logged.agreement != hash {
-            return no("malformed", String::from("the log entry does not say that this custodian signed this agreement"));
+            return no(
+                "malformed",
+                String::from("the log entry does not say that this custodian signed this agreement"),
+            );
         }
         let merged = self.merge(agreement, envelope)?;
         let already = self.record::<StudyRecord>(STUDIES, agreement.study.as_str())?;
@@ -56,9 +60,10 @@ impl Hub {
         match (is_same, known.complete) {
             (true, _) => Ok(known.agreement),
             (false, true) => no("conflict", format!("study {} is under another agreement", agreement.study)),
-            (false, false) => {
-                no("conflict", format!("another draft of study {} is being signed; use another study name", agreement.study))
-            }
+            (false, false) => no(
+                "conflict",
+                format!("another draft of study {} is being signed; use another study name", agreement.study),
+            ),
         }
     }
 
@@ -69,14 +74,20 @@ impl Hub {
 
     /// The agreement of a study that has begun.
     pub(crate) fn agreement(&self, study: &Name) -> Result<Verified<Agreement>, No> {
-        let record: Option<StudyRecord> = self.record(STUDIES, study.as_str())?;
-        match record {
-            Some(record) if record.complete => {
+        let stored = self.store.get(STUDIES, study.as_str()).map_err(own)?;
+        let stored = stored.ok_or_else(|| refusal("unknown", format!("there is no study {study} here")))?;
+        if let Some((_, agreement)) = self.checked.borrow().agreements.get(study).filter(|(known, _)| *known == stored)
+        {
+            return Ok(agreement.clone());
+        }
+        match parse::<StudyRecord>(&stored)? {
+            record if record.complete => {
                 let keys = record.agreement.peek::<Agreement>().map_err(own)?.claims().custodian_keys();
-                record.agreement.open_all::<Agreement>(&keys).map_err(own)
+                let agreement = record.agreement.open_all::<Agreement>(&keys).map_err(own)?;
+                self.checked.borrow_mut().agreements.insert(study.clone(), (stored, agreement.clone()));
+                Ok(agreement)
             }
-            Some(_) => no("denied", format!("study {study} waits for custodians' signatures")),
-            None => no("unknown", format!("there is no study {study} here")),
+            _ => no("denied", format!("study {study} waits for custodians' signatures")),
         }
     }
 

@@ -3,14 +3,14 @@
 //! The hub's checks spare everyone the trip; they protect nobody. Every node repeats them on its own.
 
 use cohortium_messages::{
-    Agreement, Author, Entry, Envelope, Fact, Hash, InboxItem, Name, Principal, PrincipalKind, ReleaseDocument, Receipt,
-    Refused, Reply, Task, TaskState, Timestamp, Verified, canonical_bytes,
+    Agreement, Author, Entry, Envelope, Fact, Hash, InboxItem, Name, Principal, PrincipalKind, Receipt, Refused,
+    ReleaseDocument, Reply, Task, TaskState, Timestamp, Verified, canonical_bytes,
 };
 
 use cohortium_store::Batch;
 
 use crate::hub::{Changes, Hub, HubError, MAX_CLOCK_SKEW_S, No, json, no, open, own, parse, refusal};
-use crate::records::{Phase, OPEN_TASKS, RELEASED, TASKS, TaskRecord, VECTORS};
+use crate::records::{OPEN_TASKS, Phase, RELEASED, TASKS, TaskRecord, VECTORS};
 
 impl Hub {
     /// Takes a task: logs that it was asked, and either refuses it at once or shows it to the nodes.
@@ -36,7 +36,10 @@ impl Hub {
         let logged = open::<Entry>(entry, &researcher.key)?;
         check_task_entry(&logged, &task, envelope, &agreement)?;
         if (task.asked_at.seconds() - now.seconds()).abs() > MAX_CLOCK_SKEW_S {
-            return no("clock", format!("the task says it was asked at {}, this hub's clock says {now}", task.asked_at));
+            return no(
+                "clock",
+                format!("the task says it was asked at {}, this hub's clock says {now}", task.asked_at),
+            );
         }
 
         let mut record = self.new_record(&agreement, envelope, entry, now);
@@ -57,7 +60,13 @@ impl Hub {
         }
     }
 
-    fn new_record(&self, agreement: &Verified<Agreement>, task: &Envelope, entry: &Envelope, now: Timestamp) -> TaskRecord {
+    fn new_record(
+        &self,
+        agreement: &Verified<Agreement>,
+        task: &Envelope,
+        entry: &Envelope,
+        now: Timestamp,
+    ) -> TaskRecord {
         TaskRecord {
             agreement: agreement.hash(),
             clauses: Vec::new(),
@@ -178,7 +187,12 @@ impl Hub {
     }
 
     /// An entry in the hub's own name.
-    pub(crate) fn hub_entry(&self, agreement: &Verified<Agreement>, fact: Fact, now: Timestamp) -> Result<Envelope, No> {
+    pub(crate) fn hub_entry(
+        &self,
+        agreement: &Verified<Agreement>,
+        fact: Fact,
+        now: Timestamp,
+    ) -> Result<Envelope, No> {
         let author = Author::Hub(self.config.name.clone());
         let entry = Entry { agreement: agreement.hash(), author, fact, study: agreement.study.clone(), time: now };
         Envelope::sign(&entry, &self.config.message_key).map_err(own)

@@ -111,12 +111,17 @@ impl Node {
     }
 
     /// The chains with all peers of a study, or who is still missing.
-    pub(crate) fn chains(&self, agreement: &Verified<Agreement>) -> Result<std::collections::BTreeMap<Name, Chain>, NodeError> {
+    pub(crate) fn chains(
+        &self,
+        agreement: &Verified<Agreement>,
+    ) -> Result<std::collections::BTreeMap<Name, Chain>, NodeError> {
         let peers = agreement.participants().into_iter().filter(|name| *name != self.organisation);
         peers
             .map(|name| {
                 let stored = self.store.get(CHAINS, &chain_key(agreement, &name)).map_err(own)?;
-                let text = stored.ok_or_else(|| peer(format!("no pairwise secret with {name} yet: its node must come online once")))?;
+                let text = stored.ok_or_else(|| {
+                    peer(format!("no pairwise secret with {name} yet: its node must come online once"))
+                })?;
                 let bytes = Zeroizing::new(BASE64.decode(&text).map_err(own)?);
                 Ok((name, Chain::from_secret_bytes(&bytes).map_err(own)?))
             })

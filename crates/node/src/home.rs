@@ -79,8 +79,8 @@ impl Home {
             let path = file.map_err(own)?.path();
             if path.extension().is_some_and(|extension| extension == "toml") {
                 let text = std::fs::read_to_string(&path).map_err(own)?;
-                let record: DatasetRecord = toml::from_str(&text)
-                    .map_err(|error| own(format!("{}: {}", path.display(), error.message())))?;
+                let record: DatasetRecord =
+                    toml::from_str(&text).map_err(|error| own(format!("{}: {}", path.display(), error.message())))?;
                 records.push(record);
             }
         }

@@ -4,6 +4,7 @@
 //! durable at once: account entries, run records, the node's own log, and the journal of what leaves. Nothing leaves
 //! that is not in the journal, and nothing is in the journal that was not committed together with its reasons.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -19,7 +20,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::outgoing::Outgoing;
-use crate::records::{ACCOUNT, AGREEMENTS, DatasetRecord, JOURNAL, JournalRecord, META, OFFERS, RUNS, RunRecord, VECTORS};
+use crate::records::{
+    ACCOUNT, AGREEMENTS, DatasetRecord, JOURNAL, JournalRecord, META, OFFERS, RUNS, RunRecord, VECTORS,
+};
 use crate::rows::Rows;
 
 /// Why a node could not do something.
@@ -48,6 +51,8 @@ pub struct NodeConfig {
 /// A node.
 pub struct Node {
     pub(crate) accounts: BTreeMap<Name, Account>,
+    /// By study: the stored agreement, byte for byte, and what was verified in it.
+    checked: RefCell<BTreeMap<Name, (Vec<u8>, Verified<Agreement>)>>,
     pub(crate) datasets: BTreeMap<Name, DatasetRecord>,
     pub(crate) hub: HubEntry,
     log: Log,
@@ -85,12 +90,14 @@ impl Node {
         let NodeConfig { datasets, hub, organisation, secrets } = config;
         let name = organisation.as_str();
         let log_signer = SignerKey::from_seed(name, KeyKind::Log, &secrets.log.expose_seed()).map_err(own)?;
-        let witness_signer = SignerKey::from_seed(name, KeyKind::Witness, &secrets.witness.expose_seed()).map_err(own)?;
+        let witness_signer =
+            SignerKey::from_seed(name, KeyKind::Witness, &secrets.witness.expose_seed()).map_err(own)?;
         let log = Log::open(log_dir, &*store, &log_signer).map_err(own)?;
         let datasets = datasets.into_iter().map(|record| (record.name.clone(), record)).collect();
         let accounts = BTreeMap::new();
+        let checked = RefCell::default();
         let mut node =
-            Self { accounts, datasets, hub, log, log_signer, organisation, secrets, store, witness_signer };
+            Self { accounts, checked, datasets, hub, log, log_signer, organisation, secrets, store, witness_signer };
         node.open_accounts()?;
         Ok(node)
     }
@@ -252,16 +259,27 @@ impl Node {
     }
 
     /// An entry of the log in this node's name.
-    pub(crate) fn entry(&self, agreement: Hash, study: &Name, fact: Fact, now: Timestamp) -> Result<Envelope, NodeError> {
+    pub(crate) fn entry(
+        &self,
+        agreement: Hash,
+        study: &Name,
+        fact: Fact,
+        now: Timestamp,
+    ) -> Result<Envelope, NodeError> {
         let author = Author::Node(self.organisation.clone());
         let entry = Entry { agreement, author, fact, study: study.clone(), time: now };
         Envelope::sign(&entry, &self.secrets.message).map_err(own)
     }
 
-    /// The agreement in this node's hands for a study, with all signatures checked again.
+    /// The agreement in this node's hands for a study, with all signatures checked (once per process and stored record).
     pub(crate) fn agreement(&self, study: &Name) -> Result<Option<Verified<Agreement>>, NodeError> {
-        let Some(envelope) = self.record::<Envelope>(AGREEMENTS, study.as_str())? else { return Ok(None) };
-        self.verify_agreement(&envelope).map(Some)
+        let Some(stored) = self.store.get(AGREEMENTS, study.as_str()).map_err(own)? else { return Ok(None) };
+        if let Some((_, agreement)) = self.checked.borrow().get(study).filter(|(known, _)| *known == stored) {
+            return Ok(Some(agreement.clone()));
+        }
+        let agreement = self.verify_agreement(&parse(&stored)?)?;
+        self.checked.borrow_mut().insert(study.clone(), (stored, agreement.clone()));
+        Ok(Some(agreement))
     }
 
     /// The run of a task, if it reached this node.
@@ -384,5 +402,6 @@ pub(crate) fn json<T: Serialize>(value: &T) -> Result<Vec<u8>, NodeError> {
 }
 
 pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, NodeError> {
-    serde_json::from_slice(bytes).map_err(|error| NodeError::Own(format!("a record of the node's store is damaged: {error}")))
+    serde_json::from_slice(bytes)
+        .map_err(|error| NodeError::Own(format!("a record of the node's store is damaged: {error}")))
 }

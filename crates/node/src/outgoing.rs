@@ -131,9 +131,9 @@ impl Outgoing {
                 String::from("our policy permits the task, the price is reserved; sealed shares of this round's masks")
             }
             Self::Refusal(_) => String::from("we refuse the task, with every clause that fails"),
-            Self::Reveal { .. } => {
-                String::from("shares that open the sum of the signed survivors, seeds of excess noise, our receipt and price")
-            }
+            Self::Reveal { .. } => String::from(
+                "shares that open the sum of the signed survivors, seeds of excess noise, our receipt and price",
+            ),
             Self::Settlement(_) => String::from("the round was void; what became of its price"),
             Self::Survivors(_) => String::from("who is in the sum, signed once"),
         }
@@ -147,9 +147,7 @@ impl Outgoing {
             Self::Pairwise(message) => return Call::Pairwise { message: message.clone() },
             Self::Cosignature { line, size } => RoundStep::Cosigned { line: line.clone(), size: *size },
             Self::Masked(vector) => RoundStep::Masked { header: vector.header.clone() },
-            Self::Permitted { entry, shares } => {
-                RoundStep::Permitted { entry: entry.clone(), shares: shares.clone() }
-            }
+            Self::Permitted { entry, shares } => RoundStep::Permitted { entry: entry.clone(), shares: shares.clone() },
             Self::Refusal(entry) => RoundStep::Refused { entry: entry.clone() },
             Self::Reveal { entry, receipt, reveal } => {
                 RoundStep::Revealed { entry: entry.clone(), receipt: receipt.clone(), reveal: reveal.clone() }

@@ -2,8 +2,8 @@
 
 use cohortium_dp::{AccountEntry, Next, add_noise};
 use cohortium_messages::{
-    Agreement, Envelope, Fact, Hash, Name, Receipt, ReleaseDocument, SealedShare, SurvivorSet, Task,
-    Timestamp, Verified,
+    Agreement, Envelope, Fact, Hash, Name, Receipt, ReleaseDocument, SealedShare, SurvivorSet, Task, Timestamp,
+    Verified,
 };
 use cohortium_mpc::Member;
 use cohortium_store::Batch;
@@ -227,7 +227,8 @@ fn open_from_member<T: cohortium_messages::Document>(
     sender: impl Fn(&T) -> &Name,
 ) -> Result<Verified<T>, NodeError> {
     let claims = envelope.peek::<T>().map_err(peer)?;
-    let entry = agreement.party(sender(claims.claims())).ok_or_else(|| peer("the sender is not a member of the study"))?;
+    let entry =
+        agreement.party(sender(claims.claims())).ok_or_else(|| peer("the sender is not a member of the study"))?;
     envelope.open::<T>(&entry.message_key).map_err(peer)
 }
 

@@ -124,7 +124,12 @@ impl Service {
     async fn send(&self, record: &JournalRecord, vector: Option<Vec<u8>>) -> Result<(), Trouble> {
         match self.call(record.call.clone()).await {
             Err(ClientError::Refused(refused)) => {
-                tracing::warn!(kind = record.kind, code = refused.code, why = refused.why, "the hub did not accept this");
+                tracing::warn!(
+                    kind = record.kind,
+                    code = refused.code,
+                    why = refused.why,
+                    "the hub did not accept this"
+                );
                 Ok(())
             }
             Err(error) => Err(error.into()),
@@ -152,7 +157,8 @@ impl Service {
     }
 
     async fn call(&self, call: Call) -> Result<Reply, ClientError> {
-        let caller = Caller { key: &self.key, nonce: nonce(&mut system_rng()), now: now(), principal: self.principal.clone() };
+        let caller =
+            Caller { key: &self.key, nonce: nonce(&mut system_rng()), now: now(), principal: self.principal.clone() };
         self.client.call(&caller, call).await
     }
 
@@ -175,7 +181,10 @@ impl Service {
 
 /// The system's clock, to the second.
 #[must_use]
-#[expect(clippy::disallowed_methods, reason = "the shell is where clocks are read; everything below takes the time as an argument")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the shell is where clocks are read; everything below takes the time as an argument"
+)]
 pub fn now() -> Timestamp {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_seconds(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))

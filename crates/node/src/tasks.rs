@@ -78,7 +78,8 @@ impl Node {
         let researcher = agreement.researcher(&task.researcher).ok_or_else(|| peer("unknown researcher"))?;
         let logged = entry.open::<Entry>(&researcher.key).map_err(peer)?;
         let plan = task.plan.hash().map_err(own)?;
-        let names_this_task = matches!(&logged.fact, Fact::Task { task: t, plan: p, .. } if *t == task.hash() && *p == plan);
+        let names_this_task =
+            matches!(&logged.fact, Fact::Task { task: t, plan: p, .. } if *t == task.hash() && *p == plan);
         if !names_this_task || logged.study != task.study || logged.agreement != agreement.hash() {
             return Err(peer("the log entry shown for the task is about something else"));
         }
@@ -98,7 +99,8 @@ impl Node {
         task: &Verified<Task>,
         now: Timestamp,
     ) -> Result<Result<Admitted, No>, NodeError> {
-        let no = |clause: &str, why: String| Ok(Err(No { clauses: vec![format!("{}/{clause}", agreement.study)], why }));
+        let no =
+            |clause: &str, why: String| Ok(Err(No { clauses: vec![format!("{}/{clause}", agreement.study)], why }));
         let priced = match cohortium_query::check(&task.plan, agreement, agreement.hash()) {
             Ok(priced) => priced,
             Err(error) => return no("plan", error.to_string()),
@@ -110,14 +112,19 @@ impl Node {
             Err(denial) => return Ok(Err(No { clauses: denial.clauses, why: denial.why })),
         };
         match self.datasets.get(&task.plan.dataset) {
-            None => no("dataset-here", format!("{} has not added the dataset {}", self.organisation, task.plan.dataset)),
+            None => {
+                no("dataset-here", format!("{} has not added the dataset {}", self.organisation, task.plan.dataset))
+            }
             Some(record) => match agreement.dataset(&record.name) {
                 Some(terms) if terms.schema == record.schema => {
                     Ok(Ok(Admitted { permit, priced, record: record.clone() }))
                 }
                 _ => no(
                     "dataset-here",
-                    format!("the dataset {} at {} has another schema than the agreement", record.name, self.organisation),
+                    format!(
+                        "the dataset {} at {} has another schema than the agreement",
+                        record.name, self.organisation
+                    ),
                 ),
             },
         }

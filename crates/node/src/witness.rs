@@ -30,7 +30,9 @@ impl Node {
         let proof: Vec<[u8; 32]> = consistency.iter().map(|hash| *hash.as_bytes()).collect();
         let pending = match witness.add_checkpoint(old_size, &proof, note.as_bytes()) {
             Ok(pending) => pending,
-            Err(error @ (WitnessError::Fork { .. } | WitnessError::Inconsistent { .. } | WitnessError::Rollback { .. })) => {
+            Err(
+                error @ (WitnessError::Fork { .. } | WitnessError::Inconsistent { .. } | WitnessError::Rollback { .. }),
+            ) => {
                 self.keep_evidence(note)?;
                 self.halt(&error.to_string())?;
                 return Err(peer(error));
