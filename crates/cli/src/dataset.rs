@@ -3,10 +3,8 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use cohortium_engine::{CsvOptions, IngestReport, ingest_csv};
 use cohortium_messages::{Decimal, Name, OrganisationSecrets, Schema};
-use cohortium_node::DatasetRecord;
-use cohortium_node::home::Home;
+use cohortium_node::home::{CsvOptions, Home, IngestReport, NewDataset};
 use serde::Deserialize;
 
 use crate::output::Failure;
@@ -70,17 +68,10 @@ pub fn add(
         ));
     }
     let reader = std::fs::File::open(file).map_err(|error| Failure::usage(format!("{}: {error}", file.display())))?;
-    let report = ingest_csv(reader, &declaration.csv, &declaration.schema, &home.snapshot_file(name))
-        .map_err(|error| Failure::usage(format!("{}: {error}", file.display())))?;
-    let record = DatasetRecord {
-        delta: total.delta,
-        epsilon: total.epsilon,
-        name: name.clone(),
-        schema: declaration.schema.clone(),
-        snapshot: home.commit_to(name, secrets)?,
-    };
-    home.put_dataset(&record)?;
-    Ok(report)
+    let Declaration { csv, schema, .. } = declaration;
+    let dataset = NewDataset { csv, delta: total.delta, epsilon: total.epsilon, name, schema };
+    let taken = home.add_dataset(secrets, dataset, reader)?;
+    taken.map_err(|error| Failure::usage(format!("{}: {error}", file.display())))
 }
 
 /// A declaration to fill in: names and types are guessed from the file, bounds and domains are left to people, because

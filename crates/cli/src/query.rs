@@ -120,8 +120,9 @@ pub async fn ask(
 ) -> Result<Answered, Failure> {
     let stored = Call::Released { plan: priced.plan_hash(), study: agreement.study.clone() };
     if let Reply::Released(Some(status)) = session.call(stored).await? {
-        // Another task asked it, so what is checked is the release alone.
-        return read_release(agreement, priced, None, &status, true);
+        let question = status.question.as_ref().ok_or_else(unexpected)?;
+        let task = cohortium_policy::open_task(question, agreement).map_err(Failure::not_verified)?;
+        return read_release(agreement, priced, &task, &status, true);
     }
     let (task, envelope, entry) = sign_task(session, agreement, priced, arguments)?;
     let Reply::Status(mut status) = session.call(Call::Submit { entry, task: envelope }).await? else {
@@ -134,7 +135,7 @@ pub async fn ask(
         status = next;
     }
     match status.state {
-        TaskState::Released => read_release(agreement, priced, Some(&task), &status, false),
+        TaskState::Released => read_release(agreement, priced, &task, &status, false),
         TaskState::Refused => Err(Failure::refused(&status.why, status.clauses)),
         _ => Err(Failure::not_ready(format!("the task {}: {}", status.state, status.why))),
     }
@@ -178,18 +179,14 @@ fn sign_task(
 fn read_release(
     agreement: &Verified<Agreement>,
     priced: &Priced,
-    task: Option<&Verified<Task>>,
+    task: &Verified<Task>,
     status: &TaskStatus,
     stored: bool,
 ) -> Result<Answered, Failure> {
     let missing = || Failure::not_verified("the hub shows no complete release");
     let release = status.release.as_ref().ok_or_else(missing)?;
     let document = release.open::<ReleaseDocument>(&agreement.hub.message_key).map_err(Failure::not_verified)?;
-    if let Some(task) = task {
-        cohortium_policy::verify_release(&document, agreement, task, priced).map_err(Failure::not_verified)?;
-    } else if document.plan != priced.plan_hash() || document.agreement != agreement.hash() {
-        return Err(Failure::not_verified("the stored release answers another question"));
-    }
+    cohortium_policy::verify_release(&document, agreement, task, priced).map_err(Failure::not_verified)?;
     let entry = status.release_entry.as_ref().ok_or_else(missing)?;
     let inclusion = status.inclusion.as_ref().ok_or_else(missing)?;
     check_inclusion(agreement, entry, &document, inclusion)?;

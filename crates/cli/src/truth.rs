@@ -6,10 +6,11 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use cohortium_engine::CsvOptions;
 use cohortium_messages::{
     Arithmetic, Column, ColumnType, Comparison, Measure, Name, OutputColumn, Plan, Predicate, Scalar, Schema, Value,
 };
+
+use cohortium_node::home::CsvOptions;
 
 use crate::output::Failure;
 

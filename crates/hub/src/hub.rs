@@ -202,11 +202,11 @@ impl Hub {
             Call::Offer { offer } => self.offer(organisation(from)?, offer),
             Call::Pairwise { message } => self.pairwise(organisation(from)?, message),
             Call::Post { step } => self.post(organisation(from)?, step, now),
-            Call::Released { plan, study } => self.released(*plan, study),
+            Call::Released { plan, study } => self.released(from, *plan, study),
             Call::Sign { agreement, entry } => self.sign_agreement(organisation(from)?, agreement, entry),
-            Call::Studies => self.studies(),
+            Call::Studies => self.studies_of(from),
             Call::Submit { entry, task } => self.submit(from, task, entry, now),
-            Call::Status { task, .. } => self.status(*task),
+            Call::Status { task, .. } => self.status(from, *task),
         }
     }
 

@@ -107,6 +107,7 @@ impl TaskRecord {
             awaited: self.awaited(),
             clauses: self.clauses.clone(),
             inclusion: self.inclusion.clone(),
+            question: None,
             release: self.release.as_ref().map(|(release, ..)| release.clone()),
             release_entry: self.release.as_ref().map(|(_, entry, _)| entry.clone()),
             state: self.state,

@@ -1,11 +1,13 @@
 //! Agreements at the hub: signatures are collected until all custodians have signed, then the study begins.
 
 use cohortium_messages::{
-    Agreement, Author, Entry, Envelope, Fact, Hash, InboxItem, Name, Reply, StudyRecord, Verified, canonical_bytes,
+    Agreement, Author, Entry, Envelope, Fact, Hash, InboxItem, Name, Principal, Reply, StudyRecord, Verified,
+    canonical_bytes,
 };
 
 use crate::hub::{Changes, Hub, No, json, no, open, own, parse, refusal};
 use crate::records::STUDIES;
+use crate::tasks::has_part;
 
 impl Hub {
     /// Takes a custodian's signature. The first one proposes the agreement, the last one begins the study.
@@ -67,9 +69,20 @@ impl Hub {
         }
     }
 
-    pub(crate) fn studies(&self) -> Result<Reply, No> {
+    /// The studies in which the caller has a part.
+    pub(crate) fn studies_of(&self, from: &Principal) -> Result<Reply, No> {
+        let mut studies = Vec::new();
+        for record in self.studies()? {
+            if has_part(from, record.agreement.peek::<Agreement>().map_err(own)?.claims()) {
+                studies.push(record);
+            }
+        }
+        Ok(Reply::Studies(studies))
+    }
+
+    fn studies(&self) -> Result<Vec<StudyRecord>, No> {
         let records = self.store.scan(STUDIES, "", None, 10_000).map_err(own)?;
-        Ok(Reply::Studies(records.iter().map(|(_, bytes)| parse(bytes)).collect::<Result<_, _>>()?))
+        records.iter().map(|(_, bytes)| parse(bytes)).collect()
     }
 
     /// The agreement of a study that has begun.
@@ -92,8 +105,7 @@ impl Hub {
     }
 
     pub(crate) fn complete_studies(&self) -> Result<Vec<Verified<Agreement>>, No> {
-        let Reply::Studies(records) = self.studies()? else { return Ok(Vec::new()) };
-        records.iter().filter(|record| record.complete).map(|record| self.agreement(&record.study)).collect()
+        self.studies()?.iter().filter(|record| record.complete).map(|record| self.agreement(&record.study)).collect()
     }
 
     pub(crate) fn agreement_by_hash(&self, hash: Hash) -> Result<Verified<Agreement>, No> {

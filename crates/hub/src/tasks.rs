@@ -4,7 +4,7 @@
 
 use cohortium_messages::{
     Agreement, Author, Entry, Envelope, Fact, Hash, InboxItem, Name, Principal, PrincipalKind, Receipt, Refused,
-    ReleaseDocument, Reply, Task, TaskState, Timestamp, Verified, canonical_bytes,
+    ReleaseDocument, Reply, Task, TaskState, TaskStatus, Timestamp, Verified, canonical_bytes,
 };
 
 use cohortium_store::Batch;
@@ -89,13 +89,15 @@ impl Hub {
         }
     }
 
-    pub(crate) fn status(&self, task: Hash) -> Result<Reply, No> {
+    pub(crate) fn status(&self, from: &Principal, task: Hash) -> Result<Reply, No> {
         let record = self.task(task)?;
+        demand_part(from, &*self.agreement(&record.study)?)?;
         Ok(Reply::Status(record.status(task)))
     }
 
     /// The release of the same plan on the same data, if there is one: it costs nothing to read it again.
-    pub(crate) fn released(&self, plan: Hash, study: &Name) -> Result<Reply, No> {
+    pub(crate) fn released(&self, from: &Principal, plan: Hash, study: &Name) -> Result<Reply, No> {
+        demand_part(from, &*self.agreement(study)?)?;
         let Some(task) = self.record::<Hash>(RELEASED, &format!("{study}/{plan}"))? else {
             return Ok(Reply::Released(None));
         };
@@ -109,7 +111,8 @@ impl Hub {
                 return Ok(Reply::Released(None));
             }
         }
-        Ok(Reply::Released(Some(record.status(task))))
+        let question = Some(record.task.clone());
+        Ok(Reply::Released(Some(TaskStatus { question, ..record.status(task) })))
     }
 
     /// Ends every task whose present phase has taken too long.
@@ -196,6 +199,23 @@ impl Hub {
         let author = Author::Hub(self.config.name.clone());
         let entry = Entry { agreement: agreement.hash(), author, fact, study: agreement.study.clone(), time: now };
         Envelope::sign(&entry, &self.config.message_key).map_err(own)
+    }
+}
+
+/// Only who has a part in a study may look at what happens in it.
+fn demand_part(from: &Principal, agreement: &Agreement) -> Result<(), No> {
+    if has_part(from, agreement) {
+        Ok(())
+    } else {
+        no("denied", format!("{} has no part in study {}", from.name, agreement.study))
+    }
+}
+
+/// Whether someone is a party or a researcher of a study.
+pub(crate) fn has_part(from: &Principal, agreement: &Agreement) -> bool {
+    match from.kind {
+        PrincipalKind::Organisation => agreement.party(&from.name).is_some(),
+        PrincipalKind::Researcher => agreement.researcher(&from.name).is_some(),
     }
 }
 

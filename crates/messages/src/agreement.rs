@@ -6,7 +6,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Decimal, Document, HubEntry, MAX_ORGANISATIONS, Name, PublicKey, ResearcherEntry, RosterEntry, Schema, Timestamp};
+use crate::{
+    Decimal, Document, HubEntry, MAX_ORGANISATIONS, Name, PublicKey, ResearcherEntry, RosterEntry, Schema, Timestamp,
+};
 
 /// The version of this structure. A node refuses an agreement of a version that it does not know.
 pub const AGREEMENT_VERSION: u32 = 1;
@@ -208,7 +210,9 @@ impl From<Purpose> for String {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AgreementError {
     /// Not a version we know.
-    #[error("agreement version {0} is not known here (this is version {AGREEMENT_VERSION}): update, or ask for an agreement of this version")]
+    #[error(
+        "agreement version {0} is not known here (this is version {AGREEMENT_VERSION}): update, or ask for an agreement of this version"
+    )]
     Version(u32),
     /// Not a purpose.
     #[error("a purpose is GRU, HMB or DS:<disease code>")]
@@ -223,7 +227,9 @@ pub enum AgreementError {
     #[error("a study has 2 to {MAX_ORGANISATIONS} organisations, here are {0}")]
     Organisations(usize),
     /// The threshold does not protect against the colluders.
-    #[error("secure_sum: with {organisations} organisations and colluders = {colluders}, the threshold must satisfy 2·threshold > organisations + colluders, threshold ≤ organisations and colluders ≥ 1")]
+    #[error(
+        "secure_sum: with {organisations} organisations and colluders = {colluders}, the threshold must satisfy 2·threshold > organisations + colluders, threshold ≤ organisations and colluders ≥ 1"
+    )]
     Threshold {
         /// How many organisations.
         organisations: usize,
@@ -234,7 +240,9 @@ pub enum AgreementError {
     #[error("valid_from must be before valid_until")]
     Times,
     /// Budgets that allow nothing, or that are beyond what can be accounted for.
-    #[error("budgets: epsilons must be above 0 and at most 1000, delta at least 0.000000001 and at most 0.009, and epsilon_per_query ≤ epsilon_per_researcher ≤ epsilon_total")]
+    #[error(
+        "budgets: epsilons must be above 0 and at most 1000, delta at least 0.000000001 and at most 0.009, and epsilon_per_query ≤ epsilon_per_researcher ≤ epsilon_total"
+    )]
     Budgets,
     /// A dataset's schema is wrong.
     #[error("dataset `{dataset}`: {why}")]

@@ -386,6 +386,9 @@ pub struct TaskStatus {
     /// The release's log entry, when released.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release_entry: Option<Envelope>,
+    /// The signed task itself, where a stored answer is shown to someone who may not have asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub question: Option<Envelope>,
     /// Where it is.
     pub state: TaskState,
     /// Counts changes.

@@ -118,7 +118,9 @@ impl std::fmt::Display for Value {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ColumnError {
     /// A column may be aggregated but nothing bounds it.
-    #[error("column `{0}` has the role aggregate but no bounds: declare `bounds = [lowest, highest]` from knowledge of the field, not from the rows")]
+    #[error(
+        "column `{0}` has the role aggregate but no bounds: declare `bounds = [lowest, highest]` from knowledge of the field, not from the rows"
+    )]
     BoundsMissing(Name),
     /// The bounds are no interval, or the column is not a number.
     #[error("column `{0}`: bounds must be two numbers, the lower first, on a number column")]

@@ -164,7 +164,14 @@ mod tests {
 
     #[test]
     fn text_round_trips_in_lowest_terms() {
-        for (text, canonical) in [("0", "0"), ("-0", "0"), ("1.50", "1.5"), ("-3.25", "-3.25"), ("600", "600"), ("0.000000001", "0.000000001")] {
+        for (text, canonical) in [
+            ("0", "0"),
+            ("-0", "0"),
+            ("1.50", "1.5"),
+            ("-3.25", "-3.25"),
+            ("600", "600"),
+            ("0.000000001", "0.000000001"),
+        ] {
             let value: Decimal = text.parse().unwrap();
             assert_eq!(value.to_string(), canonical);
             assert_eq!(canonical.parse::<Decimal>().unwrap(), value);

@@ -196,7 +196,8 @@ impl KemSecretKey {
     #[must_use]
     pub fn public(&self) -> KemPublicKey {
         let x25519 = x25519_dalek::PublicKey::from(&x25519_dalek::StaticSecret::from(self.x25519)).to_bytes();
-        let ml_kem_768 = DecapsulationKey768::from_seed(self.ml_kem_seed.into()).encapsulation_key().to_bytes().to_vec();
+        let ml_kem_768 =
+            DecapsulationKey768::from_seed(self.ml_kem_seed.into()).encapsulation_key().to_bytes().to_vec();
         KemPublicKey { x25519, ml_kem_768 }
     }
 

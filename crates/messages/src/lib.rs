@@ -30,8 +30,8 @@ mod task;
 mod time;
 
 pub use agreement::{
-    AGREEMENT_VERSION, Agreement, AgreementError, Analysis, Approval, Budgets, DatasetTerms, Party, ResearcherTerms,
-    RiskAcceptance, SecureSumTerms, Purpose,
+    AGREEMENT_VERSION, Agreement, AgreementError, Analysis, Approval, Budgets, DatasetTerms, Party, Purpose,
+    ResearcherTerms, RiskAcceptance, SecureSumTerms,
 };
 pub use call::{
     Call, Directory, InboxItem, Inclusion, Principal, PrincipalKind, Refused, Reply, Request, Response, RoundStep,

@@ -59,7 +59,8 @@ impl OrganisationSecrets {
     /// The text of the owner's key file: one `role = "secret"` line per key.
     #[must_use]
     pub fn to_secret_text(&self) -> Zeroizing<String> {
-        let mut text = Zeroizing::new(String::from("# Secret keys. Whoever reads this file can act as this organisation.\n"));
+        let mut text =
+            Zeroizing::new(String::from("# Secret keys. Whoever reads this file can act as this organisation.\n"));
         let keys = [
             ("agreement", self.agreement.to_secret_text()),
             ("identity", self.identity.to_secret_text()),
@@ -82,7 +83,9 @@ impl OrganisationSecrets {
     pub fn from_secret_text(text: &str) -> Result<Self, KeyError> {
         let signing = |role| SigningKey::from_secret_text(line(text, role)?);
         let salt_bytes = Zeroizing::new(
-            data_encoding::BASE64.decode(line(text, "salt")?.as_bytes()).map_err(|_| KeyError::Shape { expected: 32 })?,
+            data_encoding::BASE64
+                .decode(line(text, "salt")?.as_bytes())
+                .map_err(|_| KeyError::Shape { expected: 32 })?,
         );
         let salt = salt_bytes.as_slice().try_into().map_err(|_| KeyError::Shape { expected: 32 })?;
         Ok(Self {
@@ -118,7 +121,8 @@ impl ResearcherSecrets {
     /// The text of the owner's key file.
     #[must_use]
     pub fn to_secret_text(&self) -> Zeroizing<String> {
-        let mut text = Zeroizing::new(String::from("# Secret key. Whoever reads this file can ask in this researcher's name.\n"));
+        let mut text =
+            Zeroizing::new(String::from("# Secret key. Whoever reads this file can ask in this researcher's name.\n"));
         push_line(&mut text, "researcher", &self.key.to_secret_text());
         text
     }

@@ -13,13 +13,30 @@
 use std::path::{Path, PathBuf};
 
 use cohortium_api::Connection;
-use cohortium_messages::{Hash, Invitation, Name, OrganisationSecrets, Schema};
+use cohortium_engine::ingest_csv;
+use cohortium_messages::{Decimal, Hash, Invitation, Name, OrganisationSecrets, Schema};
 use cohortium_store::{SqliteStore, write_private};
 use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
 use crate::node::{Node, NodeConfig, NodeError, own};
 use crate::records::DatasetRecord;
+
+pub use cohortium_engine::{CsvOptions, IngestError, IngestReport};
+
+/// A dataset to take in.
+pub struct NewDataset<'a> {
+    /// How its file is written.
+    pub csv: &'a CsvOptions,
+    /// δ of the total budget.
+    pub delta: Decimal,
+    /// ε that all studies and researchers together may spend.
+    pub epsilon: Decimal,
+    /// Its name.
+    pub name: &'a Name,
+    /// Its declared shape.
+    pub schema: &'a Schema,
+}
 
 /// A node's folder.
 #[derive(Debug, Clone)]
@@ -92,7 +109,7 @@ impl Home {
     ///
     /// # Errors
     /// When the folder cannot be written.
-    pub fn put_dataset(&self, record: &DatasetRecord) -> Result<(), NodeError> {
+    fn put_dataset(&self, record: &DatasetRecord) -> Result<(), NodeError> {
         let text = toml::to_string(record).map_err(own)?;
         write_private(&self.dir.join("datasets").join(format!("{}.toml", record.name)), text.as_bytes()).map_err(own)
     }
@@ -111,12 +128,24 @@ impl Home {
         cohortium_engine::commitment(&self.snapshot_file(dataset), &secrets.salt).map_err(own)
     }
 
-    /// Checks that a schema can be used, before any row is read.
+    /// Takes a CSV file in: typed, clean, committed to under the house's salt.
     ///
     /// # Errors
-    /// What is wrong with it.
-    pub fn check_schema(schema: &Schema) -> Result<(), NodeError> {
-        schema.check().map_err(own)
+    /// [`IngestError`] when the file does not fit the schema: its steward must act, and nothing was written.
+    pub fn add_dataset(
+        &self,
+        secrets: &OrganisationSecrets,
+        dataset: NewDataset<'_>,
+        file: impl std::io::Read,
+    ) -> Result<Result<IngestReport, IngestError>, NodeError> {
+        let NewDataset { csv, delta, epsilon, name, schema } = dataset;
+        let report = match ingest_csv(file, csv, schema, &self.snapshot_file(name)) {
+            Ok(report) => report,
+            Err(error) => return Ok(Err(error)),
+        };
+        let snapshot = self.commit_to(name, secrets)?;
+        self.put_dataset(&DatasetRecord { delta, epsilon, name: name.clone(), schema: schema.clone(), snapshot })?;
+        Ok(Ok(report))
     }
 
     /// Opens the node that lives here. Only one process can at a time.

@@ -180,7 +180,7 @@ impl Node {
     /// Drops the round's secrets and the masked bytes, which the hub has by now or will never need.
     fn forget_secrets(&self, batch: &mut Batch, run: &mut RunRecord) {
         run.member = None;
-        if let (Some(masked), true) = (run.masked, run.state == RunState::Revealed) {
+        if let Some(masked) = run.masked {
             batch.delete(VECTORS, &masked.to_string());
         }
     }
