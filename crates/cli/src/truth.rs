@@ -3,7 +3,7 @@
 //! A plan evaluated naively over the organisations' CSV files, with the same clamping to bounds and the same logic of
 //! missing values, and without noise, masks or budgets. It shares no code with the engine, so that it can disagree.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 
 use cohortium_messages::{
@@ -24,9 +24,10 @@ pub fn evaluate(
     options: &CsvOptions,
     files: &[PathBuf],
 ) -> Result<Vec<Vec<Option<f64>>>, Failure> {
+    let columns = columns(plan);
     let mut sums = vec![vec![0.0; plan.measures.len()]; groups.len()];
     for file in files {
-        for row in rows(file, schema, options)? {
+        for row in rows(file, schema, options, &columns)? {
             if plan.filter.as_ref().is_none_or(|filter| holds(filter, &row) == Some(true)) {
                 let key: Vec<Option<Value>> =
                     plan.group_by.iter().map(|name| row.get(name).cloned().flatten()).collect();
@@ -159,7 +160,51 @@ fn compare(left: &Found, right: &Found) -> Option<std::cmp::Ordering> {
     }
 }
 
-fn rows<'a>(file: &PathBuf, schema: &'a Schema, options: &CsvOptions) -> Result<Vec<Row<'a>>, Failure> {
+/// The columns that a plan looks at; the others need not be read.
+fn columns(plan: &Plan) -> BTreeSet<Name> {
+    let mut found: BTreeSet<Name> = plan.group_by.iter().cloned().collect();
+    for measure in &plan.measures {
+        if let Measure::CentredSum { of, .. } | Measure::Present { of } = measure {
+            of_scalar(of, &mut found);
+        }
+    }
+    if let Some(filter) = &plan.filter {
+        of_predicate(filter, &mut found);
+    }
+    found
+}
+
+fn of_scalar(scalar: &Scalar, found: &mut BTreeSet<Name>) {
+    match scalar {
+        Scalar::Column(name) => {
+            found.insert(name.clone());
+        }
+        Scalar::Literal(_) => {}
+        Scalar::Arithmetic { left, right, .. } => {
+            of_scalar(left, found);
+            of_scalar(right, found);
+        }
+    }
+}
+
+fn of_predicate(predicate: &Predicate, found: &mut BTreeSet<Name>) {
+    match predicate {
+        Predicate::And(parts) | Predicate::Or(parts) => parts.iter().for_each(|part| of_predicate(part, found)),
+        Predicate::Not(part) => of_predicate(part, found),
+        Predicate::IsMissing(of) | Predicate::In { of, .. } => of_scalar(of, found),
+        Predicate::Compare { left, right, .. } => {
+            of_scalar(left, found);
+            of_scalar(right, found);
+        }
+    }
+}
+
+fn rows<'a>(
+    file: &PathBuf,
+    schema: &'a Schema,
+    options: &CsvOptions,
+    columns: &BTreeSet<Name>,
+) -> Result<Vec<Row<'a>>, Failure> {
     let shown = |error: csv::Error| Failure::usage(format!("{}: {error}", file.display()));
     let mut reader = csv::ReaderBuilder::new()
         .has_headers(options.header)
@@ -171,18 +216,19 @@ fn rows<'a>(file: &PathBuf, schema: &'a Schema, options: &CsvOptions) -> Result<
         Some(columns) => columns.iter().map(ToString::to_string).collect(),
         None => reader.headers().map_err(shown)?.iter().map(str::to_owned).collect(),
     };
-    let mut rows = Vec::new();
-    for record in reader.records() {
-        let record = record.map_err(shown)?;
-        let mut row = Row::new();
-        for (name, text) in names.iter().zip(&record) {
-            if let Some(column) = schema.columns.iter().find(|column| column.name.as_str() == name) {
-                row.insert(&column.name, parse(column, text, &options.missing));
-            }
-        }
-        rows.push(row);
-    }
-    Ok(rows)
+    let wanted: Vec<(usize, &Column)> = names
+        .iter()
+        .enumerate()
+        .filter_map(|(at, name)| Some((at, schema.columns.iter().find(|column| column.name.as_str() == name)?)))
+        .filter(|(_, column)| columns.contains(&column.name))
+        .collect();
+    let row = |record: csv::StringRecord| {
+        let cells = wanted
+            .iter()
+            .map(|(at, column)| (&column.name, parse(column, record.get(*at).unwrap_or_default(), &options.missing)));
+        cells.collect()
+    };
+    reader.records().map(|record| record.map(row).map_err(shown)).collect()
 }
 
 fn parse(column: &Column, text: &str, missing: &[String]) -> Option<Value> {

@@ -10,7 +10,7 @@ use data_encoding::BASE64;
 use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
-use crate::node::{Changes, Node, NodeError, budget, json, own, peer};
+use crate::node::{Changes, Node, NodeError, json, own, peer};
 use crate::outgoing::Outgoing;
 use crate::records::{AGREEMENTS, CHAINS};
 
@@ -32,11 +32,6 @@ impl Node {
                 )));
             }
             _ => {}
-        }
-        // An account is opened with these at every start: what it does not take must not become durable.
-        let terms = &agreement.budgets;
-        for epsilon in [terms.epsilon_total, terms.epsilon_per_researcher] {
-            budget(epsilon, terms.delta).map_err(|error| peer(format!("no account takes these budgets: {error}")))?;
         }
         let mut changes = Changes::default();
         changes.batch.put(AGREEMENTS, agreement.study.as_str(), json(envelope)?);

@@ -383,7 +383,7 @@ pub(crate) fn researcher_scope(study: &Name, researcher: &Name) -> String {
 }
 
 /// (ε, δ) as exact integers: ε in units of 10^-9, δ in units of 10^-18.
-pub(crate) fn budget(epsilon: Decimal, delta: Decimal) -> Result<Budget, NodeError> {
+fn budget(epsilon: Decimal, delta: Decimal) -> Result<Budget, NodeError> {
     let nano = |value: Decimal| u64::try_from(value.nano()).map_err(own);
     let delta = AttoDelta::new(nano(delta)?.saturating_mul(1_000_000_000)).map_err(own)?;
     Budget::new(NanoNats::new(nano(epsilon)?), delta).map_err(own)
