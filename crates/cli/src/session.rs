@@ -100,8 +100,11 @@ impl Session {
     }
 }
 
-/// The verified entries of a directory: what each member signed for itself.
-pub fn members(directory: &Directory) -> Result<(Vec<Verified<RosterEntry>>, Vec<Verified<ResearcherEntry>>), Failure> {
+/// Organisations and researchers, each as it signed itself.
+type Members = (Vec<Verified<RosterEntry>>, Vec<Verified<ResearcherEntry>>);
+
+/// The verified entries of a directory.
+pub fn members(directory: &Directory) -> Result<Members, Failure> {
     let organisations = directory.organisations.iter().map(|envelope| {
         let claims = envelope.peek::<RosterEntry>().map_err(Failure::not_verified)?;
         envelope.open::<RosterEntry>(&claims.claims().identity_key).map_err(Failure::not_verified)

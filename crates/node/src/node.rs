@@ -48,11 +48,13 @@ pub struct NodeConfig {
     pub secrets: OrganisationSecrets,
 }
 
+/// A stored agreement, byte for byte, and what was verified in it.
+type Checked = (Vec<u8>, Verified<Agreement>);
+
 /// A node.
 pub struct Node {
     pub(crate) accounts: BTreeMap<Name, Account>,
-    /// By study: the stored agreement, byte for byte, and what was verified in it.
-    checked: RefCell<BTreeMap<Name, (Vec<u8>, Verified<Agreement>)>>,
+    checked: RefCell<BTreeMap<Name, Checked>>,
     pub(crate) datasets: BTreeMap<Name, DatasetRecord>,
     pub(crate) hub: HubEntry,
     log: Log,
