@@ -27,9 +27,9 @@ pub const VECTOR_ROUTE: &str = "/v1/vector";
 /// The longest wait that a long poll may ask for.
 pub const MAX_WAIT_MS: u32 = 25_000;
 /// The longest body of a signed call, in bytes.
-pub const MAX_CALL_BYTES: usize = 24 << 20;
+pub const MAX_CALL_BYTES: usize = 6 << 20;
 /// The longest piece of a vector sent at once, in bytes.
-pub const MAX_CHUNK_BYTES: usize = 8 << 20;
+pub const MAX_CHUNK_BYTES: usize = 4 << 20;
 /// The longest answer that is read, in bytes.
 const MAX_ANSWER_BYTES: usize = 96 << 20;
 /// How long a call may take beyond the wait that it asks for.

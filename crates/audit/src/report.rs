@@ -212,7 +212,6 @@ pub(crate) struct Findings {
     list: Vec<Finding>,
     /// Agreements whose entries are not checked: the first of them, how many, and the study's name.
     not_covered: BTreeMap<Hash, (u64, u64, Name)>,
-    tasks_not_covered: u64,
 }
 
 impl Findings {
@@ -226,12 +225,6 @@ impl Findings {
         let (_, count, _) =
             self.not_covered.entry(claims.agreement).or_insert_with(|| (leaf.index, 0, claims.study.clone()));
         *count += 1;
-        self.tasks_not_covered += u64::from(claims.fact.kind() == "task");
-    }
-
-    /// How many tasks were not judged.
-    pub(crate) fn tasks_not_covered(&self) -> u64 {
-        self.tasks_not_covered
     }
 
     pub(crate) fn into_list(mut self) -> Vec<Finding> {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use cohortium_messages::{Decimal, Name, OrganisationSecrets, Schema};
 use cohortium_node::home::{CsvOptions, Home, IngestReport, NewDataset};
+use cohortium_node::service::system_rng;
 use serde::Deserialize;
 
 use crate::output::Failure;
@@ -70,7 +71,7 @@ pub fn add(
     let reader = std::fs::File::open(file).map_err(|error| Failure::usage(format!("{}: {error}", file.display())))?;
     let Declaration { csv, schema, .. } = declaration;
     let dataset = NewDataset { csv, delta: total.delta, epsilon: total.epsilon, name, schema };
-    let taken = home.add_dataset(secrets, dataset, reader)?;
+    let taken = home.add_dataset(secrets, dataset, reader, &mut system_rng())?;
     taken.map_err(|error| Failure::usage(format!("{}: {error}", file.display())))
 }
 

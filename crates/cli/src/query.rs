@@ -118,7 +118,8 @@ pub async fn ask(
     arguments: &Arguments,
     progress: impl Fn(String),
 ) -> Result<Answered, Failure> {
-    let stored = Call::Released { plan: priced.plan_hash(), study: agreement.study.clone() };
+    let (purpose, study) = (arguments.purpose.clone(), agreement.study.clone());
+    let stored = Call::Released { plan: priced.plan_hash(), purpose, study };
     if let Reply::Released(Some(status)) = session.call(stored).await? {
         let question = status.question.as_ref().ok_or_else(unexpected)?;
         let task = cohortium_policy::open_task(question, agreement).map_err(Failure::not_verified)?;

@@ -80,6 +80,8 @@ pub(crate) struct Changes {
 pub(crate) const MAX_CLOCK_SKEW_S: i64 = 300;
 /// How many requests are remembered against replay.
 const MAX_SEEN: usize = 100_000;
+/// How many bytes of items one answer carries, unless the first alone has more.
+const MAX_INBOX_BYTES: usize = 8 << 20;
 /// How many items one answer carries at most.
 const MAX_ITEMS: usize = 64;
 
@@ -202,7 +204,7 @@ impl Hub {
             Call::Offer { offer } => self.offer(organisation(from)?, offer),
             Call::Pairwise { message } => self.pairwise(organisation(from)?, message),
             Call::Post { step } => self.post(organisation(from)?, step, now),
-            Call::Released { plan, study } => self.released(from, *plan, study),
+            Call::Released { plan, purpose, study } => self.released(from, *plan, purpose, study, now),
             Call::Sign { agreement, entry } => self.sign_agreement(organisation(from)?, agreement, entry),
             Call::Studies => self.studies_of(from),
             Call::Submit { entry, task } => self.submit(from, task, entry, now),
@@ -237,12 +239,30 @@ impl Hub {
         Ok(envelope.peek::<ResearcherEntry>().map_err(own)?.claims().clone())
     }
 
-    fn inbox(&self, node: &Name, after: u64) -> Result<Reply, No> {
+    /// Items after the one numbered `after`, which with all before it has been handled and is forgotten here.
+    fn inbox(&mut self, node: &Name, after: u64) -> Result<Reply, No> {
         let prefix = format!("{node}/");
         let from = format!("{prefix}{}", sequence_key(after));
+        let mut handled = Batch::new();
+        for (key, _) in
+            self.store.scan(INBOX, &prefix, None, MAX_ITEMS).map_err(own)?.into_iter().filter(|(k, _)| *k <= from)
+        {
+            handled.delete(INBOX, &key);
+        }
+        if !handled.is_empty() {
+            self.store.commit(handled).map_err(own)?;
+        }
         let records = self.store.scan(INBOX, &prefix, Some(&from), MAX_ITEMS).map_err(own)?;
-        let items = (after + 1..).zip(records).map(|(number, (_, bytes))| Ok((number, parse(&bytes)?)));
-        Ok(Reply::Inbox(items.collect::<Result<Vec<_>, No>>()?))
+        let mut items = Vec::new();
+        let mut size = 0;
+        for (number, (_, bytes)) in (after + 1..).zip(records) {
+            size += bytes.len();
+            if size > MAX_INBOX_BYTES && !items.is_empty() {
+                break; // the rest comes with the next call
+            }
+            items.push((number, parse(&bytes)?));
+        }
+        Ok(Reply::Inbox(items))
     }
 
     /// Makes everything in `changes` durable: bodies first, then records, inbox items and log entries in one commit,

@@ -80,26 +80,26 @@ impl Hub {
         let Fact::Refusal { clauses, task, why } = &logged.fact else {
             return no("malformed", String::from("this is no refusal"));
         };
-        let mut round = self.round(*task)?;
-        demand_same_terms(&round.record, node, &logged)?;
-        if round.record.permits.contains_key(node) || round.record.state == TaskState::Released {
+        let mut record = self.task(*task)?;
+        demand_same_terms(&record, node, &logged)?;
+        if record.permits.contains_key(node) || record.state == TaskState::Released {
             return no("conflict", String::from("this node permitted the task before"));
         }
-        if round.record.phase == Phase::Ended {
+        if record.phase == Phase::Ended {
             return self.log_after_the_end(node, &logged, entry);
         }
-        demand_phase(&round.record, Phase::Permits)?;
+        demand_phase(&record, Phase::Permits)?;
         let why = format!("{node} refuses: {why}");
         let mut changes = Changes::default();
-        changes.entries.extend(round.record.permits.values().map(|(entry, _)| entry.clone()));
+        changes.entries.extend(record.permits.values().map(|(entry, _)| entry.clone()));
         changes.entries.push(entry.clone());
         changes.batch.put(LATE, &late_key(*task, node, logged.fact.kind()), json(entry)?);
-        for name in round.record.participants.iter().filter(|name| *name != node) {
+        for name in record.participants.iter().filter(|name| *name != node) {
             changes.inbox.push((name.clone(), InboxItem::Void { reason: why.clone(), task: *task }));
         }
         let clauses = clauses.iter().map(|clause| format!("{node}: {clause}")).collect();
-        end(&mut round.record, TaskState::Refused, &why, clauses);
-        self.put(changes, *task, &round.record)
+        end(&mut record, TaskState::Refused, &why, clauses);
+        self.put(changes, *task, &record)
     }
 
     /// A node announces its masked vector; the answer says how many of its bytes are here.
@@ -334,7 +334,9 @@ impl Hub {
         let claims = record.task.peek::<Task>().map_err(own)?;
         let researcher = agreement.researcher(&claims.claims().researcher).ok_or_else(|| own("unknown researcher"))?;
         let opened = record.task.open::<Task>(&researcher.key).map_err(own)?;
-        let priced = cohortium_query::check(&opened.plan, &agreement, agreement.hash()).map_err(own)?;
+        // A task whose plan does not fit was refused when it came; whoever speaks of its round is in error, not this hub.
+        let priced = cohortium_query::check(&opened.plan, &agreement, agreement.hash())
+            .map_err(|error| refusal("denied", error.to_string()))?;
         let context = RoundContext {
             agreement: agreement.hash(),
             colluders: agreement.secure_sum.colluders,

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{post, put};
@@ -13,7 +13,7 @@ use axum_server::tls_rustls::RustlsConfig;
 use cohortium_api::{CALL_ROUTE, MAX_CALL_BYTES, MAX_CHUNK_BYTES, MAX_WAIT_MS, VECTOR_ROUTE};
 use cohortium_messages::{Call, Envelope, Hash, Request, Timestamp};
 use serde::Deserialize;
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::{Mutex, Notify, Semaphore};
 
 use crate::home::Home;
 use crate::hub::{Hub, HubError, own_error};
@@ -21,9 +21,15 @@ use crate::hub::{Hub, HubError, own_error};
 /// How often deadlines are looked at.
 const TICK: Duration = Duration::from_secs(1);
 
+/// How many bodies may be on their way in at a time, and how long one may take: with [`MAX_CALL_BYTES`] this bounds the
+/// memory that strangers can make the hub hold, at the price that they can make others wait.
+const MAX_BODIES: usize = 16;
+const BODY_TIMEOUT: Duration = Duration::from_secs(20);
+
 struct Shared {
-    hub: Mutex<Hub>,
+    bodies: Semaphore,
     changed: Notify,
+    hub: Mutex<Hub>,
 }
 
 /// Runs the hub in `home` until it is stopped or its own store fails. `ready` is called once it listens.
@@ -34,15 +40,16 @@ pub async fn run(home: Home, ready: impl FnOnce()) -> Result<(), HubError> {
     // Installing twice is harmless: the first provider stays.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let settings = home.settings()?;
-    let shared = Arc::new(Shared { hub: Mutex::new(home.open()?), changed: Notify::new() });
+    let shared =
+        Arc::new(Shared { bodies: Semaphore::new(MAX_BODIES), changed: Notify::new(), hub: Mutex::new(home.open()?) });
     let tls =
         RustlsConfig::from_pem_file(home.tls("server.pem"), home.tls("server-key.pem")).await.map_err(own_error)?;
     let listener = std::net::TcpListener::bind(settings.listen)
         .map_err(|error| HubError(format!("cannot listen on {}: {error}", settings.listen)))?;
     listener.set_nonblocking(true).map_err(own_error)?;
     let routes = Router::new()
-        .route(CALL_ROUTE, post(call).layer(DefaultBodyLimit::max(MAX_CALL_BYTES)))
-        .route(&format!("{VECTOR_ROUTE}/{{sha256}}"), put(vector).layer(DefaultBodyLimit::max(MAX_CHUNK_BYTES)))
+        .route(CALL_ROUTE, post(call))
+        .route(&format!("{VECTOR_ROUTE}/{{sha256}}"), put(vector))
         .with_state(Arc::clone(&shared));
     let server = axum_server::from_tcp_rustls(listener, tls).map_err(own_error)?;
     tracing::info!(hub = %settings.name, listen = %settings.listen, "the hub listens");
@@ -66,8 +73,23 @@ async fn tick(shared: Arc<Shared>) -> HubError {
     }
 }
 
+/// Reads a body, a limited number at a time, within a limit of bytes and of time.
+async fn read(shared: &Shared, body: Body, limit: usize) -> Result<Bytes, Response> {
+    let busy = || (StatusCode::SERVICE_UNAVAILABLE, "the hub is busy; try again\n").into_response();
+    let _permit = shared.bodies.acquire().await.map_err(|_| busy())?;
+    match tokio::time::timeout(BODY_TIMEOUT, axum::body::to_bytes(body, limit)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(_)) => Err((StatusCode::PAYLOAD_TOO_LARGE, "the body is too long or broke off\n").into_response()),
+        Err(_) => Err((StatusCode::REQUEST_TIMEOUT, "the body took too long\n").into_response()),
+    }
+}
+
 /// One signed call. A long poll looks again whenever something changed, until its wait is over.
-async fn call(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
+async fn call(State(shared): State<Arc<Shared>>, body: Body) -> Response {
+    let body = match read(&shared, body, MAX_CALL_BYTES).await {
+        Ok(body) => body,
+        Err(refusal) => return refusal,
+    };
     let Ok(envelope) = serde_json::from_slice::<Envelope>(&body) else {
         return (StatusCode::BAD_REQUEST, "the body is no signed envelope\n").into_response();
     };
@@ -88,12 +110,23 @@ async fn call(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
         };
         if !should_wait(&mut hub, &envelope, &answer) || tokio::time::Instant::now() >= until {
             drop(hub);
-            shared.changed.notify_waiters();
+            if changes_something(&envelope) {
+                shared.changed.notify_waiters();
+            }
             return json(&answer);
         }
         drop(hub);
         let _ = tokio::time::timeout_at(until, changed).await;
     }
+}
+
+/// Whether others may be waiting for what this call brought.
+fn changes_something(request: &Envelope) -> bool {
+    let Ok(request) = request.peek::<Request>() else { return false };
+    !matches!(
+        request.claims().call,
+        Call::Directory | Call::Inbox { .. } | Call::Released { .. } | Call::Status { .. } | Call::Studies
+    )
 }
 
 /// Whether the answer says "nothing new" to a call that asked to wait; then the call may be looked at again.
@@ -120,15 +153,24 @@ async fn vector(
     State(shared): State<Arc<Shared>>,
     Path(sha256): Path<String>,
     Query(Offset { offset }): Query<Offset>,
-    piece: Bytes,
+    body: Body,
 ) -> Response {
+    let piece = match read(&shared, body, MAX_CHUNK_BYTES).await {
+        Ok(piece) => piece,
+        Err(refusal) => return refusal,
+    };
     let Ok(sha256) = sha256.parse::<Hash>() else {
         return (StatusCode::BAD_REQUEST, "the path does not end in a SHA-256 hash\n").into_response();
     };
     let answer = shared.hub.lock().await.receive_vector(sha256, offset, &piece, now());
-    shared.changed.notify_waiters();
     match answer {
-        Ok(answer) => json(&answer),
+        Ok(answer) => {
+            let taken = answer.peek::<cohortium_messages::Response>().is_ok_and(|answer| answer.claims().reply.is_ok());
+            if taken {
+                shared.changed.notify_waiters();
+            }
+            json(&answer)
+        }
         Err(error) => trouble(&error),
     }
 }

@@ -3,8 +3,8 @@
 //! The hub's checks spare everyone the trip; they protect nobody. Every node repeats them on its own.
 
 use cohortium_messages::{
-    Agreement, Author, Entry, Envelope, Fact, Hash, InboxItem, Name, Principal, PrincipalKind, Receipt, Refused,
-    ReleaseDocument, Reply, Task, TaskState, TaskStatus, Timestamp, Verified, canonical_bytes,
+    Agreement, Author, Entry, Envelope, Fact, Hash, InboxItem, Name, Principal, PrincipalKind, Purpose, Receipt,
+    Refused, ReleaseDocument, Reply, Task, TaskState, TaskStatus, Timestamp, Verified, canonical_bytes,
 };
 
 use cohortium_store::Batch;
@@ -42,6 +42,13 @@ impl Hub {
             );
         }
 
+        let waiting = self.open_tasks()?.iter().filter(|(_, record)| is_asked_by(record, &task.researcher)).count();
+        if waiting >= MAX_OPEN_TASKS {
+            return no(
+                "limit",
+                format!("{waiting} tasks of {} are under way; wait for their answers", task.researcher),
+            );
+        }
         let mut record = self.new_record(&agreement, envelope, entry, now);
         let mut changes = Changes { entries: vec![entry.clone()], ..Changes::default() };
         changes.bodies.push(canonical_bytes(envelope).map_err(own)?);
@@ -96,8 +103,20 @@ impl Hub {
     }
 
     /// The release of the same plan on the same data, if there is one: it costs nothing to read it again.
-    pub(crate) fn released(&self, from: &Principal, plan: Hash, study: &Name) -> Result<Reply, No> {
-        demand_part(from, &*self.agreement(study)?)?;
+    pub(crate) fn released(
+        &self,
+        from: &Principal,
+        plan: Hash,
+        purpose: &Purpose,
+        study: &Name,
+        now: Timestamp,
+    ) -> Result<Reply, No> {
+        let agreement = self.agreement(study)?;
+        demand_part(from, &agreement)?;
+        let is_permitted = agreement.purposes.iter().any(|granted| granted.permits(purpose));
+        if !is_permitted || !agreement.is_in_force(now) {
+            return Ok(Reply::Released(None)); // asking anew will say which clause fails
+        }
         let Some(task) = self.record::<Hash>(RELEASED, &format!("{study}/{plan}"))? else {
             return Ok(Reply::Released(None));
         };
@@ -228,6 +247,13 @@ pub(crate) fn put_task(batch: &mut Batch, task: Hash, record: &TaskRecord) -> Re
         batch.delete(OPEN_TASKS, &task.to_string());
     }
     Ok(())
+}
+
+/// How many tasks of one researcher may be under way at a time.
+const MAX_OPEN_TASKS: usize = 16;
+
+fn is_asked_by(record: &TaskRecord, researcher: &Name) -> bool {
+    record.phase != Phase::Ended && record.task.peek::<Task>().is_ok_and(|task| task.claims().researcher == *researcher)
 }
 
 /// Marks a task as ended.

@@ -220,6 +220,9 @@ pub enum AgreementError {
     /// An empty list that must not be empty.
     #[error("`{0}` must not be empty")]
     Empty(&'static str),
+    /// More than can be compiled into a policy and looked at.
+    #[error("`{0}` lists more than {1}")]
+    TooMany(&'static str, usize),
     /// A name or key twice.
     #[error("`{0}` has the same name or key twice")]
     Twice(&'static str),
@@ -260,6 +263,10 @@ pub enum AgreementError {
     Retention,
 }
 
+/// The most datasets of an agreement.
+const MAX_DATASETS: usize = 64;
+/// The most researchers of an agreement.
+const MAX_RESEARCHERS: usize = 10_000;
 /// The longest free text in an agreement.
 const MAX_TEXT: usize = 4000;
 
@@ -318,6 +325,13 @@ impl Agreement {
         ] {
             if empty {
                 return Err(AgreementError::Empty(what));
+            }
+        }
+        for (what, count, limit) in
+            [("datasets", self.datasets.len(), MAX_DATASETS), ("researchers", self.researchers.len(), MAX_RESEARCHERS)]
+        {
+            if count > limit {
+                return Err(AgreementError::TooMany(what, limit));
             }
         }
         self.validate_people()?;

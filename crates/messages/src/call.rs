@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Document, Envelope, Hash, Name, SealedShare, Timestamp};
+use crate::{Document, Envelope, Hash, Name, Purpose, SealedShare, Timestamp};
 
 /// A signed request: by an organisation's message key (its identity key when joining), or a researcher's key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,7 +26,7 @@ pub struct Request {
 
 impl Document for Request {
     const TYPE: &'static str = "application/vnd.cohortium.request.v1+json";
-    const MAX_BYTES: usize = 16 << 20;
+    const MAX_BYTES: usize = 6 << 20;
 }
 
 /// A signed answer: by the hub's message key.
@@ -103,6 +103,8 @@ pub enum Call {
     Released {
         /// The plan.
         plan: Hash,
+        /// What the answer is for.
+        purpose: Purpose,
         /// The study.
         study: Name,
     },

@@ -135,7 +135,10 @@ pub enum ColumnError {
     #[error("column `{0}` is declared twice")]
     Twice(Name),
     /// The person column is missing or usable.
-    #[error("person column `{0}` must be declared, and with no roles: it tells persons apart and is never asked about")]
+    #[error(
+        "person column `{0}` must be declared as text or integer, and with no roles: it tells persons apart and is never \
+         asked about"
+    )]
     Person(Name),
     /// A limit of zero or beyond what sums can hold.
     #[error("{0} must be between 1 and {1}")]
@@ -181,7 +184,7 @@ impl Schema {
             return Err(ColumnError::Twice((*name).clone()));
         }
         if let Some(person) = &self.person
-            && !self.column(person).is_some_and(|column| column.roles.is_empty())
+            && !self.column(person).is_some_and(Column::tells_persons_apart)
         {
             return Err(ColumnError::Person(person.clone()));
         }
@@ -194,6 +197,11 @@ impl Column {
     #[must_use]
     pub fn allows(&self, role: ColumnRole) -> bool {
         self.roles.contains(&role)
+    }
+
+    /// Whether two persons can never be taken for one: a decimal would merge long numbers.
+    fn tells_persons_apart(&self) -> bool {
+        self.roles.is_empty() && matches!(self.kind, ColumnType::Integer | ColumnType::Text)
     }
 
     fn check(&self) -> Result<(), ColumnError> {
@@ -328,6 +336,11 @@ mod tests {
             ("name = \"chol\"", "name = \"sex\"", "twice"),
             ("max_rows_per_person = 1", "max_rows_per_person = 0", "max_rows_per_person"),
             ("max_groups_per_person = 1", "max_groups_per_person = 1\nperson = \"sex\"", "person"),
+            (
+                "max_groups_per_person = 1",
+                "max_groups_per_person = 1\nperson = \"id\"\n[[columns]]\nname = \"id\"\ntype = \"decimal\"\nroles = []",
+                "person",
+            ),
         ];
         for (from, to, word) in cases {
             let schema: Schema = toml::from_str(&GOOD.replace(from, to)).unwrap();

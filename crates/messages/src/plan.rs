@@ -211,6 +211,8 @@ pub struct PlanShapeError(pub &'static str, pub usize);
 const MAX_NODES: usize = 1000;
 const MAX_DEPTH: usize = 32;
 const MAX_LIST: usize = 10_000;
+/// The longest text literal, in bytes: a value of a domain is a word or a code, not a document.
+const MAX_LITERAL: usize = 256;
 
 impl Plan {
     /// SHA-256 of the canonical form: what a plan is called by.
@@ -252,7 +254,7 @@ impl Plan {
 
 impl Document for Plan {
     const TYPE: &'static str = "application/vnd.cohortium.plan.v1+json";
-    const MAX_BYTES: usize = 1 << 20;
+    const MAX_BYTES: usize = 256 << 10;
     fn check(&self) -> Result<(), String> {
         self.check_shape().map_err(|error| error.to_string())
     }
@@ -266,11 +268,19 @@ fn enter(depth: usize, budget: &mut usize) -> Result<(), PlanShapeError> {
 fn scalar_shape(scalar: &Scalar, depth: usize, budget: &mut usize) -> Result<(), PlanShapeError> {
     enter(depth, budget)?;
     match scalar {
-        Scalar::Column(_) | Scalar::Literal(_) => Ok(()),
+        Scalar::Column(_) => Ok(()),
+        Scalar::Literal(value) => literal_shape(value),
         Scalar::Arithmetic { left, right, .. } => {
             scalar_shape(left, depth + 1, budget)?;
             scalar_shape(right, depth + 1, budget)
         }
+    }
+}
+
+fn literal_shape(value: &Value) -> Result<(), PlanShapeError> {
+    match value {
+        Value::Text(text) if text.len() > MAX_LITERAL => Err(PlanShapeError("bytes in a text", MAX_LITERAL)),
+        _ => Ok(()),
     }
 }
 
@@ -289,6 +299,7 @@ fn predicate_shape(predicate: &Predicate, depth: usize, budget: &mut usize) -> R
             if values.len() > MAX_LIST {
                 return Err(PlanShapeError("values in a list", MAX_LIST));
             }
+            values.iter().try_for_each(literal_shape)?;
             scalar_shape(of, depth + 1, budget)
         }
         Predicate::IsMissing(of) => scalar_shape(of, depth + 1, budget),

@@ -32,7 +32,7 @@ pub struct Task {
 
 impl Document for Task {
     const TYPE: &'static str = "application/vnd.cohortium.task.v1+json";
-    const MAX_BYTES: usize = 1 << 21;
+    const MAX_BYTES: usize = 512 << 10;
     fn check(&self) -> Result<(), String> {
         if self.protocol != PROTOCOL_VERSION {
             return Err(format!("protocol version {} is not known here", self.protocol));

@@ -25,14 +25,16 @@ impl Node {
         let agreement = self.verify_agreement(envelope)?;
         match self.agreement(&agreement.study)? {
             Some(held) if held.hash() == agreement.hash() => return Ok(()),
-            Some(held) if agreement.revision != held.revision + 1 => {
+            Some(_) => {
                 return Err(peer(format!(
-                    "agreement {} has revision {}, but this node holds revision {}",
-                    agreement.study, agreement.revision, held.revision
+                    "study {} runs under another agreement; this version takes no amendments",
+                    agreement.study
                 )));
             }
-            _ => {}
+            None => {}
         }
+        // Whatever is evaluated at every task must not fail for the first time then.
+        cohortium_policy::compile(&agreement).map_err(peer)?;
         let mut changes = Changes::default();
         changes.batch.put(AGREEMENTS, agreement.study.as_str(), json(envelope)?);
         for name in agreement.participants().into_iter().filter(|name| *name > self.organisation) {

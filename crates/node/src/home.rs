@@ -7,7 +7,7 @@
 //!   store.db               account, journal, runs (SQLite)
 //!   log/                   the node's own log, C2SP tiles
 //!   datasets/NAME.toml     schema and budget of a dataset, with the commitment to its rows
-//!   datasets/NAME.parquet  its rows, typed and clean
+//!   datasets/NAME-*.parquet  its rows, typed and clean, named after the commitment to them
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -114,18 +114,10 @@ impl Home {
         write_private(&self.dir.join("datasets").join(format!("{}.toml", record.name)), text.as_bytes()).map_err(own)
     }
 
-    /// The file that holds a dataset's rows.
+    /// The file that holds these rows of a dataset and no others: it is named after the commitment to them.
     #[must_use]
-    pub fn snapshot_file(&self, dataset: &Name) -> PathBuf {
-        self.dir.join("datasets").join(format!("{dataset}.parquet"))
-    }
-
-    /// The salted commitment to a dataset's rows.
-    ///
-    /// # Errors
-    /// When the snapshot cannot be read.
-    pub fn commit_to(&self, dataset: &Name, secrets: &OrganisationSecrets) -> Result<Hash, NodeError> {
-        cohortium_engine::commitment(&self.snapshot_file(dataset), &secrets.salt).map_err(own)
+    pub fn snapshot_file(&self, dataset: &Name, snapshot: Hash) -> PathBuf {
+        self.dir.join("datasets").join(format!("{dataset}-{}.parquet", snapshot.short()))
     }
 
     /// Takes a CSV file in: typed, clean, committed to under the house's salt.
@@ -137,14 +129,30 @@ impl Home {
         secrets: &OrganisationSecrets,
         dataset: NewDataset<'_>,
         file: impl std::io::Read,
+        rng: &mut dyn CryptoRng,
     ) -> Result<Result<IngestReport, IngestError>, NodeError> {
         let NewDataset { csv, delta, epsilon, name, schema } = dataset;
-        let report = match ingest_csv(file, csv, schema, &self.snapshot_file(name)) {
+        let staged = self.dir.join("datasets").join(format!("{name}.staged"));
+        let report = match ingest_csv(file, csv, schema, &staged) {
             Ok(report) => report,
             Err(error) => return Ok(Err(error)),
         };
-        let snapshot = self.commit_to(name, secrets)?;
-        self.put_dataset(&DatasetRecord { delta, epsilon, name: name.clone(), schema: schema.clone(), snapshot })?;
+        // A salt of its own for every snapshot: the same rows taken in again are another commitment.
+        let mut draw = [0; 32];
+        rng.fill_bytes(&mut draw);
+        let salt = Hash::of_parts("cohortium/snapshot-salt/v1", &[&*secrets.salt, &draw]);
+        let snapshot = cohortium_engine::commitment(&staged, salt.as_bytes()).map_err(own)?;
+        let before = self.datasets()?.into_iter().find(|record| record.name == *name);
+        // The rows are there under a name of their own before the record names them; a crash between leaves a file that
+        // nothing names, and the rows that the record named are untouched.
+        std::fs::rename(&staged, self.snapshot_file(name, snapshot)).map_err(own)?;
+        let draw = Hash::from_bytes(draw);
+        let schema = schema.clone();
+        self.put_dataset(&DatasetRecord { delta, draw, epsilon, name: name.clone(), schema, snapshot })?;
+        if let Some(before) = before {
+            // A round that was permitted on these rows and has not read them yet will be void.
+            std::fs::remove_file(self.snapshot_file(name, before.snapshot)).map_err(own)?;
+        }
         Ok(Ok(report))
     }
 

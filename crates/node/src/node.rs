@@ -21,7 +21,8 @@ use serde::de::DeserializeOwned;
 
 use crate::outgoing::Outgoing;
 use crate::records::{
-    ACCOUNT, AGREEMENTS, DatasetRecord, JOURNAL, JournalRecord, META, OFFERS, RUNS, RunRecord, VECTORS,
+    ACCOUNT, AGREEMENTS, DatasetRecord, JOURNAL, JournalRecord, META, OFFERS, RUNS, RunRecord, RunState, VECTORS,
+    WITNESS,
 };
 use crate::rows::Rows;
 
@@ -59,6 +60,8 @@ pub struct Node {
     pub(crate) hub: HubEntry,
     log: Log,
     log_signer: SignerKey,
+    /// Whether every dataset's present shape has been journaled since this process began.
+    offered: bool,
     pub(crate) organisation: Name,
     pub(crate) secrets: OrganisationSecrets,
     pub(crate) store: Box<dyn Store>,
@@ -78,6 +81,8 @@ pub(crate) struct Changes {
     pub outgoing: Vec<(Outgoing, Option<Hash>)>,
 }
 
+/// How long a run may stay open: far beyond what any hub's own deadline allows.
+const RUN_PATIENCE_S: i64 = 86_400;
 const INBOX_CURSOR: &str = "inbox_handled";
 const JOURNAL_HEAD: &str = "journal_head";
 const JOURNAL_SENT: &str = "journal_sent";
@@ -98,8 +103,19 @@ impl Node {
         let datasets = datasets.into_iter().map(|record| (record.name.clone(), record)).collect();
         let accounts = BTreeMap::new();
         let checked = RefCell::default();
-        let mut node =
-            Self { accounts, checked, datasets, hub, log, log_signer, organisation, secrets, store, witness_signer };
+        let mut node = Self {
+            accounts,
+            checked,
+            datasets,
+            hub,
+            log,
+            log_signer,
+            offered: false,
+            organisation,
+            secrets,
+            store,
+            witness_signer,
+        };
         node.open_accounts()?;
         Ok(node)
     }
@@ -108,7 +124,8 @@ impl Node {
     /// changes nothing.
     ///
     /// # Errors
-    /// [`NodeError::Own`] only: the item was not handled and must come again.
+    /// The item was not handled and must come again: [`NodeError::Own`] when this node fails, [`NodeError::Peer`] when
+    /// the hub left items out.
     pub fn handle(
         &mut self,
         number: u64,
@@ -117,10 +134,18 @@ impl Node {
         rng: &mut dyn CryptoRng,
         rows: &mut dyn Rows,
     ) -> Result<Option<String>, NodeError> {
-        if number <= self.inbox_cursor()? {
+        let handled = self.inbox_cursor()?;
+        if number <= handled {
             return Ok(None);
         }
+        if number != handled + 1 {
+            return Err(peer(format!("the hub shows item {number} after item {handled}: items are missing")));
+        }
         let outcome = match item {
+            // Nothing goes on at a node that has caught its hub lying, but what was not read is given back.
+            item if self.halted()?.is_some() && !matches!(item, InboxItem::Void { .. }) => {
+                Err(peer("this node has stopped believing the hub"))
+            }
             InboxItem::Agreement { agreement } => self.on_agreement(agreement, now, rng),
             InboxItem::Checkpoint { consistency, note, old_size } => {
                 self.on_checkpoint(*old_size, consistency, note, now)
@@ -188,7 +213,11 @@ impl Node {
     /// # Errors
     /// When the store fails.
     pub fn offer_datasets(&mut self, datasets: Vec<DatasetRecord>, now: Timestamp) -> Result<(), NodeError> {
-        self.datasets = datasets.into_iter().map(|record| (record.name.clone(), record)).collect();
+        let datasets: BTreeMap<Name, DatasetRecord> = datasets.into_iter().map(|r| (r.name.clone(), r)).collect();
+        if datasets == self.datasets && !self.accounts.is_empty() && self.offered {
+            return Ok(());
+        }
+        self.datasets = datasets;
         let mut changes = Changes::default();
         for record in self.datasets.values() {
             let offer = Offer {
@@ -206,7 +235,23 @@ impl Node {
         }
         if !changes.outgoing.is_empty() {
             self.commit(changes, now)?;
-            self.open_accounts()?;
+        }
+        self.offered = true;
+        self.open_accounts()
+    }
+
+    /// Gives up on runs of which the hub has not spoken for long: what was not read is refunded, what was is charged.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn give_up_old_runs(&mut self, now: Timestamp) -> Result<(), NodeError> {
+        for (key, bytes) in self.store.scan(RUNS, "", None, usize::MAX).map_err(own)? {
+            let run: RunRecord = parse(&bytes)?;
+            let is_open =
+                matches!(run.state, RunState::Permitted | RunState::Reading | RunState::Masked | RunState::Signed);
+            if is_open && run.began_at.plus_seconds(RUN_PATIENCE_S) <= now {
+                self.on_void(key.parse().map_err(own)?, "the hub has not spoken of this task for a day", now)?;
+            }
         }
         Ok(())
     }
@@ -314,10 +359,12 @@ impl Node {
         Ok(self.store.get(META, HALTED).map_err(own)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
     }
 
-    /// Stops believing the hub: no task runs any more until a person looked.
-    pub(crate) fn halt(&mut self, why: &str) -> Result<(), NodeError> {
+    /// Stops believing the hub, and keeps the head that it showed beside the one that was witnessed: nothing of any
+    /// round goes on until a person looked.
+    pub(crate) fn halt(&mut self, why: &str, shown: &str) -> Result<(), NodeError> {
         let mut batch = Batch::new();
         batch.put(META, HALTED, why.as_bytes().to_vec());
+        batch.put(WITNESS, "evidence", shown.as_bytes().to_vec());
         self.store.commit(batch).map_err(own)
     }
 

@@ -34,6 +34,8 @@ pub(crate) const WITNESS: Table = Table::new("witness");
 pub struct DatasetRecord {
     /// δ of the total budget.
     pub delta: cohortium_messages::Decimal,
+    /// What was drawn for the salt of the commitment: with the house's own salt, an auditor can be shown this one.
+    pub draw: Hash,
     /// ε that all studies and researchers together may spend.
     pub epsilon: cohortium_messages::Decimal,
     /// The dataset's name.

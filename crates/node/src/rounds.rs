@@ -145,7 +145,7 @@ impl Node {
         let agreement = self.agreement(&run.study)?.ok_or_else(|| own("the agreement is gone"))?;
         let signed_task = open_task(&agreement, &run.task)?;
         let document = release.open::<ReleaseDocument>(&self.hub.message_key).map_err(peer)?;
-        let priced = cohortium_query::check(&signed_task.plan, &agreement, agreement.hash()).map_err(own)?;
+        let priced = cohortium_query::check(&signed_task.plan, &agreement, agreement.hash()).map_err(peer)?;
         cohortium_policy::verify_release(&document, &agreement, &signed_task, &priced).map_err(peer)?;
         run.state = RunState::Released;
         run.why = String::new();
@@ -180,6 +180,7 @@ impl Node {
     /// Drops the round's secrets and the masked bytes, which the hub has by now or will never need.
     fn forget_secrets(&self, batch: &mut Batch, run: &mut RunRecord) {
         run.member = None;
+        batch.forget_overwritten();
         if let Some(masked) = run.masked {
             batch.delete(VECTORS, &masked.to_string());
         }

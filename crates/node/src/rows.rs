@@ -48,7 +48,8 @@ impl Rows for HomeRows {
         priced: &Priced,
         bounding_key: &[u8; 32],
     ) -> Result<Raw<Vec<i64>>, NodeError> {
-        let snapshot = Snapshot::open(&self.home.snapshot_file(&dataset.name), &dataset.schema).map_err(own)?;
+        let snapshot =
+            Snapshot::open(&self.home.snapshot_file(&dataset.name, dataset.snapshot), &dataset.schema).map_err(own)?;
         let outcome = cohortium_engine::run(&snapshot, priced, bounding_key).map_err(own)?;
         if let Some(trouble) = &outcome.trouble {
             // Stays in this house: an operator's log, with a fixed text that holds no value of any row.

@@ -18,6 +18,10 @@ use crate::rows::HomeRows;
 
 /// How long one long poll waits. Short enough that a new dataset is offered within seconds.
 const INBOX_WAIT_MS: u32 = 5_000;
+/// Answers leave at multiples of this after they were asked for.
+const TIME_BUCKET_MS: u64 = 250;
+/// How many turns of the loop pass between two looks for runs that nobody speaks of any more.
+const TURNS_BETWEEN_LOOKS: u64 = 1_000;
 /// The first and the longest pause after a failed call.
 const PAUSE_MS: (u64, u64) = (200, 10_000);
 
@@ -33,6 +37,7 @@ pub async fn run(home: Home) -> Result<(), NodeError> {
         node: Some(home.open()?),
         principal: Principal { kind: PrincipalKind::Organisation, name: connection.name },
         home,
+        turns: 0,
     };
     tracing::info!(node = %service.principal.name, hub = connection.url, "the node runs; it only calls out");
     let mut pause_ms = PAUSE_MS.0;
@@ -41,6 +46,11 @@ pub async fn run(home: Home) -> Result<(), NodeError> {
             Ok(()) => pause_ms = PAUSE_MS.0,
             Err(Trouble::Hub(error)) => {
                 tracing::warn!(%error, pause_ms, "the hub did not answer as it should; trying again");
+                tokio::time::sleep(Duration::from_millis(pause_ms)).await;
+                pause_ms = (pause_ms * 2).min(PAUSE_MS.1);
+            }
+            Err(Trouble::Own(NodeError::Peer(why))) => {
+                tracing::warn!(why, pause_ms, "the hub misbehaves; trying again");
                 tokio::time::sleep(Duration::from_millis(pause_ms)).await;
                 pause_ms = (pause_ms * 2).min(PAUSE_MS.1);
             }
@@ -56,6 +66,7 @@ struct Service {
     /// Taken out while a blocking step runs; always back before the next.
     node: Option<Node>,
     principal: Principal,
+    turns: u64,
 }
 
 enum Trouble {
@@ -80,6 +91,10 @@ impl Service {
         let datasets = self.home.datasets()?;
         let now = now();
         self.blocking(move |node| node.offer_datasets(datasets, now)).await?;
+        if self.turns.is_multiple_of(TURNS_BETWEEN_LOOKS) {
+            self.blocking(move |node| node.give_up_old_runs(now)).await?;
+        }
+        self.turns += 1;
         self.send_journal().await?;
         let after = self.blocking(|node| node.inbox_cursor()).await?;
         let items = match self.call(Call::Inbox { after, wait_ms: INBOX_WAIT_MS }).await? {
@@ -95,6 +110,7 @@ impl Service {
 
     async fn handle(&mut self, number: u64, item: InboxItem) -> Result<(), Trouble> {
         let home = self.home.clone();
+        let (began, reads_rows) = (tokio::time::Instant::now(), matches!(item, InboxItem::Shares { .. }));
         let report = self
             .blocking(move |node| {
                 let mut rows = HomeRows::new(home);
@@ -103,6 +119,11 @@ impl Service {
             .await?;
         if let Some(why) = report {
             tracing::warn!(item = number, why, "an item was not accepted");
+        }
+        if reads_rows {
+            // How long the engine took may depend on rows: the vector leaves at the next full step of the clock.
+            let steps = began.elapsed().as_millis() as u64 / TIME_BUCKET_MS + 1;
+            tokio::time::sleep_until(began + Duration::from_millis(steps * TIME_BUCKET_MS)).await;
         }
         Ok(())
     }

@@ -165,9 +165,18 @@ impl Node {
             }
         };
         let context = context(agreement, task, &priced, position)?;
-        let mut chains = self.chains(agreement)?;
-        let (member, shares) =
-            Member::begin(context.clone(), &self.organisation, &mut chains, priced.noise(), rng).map_err(peer)?;
+        let begun = self.chains(agreement).and_then(|mut chains| {
+            let begun = Member::begin(context.clone(), &self.organisation, &mut chains, priced.noise(), rng);
+            begun.map(|(member, shares)| (chains, member, shares)).map_err(peer)
+        });
+        let (chains, member, shares) = match begun {
+            Ok(begun) => begun,
+            Err(NodeError::Peer(why)) => {
+                let clauses = vec![format!("{}/round", agreement.study)];
+                return self.refuse(agreement, envelope, task, No { clauses, why }, now);
+            }
+            Err(own) => return Err(own),
+        };
         let fact = Fact::Permit {
             account: Box::new(reserved.clone()),
             plan: priced.plan_hash(),

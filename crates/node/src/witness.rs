@@ -11,7 +11,6 @@ use crate::outgoing::Outgoing;
 use crate::records::WITNESS;
 
 const HUB: &str = "hub";
-const EVIDENCE: &str = "evidence";
 
 impl Node {
     /// Checks consistency and cosigns. The new head is durable in the same commit that puts the cosignature into the
@@ -33,8 +32,7 @@ impl Node {
             Err(
                 error @ (WitnessError::Fork { .. } | WitnessError::Inconsistent { .. } | WitnessError::Rollback { .. }),
             ) => {
-                self.keep_evidence(note)?;
-                self.halt(&error.to_string())?;
+                self.halt(&error.to_string(), note)?;
                 return Err(peer(error));
             }
             Err(error) => return Err(peer(error)),
@@ -55,12 +53,6 @@ impl Node {
             Some(state) => Witness::from_state(log, &state).map_err(own),
             None => Ok(Witness::new(log)),
         }
-    }
-
-    fn keep_evidence(&mut self, note: &str) -> Result<(), NodeError> {
-        let mut batch = cohortium_store::Batch::new();
-        batch.put(WITNESS, EVIDENCE, note.as_bytes().to_vec());
-        self.store.commit(batch).map_err(own)
     }
 }
 

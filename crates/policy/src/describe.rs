@@ -95,7 +95,11 @@ fn limits(text: &mut String, agreement: &Agreement) {
         Approval::Automatic => "automatic: a permitted and paid task runs without asking a person",
     };
     let _ = writeln!(text, "Approval: {approval}.");
-    let _ = writeln!(text, "Each operator erases the bodies of tasks and releases after {} days.", agreement.retention_days);
+    let _ = writeln!(
+        text,
+        "Each operator erases the bodies of tasks and releases after {} days.",
+        agreement.retention_days
+    );
     let risk = &agreement.risk_acceptance;
     let _ = writeln!(text, "Remaining risk accepted by {}: {}", shown(&risk.accepted_by), shown(&risk.statement));
 }

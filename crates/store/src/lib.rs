@@ -127,6 +127,7 @@ pub enum Operation {
 /// deletes happen in the order in which they were added.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
+    forgets: bool,
     operations: Vec<Operation>,
 }
 
@@ -134,6 +135,18 @@ impl Batch {
     /// A batch that does nothing yet.
     pub fn new() -> Batch {
         Batch::default()
+    }
+
+    /// Says that what this batch overwrites or deletes was secret: once committed, no older copy of it may be left in
+    /// the store's own files (its write-ahead log, its free pages).
+    pub fn forget_overwritten(&mut self) -> &mut Batch {
+        self.forgets = true;
+        self
+    }
+
+    /// Whether older copies of what this batch changes must go.
+    pub const fn forgets(&self) -> bool {
+        self.forgets
     }
 
     /// Adds: set this record.

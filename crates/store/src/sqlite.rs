@@ -121,8 +121,17 @@ impl Store for SqliteStore {
         }
         // Before this line a crash leaves nothing of the batch; after it, all of the batch is on the disk.
         transaction.commit()?;
+        if batch.forgets() {
+            forget_old_pages(&self.connection)?;
+        }
         Ok(())
     }
+}
+
+/// Moves the write-ahead log into the file and empties it: overwritten pages (zeroed there by `secure_delete`) are then
+/// nowhere. While a reader holds on to an old page this does nothing, and the next such commit does it.
+fn forget_old_pages(connection: &Connection) -> Result<(), rusqlite::Error> {
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
 }
 
 fn check_expectations(transaction: &Transaction<'_>, batch: &Batch) -> Result<(), StoreError> {
@@ -184,6 +193,7 @@ fn configure(connection: Connection) -> Result<Connection, rusqlite::Error> {
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "fullfsync", true)?;
     connection.pragma_update(None, "secure_delete", true)?;
+    forget_old_pages(&connection)?; // what a crash left
     Ok(connection)
 }
 

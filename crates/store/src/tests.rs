@@ -308,3 +308,24 @@ fn a_reader_sees_what_is_committed_and_cannot_write() {
     assert!(reader.commit(batch).is_err());
     assert!(SqliteStore::open_read_only(&path.with_extension("none")).is_err());
 }
+
+#[test]
+fn what_was_forgotten_is_in_no_file() {
+    let scratch = Scratch::new();
+    let mut store = SqliteStore::open(&scratch.file()).unwrap();
+    let secret = b"a-secret-of-a-round-that-is-over";
+    let mut batch = Batch::new();
+    batch.put(ALPHA, "run", secret.to_vec());
+    store.commit(batch).unwrap();
+    let is_in_a_file = || {
+        std::fs::read_dir(scratch.file().parent().unwrap())
+            .unwrap()
+            .any(|file| std::fs::read(file.unwrap().path()).unwrap().windows(secret.len()).any(|w| w == secret))
+    };
+    assert!(is_in_a_file(), "the instrument finds it while it is there");
+    let mut batch = Batch::new();
+    batch.put(ALPHA, "run", b"over".to_vec());
+    batch.forget_overwritten();
+    store.commit(batch).unwrap();
+    assert!(!is_in_a_file());
+}
