@@ -2,7 +2,10 @@
 //!
 //! The symmetric-key ratchet of Perrin and Marlinspike 2016, "The Double Ratchet Algorithm", section 2.2, indexed by
 //! log positions instead of messages: both sides agree on the index because it is public and logged. Old states are
-//! overwritten, so whoever seizes a node cannot unmask the rounds that are over.
+//! overwritten, so whoever copies a running node's chains learns nothing of the rounds that are over.
+//!
+//! That does not help against theft of the long-term key-agreement key: with it and the recorded ciphertext, the member
+//! that decapsulated can make the chain again from its first position.
 //!
 //! It does not heal: whoever copies the state can follow it until a new agreement makes a new pairwise secret. And it
 //! cannot defend against restoring an old copy of the whole disk: the owner must never run from a restored copy

@@ -6,8 +6,8 @@
 //! stronger half). What is recorded today stays masked when X25519 falls; ML-KEM's youth costs nothing while it stands.
 //!
 //! Public keys come from the signed agreement, never from the hub. The ciphertext is signed by its sender.
-//! No forward secrecy against theft of the long-term keys themselves: that is what the ratchet's erased past is for
-//! after the exchange, and a new agreement with new keys before it.
+//! No forward secrecy against theft of the long-term keys themselves: who gets the key of the member that decapsulated,
+//! and has recorded the ciphertext, has every round under this agreement. Only new keys in a new agreement end that.
 
 use cohortium_messages::{Hash, KemPublicKey, KemSecretKey, Name, PairwiseCiphertext, Verified};
 use data_encoding::BASE64;
