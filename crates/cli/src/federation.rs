@@ -376,8 +376,12 @@ async fn until(otherwise: &str, is_so: impl AsyncFn() -> Result<bool, Failure>) 
 
 /// Whether a process of this program has this number. Where the system does not tell whose it is, its word is taken.
 fn is_ours(pid: &str) -> bool {
+    let own = std::env::current_exe().ok();
     match std::fs::read_to_string(format!("/proc/{pid}/cmdline")) {
-        Ok(line) => line.contains("cohortium"),
+        Ok(line) => {
+            let program = line.split('\0').next().map(Path::new).and_then(Path::file_name);
+            program.is_some() && program == own.as_deref().and_then(Path::file_name)
+        }
         Err(_) => !Path::new("/proc/self").exists() && signal("-0", pid),
     }
 }

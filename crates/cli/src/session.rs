@@ -94,7 +94,12 @@ impl Session {
             }
             _ => {
                 std::fs::create_dir_all(self.home.join("studies")).map_err(Failure::own)?;
-                cohortium_store::write_private(&file, line.as_bytes()).map_err(Failure::own)
+                match cohortium_store::write_private(&file, line.as_bytes()) {
+                    Ok(()) => Ok(()),
+                    // Another question of ours, asked at the same moment, may have pinned the same agreement first.
+                    Err(_) if std::fs::read_to_string(&file).is_ok_and(|known| known == line) => Ok(()),
+                    Err(error) => Err(Failure::own(format!("{}: {error}", file.display()))),
+                }
             }
         }
     }

@@ -323,7 +323,8 @@ mod tests {
         assert!(matches!(good.open::<Other>(&alice.public()), Err(EnvelopeError::Type { .. })));
         assert!(matches!(Envelope::sign(&note(&"x".repeat(60)), &alice), Err(EnvelopeError::TooLong { .. })));
 
-        let cases: [(&str, &dyn Fn(&mut Envelope)); 6] = [
+        type Edit<'a> = (&'a str, &'a dyn Fn(&mut Envelope));
+        let cases: [Edit<'_>; 6] = [
             ("payload_changed", &|e| e.payload = BASE64.encode(br#"{"text":"hellp"}"#)),
             ("payload_not_canonical", &|e| {
                 let spaced = br#"{"text": "hello"}"#;

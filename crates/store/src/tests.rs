@@ -283,7 +283,7 @@ proptest! {
         let scratch = Scratch::new();
         let (mut memory, mut sqlite) = (MemoryStore::new(), SqliteStore::open(&scratch.file()).unwrap());
         for operations in batches {
-            let batch = Batch { operations };
+            let batch = Batch { operations, ..Batch::default() };
             let (left, right) = (memory.commit(batch.clone()), sqlite.commit(batch));
             prop_assert_eq!(left.map_err(|e| e.to_string()), right.map_err(|e| e.to_string()));
         }

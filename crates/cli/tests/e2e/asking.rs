@@ -1,5 +1,7 @@
 //! Asking in a running sandbox: what is refused and by whom, what costs and what does not, and what stewards see.
 
+use std::thread;
+
 use serde_json::{Value, json};
 
 use crate::sandbox::{Estimate, HOSPITALS, PATIENTS, Sandbox, run, run_json, wait_for};
@@ -80,6 +82,11 @@ fn a_dry_run_and_a_repetition_are_free_and_a_new_draw_is_not() {
     let untouched = spent(&sandbox);
     assert_eq!(untouched, (vec![0; 3], 20.0));
 
+    // The first ones from this home, so all of them pin the agreement at the same moment.
+    thread::scope(|scope| {
+        let asking: Vec<_> = (0..8).map(|_| scope.spawn(|| sandbox.ask(sql, &["--dry-run"]).json())).collect();
+        asking.into_iter().for_each(|asked| assert_eq!(asked.join().unwrap()["epsilon"], 1.0));
+    });
     let dry = sandbox.ask(sql, &["--dry-run"]).json();
     assert_eq!(dry["epsilon"], 1.0);
     assert_eq!(dry["expected_error"].as_array().unwrap().len(), 2);
@@ -128,7 +135,7 @@ fn the_steward_sees_everything(sandbox: &Sandbox, task: &Value) {
     assert!(runs.iter().any(|run| run["task"] == *task), "{runs:?}");
     assert!(runs.iter().all(|run| run["state"] == "released" && run["researcher"] == "ada"), "{runs:?}");
     let text = run(Some(&home), &["node", "tasks"]);
-    assert!(text.text().contains(&task.as_str().unwrap()[..12]) && text.text().contains("released"), "{text}");
+    assert!(text.text().contains(task.as_str().unwrap().split_at(12).0) && text.text().contains("released"), "{text}");
 
     let outbox = wait_for("everything is sent", || {
         let value = run_json(Some(&home), &["node", "outbox", "--last", "1000"]).json();
@@ -158,7 +165,7 @@ fn the_steward_sees_everything(sandbox: &Sandbox, task: &Value) {
 fn no_patient_has_left(sandbox: &Sandbox, outbox: &Value) {
     let mut text = outbox.to_string();
     let envelopes = text.matches("\"payload\":\"").count();
-    let payloads: Vec<String> = text.split("\"payload\":\"").skip(1).map(|rest| from_base64(rest)).collect();
+    let payloads: Vec<String> = text.split("\"payload\":\"").skip(1).map(from_base64).collect();
     assert!(envelopes > 10 && payloads.iter().all(|payload| payload.starts_with('{')), "{payloads:?}");
     text.extend(payloads);
     for row in sandbox.rows("northside", "patients.csv") {

@@ -132,7 +132,7 @@ impl Federation {
         let text = text.replace("accepted_by = \"\"", "accepted_by = \"the boards of both houses\"");
         let beta = &fingerprints[1];
         let wrong = if beta.starts_with("0000") { "1111" } else { "0000" };
-        std::fs::write(&draft, text.replace(beta.as_str(), &format!("{wrong}{}", &beta[4..]))).unwrap();
+        std::fs::write(&draft, text.replace(beta.as_str(), &format!("{wrong}{}", beta.split_at(4).1))).unwrap();
         self.run("alpha", &["study", "sign", &draft, "--yes"]).fails(2, &["`beta`", "fingerprint", "do not sign"]);
         assert_eq!(self.run("alpha", &["study", "show"]).json(), json!({"studies": []}));
 

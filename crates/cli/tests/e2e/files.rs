@@ -24,8 +24,10 @@ roles = ["filter", "group"]
 
 const GOOD: &str = "age,sex\n40,male\n50,female\n";
 
-/// What is wrong, the file, the schema and what is changed in it, what must be said.
-const CASES: &[(&str, &str, (&str, &str), &[&str])] = &[
+/// What is wrong, the file, what is changed in the schema and into what, what must be said.
+type Case = (&'static str, &'static str, (&'static str, &'static str), &'static [&'static str]);
+
+const CASES: &[Case] = &[
     ("a bad number", "age,sex\n40,male\nfourty-two,female\n", ("", ""), &["line 3", "`age`"]),
     ("two bad numbers", "age,sex\nfourty-two,male\n41,male\nfourty-two,male\n", ("", ""), &["line 2", "line 4"]),
     ("a column is missing", "age\n40\n", ("", ""), &["sex"]),

@@ -57,22 +57,11 @@ fn two_hundred_questions_have_the_noise_that_they_say() {
     let gathered = gathered.into_inner().unwrap();
     assert_eq!((gathered.sums.len(), gathered.means.len()), (50 * (16 + 2 + 4), 50 * 2));
     let z: Vec<f64> = gathered.sums.iter().map(|(estimate, truth)| estimate.z(*truth)).collect();
+    let missed = gathered.means.iter().filter(|(estimate, truth)| !estimate.covers(*truth)).count();
+    let square = z.iter().map(|z| z * z).sum::<f64>() / z.len() as f64;
+    println!("{} sums and counts: mean square of z {square:.3}; {missed} of {} means missed", z.len(), 50 * 2);
     judge(&z).unwrap();
-    let covered =
-        gathered.sums.iter().chain(&gathered.means).filter(|(estimate, truth)| estimate.covers(*truth)).count();
-    judge_misses(
-        "means",
-        gathered.means.iter().filter(|(estimate, truth)| !estimate.covers(*truth)).count(),
-        gathered.means.len(),
-    )
-    .unwrap();
-    let n = z.len() as f64;
-    let (mean, square) = (z.iter().sum::<f64>() / n, z.iter().map(|z| z * z).sum::<f64>() / n);
-    println!(
-        "{} numbers: mean z {mean:.3}, mean z² {square:.3}, {covered} of {} covered",
-        z.len(),
-        z.len() + gathered.means.len()
-    );
+    judge_misses("means", missed, gathered.means.len()).unwrap();
 
     sandbox.wait_until_quiet();
     for node in HOSPITALS {
@@ -101,41 +90,26 @@ fn read_patients(sandbox: &Sandbox, hospital: &str) -> Vec<Patient> {
 /// Asks question `number`, one of four kinds with another literal or another draw each time, and notes what comes back.
 fn ask(sandbox: &Sandbox, patients: &[Patient], number: usize, gathered: &Mutex<Gathered>) {
     let (kind, turn) = (number % 4, number / 4);
-    let limit = 30 + turn % 25;
-    let is_old = |patient: &Patient| patient.age >= limit as f64;
-    let (sql, epsilon) = match kind {
-        0 => (
-            format!(
-                "SELECT diagnosis, sex, smoker, COUNT(*) FROM patients WHERE age >= {limit} GROUP BY diagnosis, sex, smoker"
-            ),
-            "0.05",
-        ),
-        1 => (format!("SELECT sex, SUM(age) FROM patients WHERE age >= {limit} GROUP BY sex"), "0.05"),
-        2 => (
-            format!("SELECT diagnosis, COUNT(*) FROM patients WHERE NOT (smoker OR age < {limit}) GROUP BY diagnosis"),
-            "0.08",
-        ),
-        _ => (format!("SELECT sex, AVG(sbp) FROM patients WHERE age >= {limit} GROUP BY sex"), "0.6"),
+    let (limit, draw) = (30 + turn % 25, turn / 25);
+    let (what, by, epsilon) = match kind {
+        0 => ("COUNT(*)", "diagnosis, sex, smoker", "0.05"),
+        1 => ("SUM(age)", "sex", "0.05"),
+        2 => ("COUNT(*)", "diagnosis", "0.08"),
+        _ => ("AVG(sbp)", "sex", "0.6"),
     };
-    let draw = (turn / 25).to_string();
-    let answered = sandbox.ask(&sql, &["--epsilon", epsilon, "--draw", &draw]).json();
+    let sql = format!("SELECT {by}, {what} FROM patients WHERE age >= {limit} GROUP BY {by}");
+    let answered = sandbox.ask(&sql, &["--epsilon", epsilon, "--draw", &draw.to_string()]).json();
     assert_eq!(answered["stored"], false, "{sql}");
+    let counted: Vec<&Patient> = patients.iter().filter(|patient| patient.age >= limit as f64).collect();
     for row in answered["answer"]["rows"].as_array().unwrap() {
         let key = |at: usize| &row[at]["key"];
-        let in_group = |patient: &&Patient| {
-            is_old(patient)
-                && match kind {
-                    0 => {
-                        *key(0) == *patient.diagnosis
-                            && *key(1) == *patient.sex
-                            && *key(2) == Value::Bool(patient.smoker)
-                    }
-                    2 => *key(0) == *patient.diagnosis && !patient.smoker,
-                    _ => *key(0) == *patient.sex,
-                }
+        let is_in_group = |patient: &&&Patient| match kind {
+            0 => *key(0) == *patient.diagnosis && *key(1) == *patient.sex && *key(2) == Value::Bool(patient.smoker),
+            2 => *key(0) == *patient.diagnosis,
+            _ => *key(0) == *patient.sex,
         };
-        let group: Vec<&Patient> = patients.iter().filter(in_group).collect();
-        let estimate = Estimate::of(&row[row.as_array().unwrap().len() - 1]).unwrap();
+        let group: Vec<&Patient> = counted.iter().filter(is_in_group).copied().collect();
+        let estimate = Estimate::of(row.as_array().unwrap().last().unwrap()).unwrap();
         let mut gathered = gathered.lock().unwrap();
         match kind {
             0 | 2 => gathered.sums.push((estimate, group.len() as f64)),

@@ -1,0 +1,214 @@
+//! One organisation's house: a node, its disk, its folder, its rows and its generator.
+//!
+//! The node may be gone (crashed) while the disk and the folder stay; [`Machine::open`] is how it comes back, the same
+//! way as it came the first time.
+
+use std::path::{Path, PathBuf};
+
+use chacha20::ChaCha20Rng;
+use cohortium_messages::{HubEntry, InboxItem, Name, OrganisationSecrets, Schema, Timestamp};
+use cohortium_node::home::{CsvOptions, Home, NewDataset};
+use cohortium_node::{DatasetRecord, JournalRecord, Node, NodeConfig, NodeError};
+
+use crate::Disk;
+use crate::keys;
+use crate::rows::{RowsRead, WatchedRows};
+use crate::world::{Config, DATASET, Hospital, SimError, broken};
+
+/// What a node has still to send: numbers, records, and perhaps the bytes that follow.
+pub(crate) type Unsent = Vec<(u64, JournalRecord, Option<Vec<u8>>)>;
+
+/// A node's house.
+pub struct Machine {
+    /// Its disk.
+    pub disk: Disk,
+    dir: PathBuf,
+    hub: HubEntry,
+    /// The organisation.
+    pub name: Name,
+    node: Option<Node>,
+    /// Whether it is connected.
+    pub online: bool,
+    record: DatasetRecord,
+    pub(crate) rng: ChaCha20Rng,
+    rows: WatchedRows,
+    /// Its keys.
+    pub secrets: OrganisationSecrets,
+    seed: u64,
+    /// By how much the node's numbers of items run ahead of the honest hub's: one for each item that was put in, less
+    /// one for each that was withheld.
+    shift: i64,
+}
+
+impl Machine {
+    /// Builds a house: keys, rows, an empty disk; the node runs.
+    pub(crate) fn build(
+        config: &Config,
+        hospital: &Hospital,
+        schema: &Schema,
+        hub: &HubEntry,
+        dir: &Path,
+    ) -> Result<Self, SimError> {
+        let secrets = keys::organisation(config.seed, &hospital.name);
+        let (home, dataset) = (Home::new(dir), Name::new(DATASET).map_err(broken)?);
+        std::fs::create_dir_all(dir.join("datasets")).map_err(broken)?;
+        let new = NewDataset {
+            csv: &CsvOptions::default(),
+            delta: config.delta.parse().map_err(broken)?,
+            epsilon: hospital.epsilon.parse().map_err(broken)?,
+            name: &dataset,
+            schema,
+        };
+        let mut chance = keys::generator(config.seed, &format!("snapshot of {}", hospital.name));
+        home.add_dataset(&secrets, new, hospital.csv.as_bytes(), &mut chance).map_err(broken)?.map_err(broken)?;
+        let record = home.datasets().map_err(broken)?.pop().ok_or_else(|| broken("no dataset"))?;
+        let disk = Disk::default();
+        let mut machine = Self {
+            dir: dir.to_owned(),
+            hub: hub.clone(),
+            name: Name::new(hospital.name.as_str()).map_err(broken)?,
+            node: None,
+            online: true,
+            record,
+            rng: keys::generator(config.seed, &format!("chance of {}", hospital.name)),
+            rows: WatchedRows::new(home, disk.clone()),
+            secrets,
+            seed: config.seed,
+            shift: 0,
+            disk,
+        };
+        machine.open()?;
+        Ok(machine)
+    }
+
+    /// The same house in another world: same records, same files (copied to `dir` by the caller), same chance ahead.
+    pub(crate) fn copy(&self, dir: &Path) -> Result<Self, SimError> {
+        let disk = self.disk.copy();
+        let mut machine = Self {
+            dir: dir.to_owned(),
+            hub: self.hub.clone(),
+            name: self.name.clone(),
+            node: None,
+            online: self.online,
+            record: self.record.clone(),
+            rng: keys::copy(&self.rng),
+            rows: WatchedRows::new(Home::new(dir), disk.clone()),
+            secrets: keys::organisation(self.seed, self.name.as_str()),
+            seed: self.seed,
+            shift: self.shift,
+            disk,
+        };
+        machine.open()?;
+        Ok(machine)
+    }
+
+    /// Starts the node from what is durable.
+    pub(crate) fn open(&mut self) -> Result<(), SimError> {
+        self.node = None;
+        self.disk.restart();
+        let config = NodeConfig {
+            datasets: vec![self.record.clone()],
+            hub: self.hub.clone(),
+            organisation: self.name.clone(),
+            secrets: keys::organisation(self.seed, self.name.as_str()),
+        };
+        let node = Node::open(config, Box::new(self.disk.clone()), &self.dir.join("log")).map_err(broken)?;
+        self.node = Some(node);
+        Ok(())
+    }
+
+    /// The node.
+    ///
+    /// # Errors
+    /// [`SimError::Down`] after a crash.
+    pub fn node(&self) -> Result<&Node, SimError> {
+        self.node.as_ref().ok_or_else(|| SimError::Down(self.name.to_string()))
+    }
+
+    /// Whether the node runs and is connected.
+    #[must_use]
+    pub const fn is_up(&self) -> bool {
+        self.node.is_some() && self.online
+    }
+
+    /// Every look at the rows since the world began or was copied.
+    #[must_use]
+    pub fn reads(&self) -> &[RowsRead] {
+        &self.rows.reads
+    }
+
+    /// The directory of the node's own log.
+    #[must_use]
+    pub fn log_dir(&self) -> PathBuf {
+        self.dir.join("log")
+    }
+
+    /// Offers the dataset, where that has not been done.
+    pub(crate) fn offer(&mut self, now: Timestamp) -> Result<(), SimError> {
+        let record = self.record.clone();
+        self.step(|node| node.offer_datasets(vec![record], now))
+    }
+
+    /// The number of the hub's item that was handled last.
+    pub(crate) fn cursor(&mut self) -> Result<u64, SimError> {
+        let shift = self.shift;
+        self.step(|node| node.inbox_cursor()).map(|cursor| cursor.saturating_add_signed(-shift))
+    }
+
+    /// Hands an item of the hub's inbox to the node. Returns what the node did not accept, in its words.
+    pub(crate) fn handle(&mut self, number: u64, item: &InboxItem, now: Timestamp) -> Result<Option<String>, SimError> {
+        let number = number.saturating_add_signed(self.shift);
+        self.rows.task = match item {
+            InboxItem::Shares { task, .. } => Some(*task),
+            _ => None,
+        };
+        let Some(node) = self.node.as_mut() else { return Err(SimError::Down(self.name.to_string())) };
+        let handled = node.handle(number, item, now, &mut self.rng, &mut self.rows);
+        handled.map_err(|error| self.fail(error))
+    }
+
+    /// Hands in an item that the hub's inbox does not hold.
+    pub(crate) fn inject(&mut self, item: &InboxItem, now: Timestamp) -> Result<Option<String>, SimError> {
+        let next = self.cursor()? + 1;
+        let report = self.handle(next, item, now)?;
+        self.shift += 1;
+        Ok(report)
+    }
+
+    /// Hands in an item under a number that is not the next.
+    pub(crate) fn inject_after_a_gap(&mut self, item: &InboxItem, now: Timestamp) -> Result<Option<String>, SimError> {
+        let next = self.cursor()? + 2;
+        self.handle(next, item, now)
+    }
+
+    /// Leaves the next item of the hub's inbox out.
+    pub(crate) const fn withhold(&mut self) {
+        self.shift -= 1;
+    }
+
+    pub(crate) fn unsent(&mut self) -> Result<Unsent, SimError> {
+        self.step(|node| node.unsent())
+    }
+
+    pub(crate) fn mark_sent(&mut self, number: u64) -> Result<(), SimError> {
+        self.step(|node| node.mark_sent(number))
+    }
+
+    fn step<T>(&mut self, step: impl FnOnce(&mut Node) -> Result<T, NodeError>) -> Result<T, SimError> {
+        match self.node.as_mut() {
+            Some(node) => step(node).map_err(|error| self.fail(error)),
+            None => Err(SimError::Down(self.name.to_string())),
+        }
+    }
+
+    /// A node whose own store fails is gone, as a process would be.
+    fn fail(&mut self, error: NodeError) -> SimError {
+        match error {
+            NodeError::Own(_) => {
+                self.node = None;
+                SimError::Down(self.name.to_string())
+            }
+            NodeError::Peer(why) => broken(why),
+        }
+    }
+}

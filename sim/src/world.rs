@@ -1,0 +1,571 @@
+//! The federation: built from a seed, driven until nothing more happens, broken and mended on demand.
+//!
+//! A node here does in each turn what its service does: offers its dataset, sends its journal, asks its inbox, handles
+//! item after item and sends after each. In which order the nodes have their turns, and how many items they handle in
+//! one, is drawn from the seed.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use chacha20::ChaCha20Rng;
+use cohortium_messages::{
+    AGREEMENT_VERSION, Agreement, Analysis, Approval, Author, Budgets, Call, DatasetTerms, Entry, Envelope, Fact, Hash,
+    HubEntry, InboxItem, Name, PROTOCOL_VERSION, Party, Principal, PrincipalKind, Refused, Reply, Request,
+    ResearcherTerms, Response, RiskAcceptance, Schema, SecureSumTerms, SigningKey, Timestamp, Verified,
+    canonical_bytes,
+};
+use rand_core::Rng as _;
+
+use crate::folder::{Folder, copy_files};
+use crate::hub_house::HubHouse;
+use crate::keys;
+use crate::machine::Machine;
+use crate::wire::{Fate, Report, Seen, ToHub, ToNode, Wire};
+
+/// The name of the hub and of its log.
+pub(crate) const HUB: &str = "hub";
+/// The one dataset, held by every hospital.
+pub const DATASET: &str = "heart";
+/// The one researcher.
+pub const RESEARCHER: &str = "rosa";
+/// The one study.
+pub const STUDY: &str = "heart-study";
+
+/// When every world begins: 2026-11-22T00:00:00Z.
+const START_S: i64 = 1_795_305_600;
+/// How many bytes of a vector are sent at once: few, so that vectors travel in several pieces.
+const PIECE_BYTES: usize = 2048;
+/// More passes over all nodes than any story needs: a world that does not come to rest is a bug.
+const MAX_PASSES: usize = 2000;
+
+/// Why a step of the world failed.
+#[derive(Debug, thiserror::Error)]
+pub enum SimError {
+    /// A crashed party was needed.
+    #[error("{0} is down")]
+    Down(String),
+    /// The hub does not do what it was asked.
+    #[error("refused: {0}")]
+    Refused(Refused),
+    /// The world itself is wrong, or a promise is broken in a way that leaves nothing to go on with.
+    #[error("the world is broken: {0}")]
+    Broken(String),
+}
+
+/// A hospital.
+#[derive(Debug, Clone)]
+pub struct Hospital {
+    /// Its rows, as its custodian's file.
+    pub csv: String,
+    /// What its house allows all studies together to spend.
+    pub epsilon: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// What a world is made from.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// How many members may collude.
+    pub colluders: u32,
+    /// δ of all budgets.
+    pub delta: String,
+    /// What one query may cost.
+    pub epsilon_per_query: String,
+    /// What the researcher may spend.
+    pub epsilon_per_researcher: String,
+    /// What the study may spend.
+    pub epsilon_total: String,
+    /// The hospitals.
+    pub hospitals: Vec<Hospital>,
+    /// How long a phase of a task may take, in seconds.
+    pub phase_timeout_s: u32,
+    /// The dataset's schema, as TOML.
+    pub schema: String,
+    /// The seed of every key and every other random bit.
+    pub seed: u64,
+    /// How many must survive a round.
+    pub threshold: u32,
+    /// How long the agreement is in force, in seconds.
+    pub valid_s: i64,
+}
+
+impl Config {
+    /// A world of these hospitals (names and files) over this schema, with room to spend and all members needed.
+    #[must_use]
+    pub fn new(seed: u64, hospitals: Vec<(String, String)>, schema: &str) -> Self {
+        let threshold = u32::try_from(hospitals.len()).unwrap_or(u32::MAX);
+        let hospital = |(name, csv)| Hospital { csv, epsilon: String::from("900"), name };
+        Self {
+            colluders: 1,
+            delta: String::from("0.000001"),
+            epsilon_per_query: String::from("10"),
+            epsilon_per_researcher: String::from("500"),
+            epsilon_total: String::from("500"),
+            hospitals: hospitals.into_iter().map(hospital).collect(),
+            phase_timeout_s: 60,
+            schema: schema.to_owned(),
+            seed,
+            threshold,
+            valid_s: 365 * 86_400,
+        }
+    }
+}
+
+/// A federation in a box.
+pub struct World {
+    agreement: Verified<Agreement>,
+    clock: Timestamp,
+    config: Config,
+    envelope: Envelope,
+    fresh: u64,
+    folder: Folder,
+    /// The hub's house.
+    pub hub: HubHouse,
+    machines: BTreeMap<String, Machine>,
+    pub(crate) rng: ChaCha20Rng,
+    /// The network and its memory.
+    pub wire: Wire,
+}
+
+impl World {
+    /// A world in which everyone has joined, every custodian has signed, and nobody has asked anything yet.
+    ///
+    /// # Errors
+    /// When the configuration cannot work.
+    pub fn new(config: Config) -> Result<Self, SimError> {
+        let mut world = Self::joined(config)?;
+        world.sign_all()?;
+        world.run_until_quiet()?;
+        Ok(world)
+    }
+
+    /// A world in which everyone has joined and offered, and nobody has signed.
+    ///
+    /// # Errors
+    /// When the configuration cannot work.
+    pub fn joined(config: Config) -> Result<Self, SimError> {
+        let folder = Folder::new()?;
+        let hub = HubHouse::build(&config, &folder.path().join("hub"))?;
+        let schema: Schema = toml::from_str(&config.schema).map_err(broken)?;
+        let mut machines = BTreeMap::new();
+        for hospital in &config.hospitals {
+            let dir = folder.path().join(&hospital.name);
+            let machine = Machine::build(&config, hospital, &schema, &hub.entry, &dir)?;
+            machines.insert(hospital.name.clone(), machine);
+        }
+        let (agreement, envelope) = agree(&config, schema, &hub.entry, &machines)?;
+        let rng = keys::generator(config.seed, "order of events");
+        let clock = Timestamp::from_seconds(START_S);
+        let wire = Wire::default();
+        let mut world = Self { agreement, clock, config, envelope, fresh: 0, folder, hub, machines, rng, wire };
+        world.join_all()?;
+        world.run_until_quiet()?;
+        Ok(world)
+    }
+
+    /// Every custodian signs the agreement, and nothing is carried further yet.
+    ///
+    /// # Errors
+    /// When the hub refuses one.
+    pub fn sign_all(&mut self) -> Result<(), SimError> {
+        for name in self.machine_names() {
+            let (agreement, now) = (&self.agreement, self.clock);
+            let machine = self.machine(&name)?;
+            let key = &machine.secrets.agreement;
+            let envelope = Envelope::sign(&**agreement, key).map_err(broken)?;
+            let body = Hash::of(&canonical_bytes(&envelope).map_err(broken)?);
+            let entry = Entry {
+                agreement: agreement.hash(),
+                author: Author::Custodian(machine.name.clone()),
+                fact: Fact::Agreement { body, revision: agreement.revision },
+                study: agreement.study.clone(),
+                time: now,
+            };
+            let entry = Envelope::sign(&entry, key).map_err(broken)?;
+            self.call_as_node(&name, Call::Sign { agreement: envelope, entry })?;
+        }
+        Ok(())
+    }
+
+    /// The same world once more: same records, files and chance ahead; nothing on the wire yet, nobody on the network.
+    ///
+    /// # Errors
+    /// When files cannot be copied or a party does not start from its copy.
+    pub fn fork(&self) -> Result<Self, SimError> {
+        let folder = Folder::new()?;
+        copy_files(self.folder.path(), folder.path())?;
+        let mut machines = BTreeMap::new();
+        for (name, machine) in &self.machines {
+            machines.insert(name.clone(), machine.copy(&folder.path().join(name))?);
+        }
+        Ok(Self {
+            agreement: self.agreement.clone(),
+            clock: self.clock,
+            config: self.config.clone(),
+            envelope: self.envelope.clone(),
+            fresh: self.fresh,
+            hub: self.hub.copy(&folder.path().join("hub"))?,
+            folder,
+            machines,
+            rng: keys::copy(&self.rng),
+            wire: Wire::default(),
+        })
+    }
+
+    /// Carries everything until nothing more happens. Who is down or not connected is left out.
+    ///
+    /// # Errors
+    /// When the world does not come to rest, or something happens that no fault explains.
+    pub fn run_until_quiet(&mut self) -> Result<(), SimError> {
+        for _ in 0..MAX_PASSES {
+            let mut names = self.machine_names();
+            shuffle(&mut names, &mut self.rng);
+            let mut progress = false;
+            for name in &names {
+                progress |= self.turn(name)?;
+            }
+            if !progress {
+                return Ok(());
+            }
+        }
+        Err(broken(format!("still not quiet after {MAX_PASSES} passes")))
+    }
+
+    /// Lets time pass, and the hub look at its deadlines.
+    ///
+    /// # Errors
+    /// [`SimError::Down`] when the hub is down or crashes.
+    pub fn advance(&mut self, seconds: i64) -> Result<(), SimError> {
+        self.clock = self.clock.plus_seconds(seconds);
+        self.hub.tick(self.clock)
+    }
+
+    /// Starts a node (or `hub`) again from what is durable.
+    ///
+    /// # Errors
+    /// When it does not start: nothing that a crash leaves may prevent that.
+    pub fn restart(&mut self, name: &str) -> Result<(), SimError> {
+        if name == HUB { self.hub.open() } else { self.machine_mut(name)?.open() }
+    }
+
+    /// Puts someone between hub and nodes. Nobody else is there any more.
+    pub fn between_hub_and_node(&mut self, hook: impl FnMut(&Name, &mut InboxItem) -> Fate + 'static) {
+        let hook: ToNode = Box::new(hook);
+        self.wire.to_node = Some(hook);
+    }
+
+    /// Puts someone between nodes and hub. Nobody else is there any more.
+    pub fn between_node_and_hub(&mut self, hook: impl FnMut(&Name, &mut Call) -> Fate + 'static) {
+        let hook: ToHub = Box::new(hook);
+        self.wire.to_hub = Some(hook);
+    }
+
+    /// Takes everyone off the network who was put there.
+    pub fn honest_again(&mut self) {
+        (self.wire.to_node, self.wire.to_hub) = (None, None);
+    }
+
+    /// A hospital's house.
+    ///
+    /// # Errors
+    /// When there is none of this name.
+    pub fn machine(&self, name: &str) -> Result<&Machine, SimError> {
+        self.machines.get(name).ok_or_else(|| broken(format!("there is no machine {name}")))
+    }
+
+    /// A hospital's house.
+    ///
+    /// # Errors
+    /// When there is none of this name.
+    pub fn machine_mut(&mut self, name: &str) -> Result<&mut Machine, SimError> {
+        self.machines.get_mut(name).ok_or_else(|| broken(format!("there is no machine {name}")))
+    }
+
+    /// The names of all hospitals, sorted.
+    #[must_use]
+    pub fn machine_names(&self) -> Vec<String> {
+        self.machines.keys().cloned().collect()
+    }
+
+    /// The agreement.
+    #[must_use]
+    pub const fn agreement(&self) -> &Verified<Agreement> {
+        &self.agreement
+    }
+
+    /// The agreement with all signatures: what an auditor is given.
+    #[must_use]
+    pub const fn agreement_envelope(&self) -> &Envelope {
+        &self.envelope
+    }
+
+    /// What the world was made from.
+    #[must_use]
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The time.
+    #[must_use]
+    pub const fn clock(&self) -> Timestamp {
+        self.clock
+    }
+
+    /// The seed.
+    #[must_use]
+    pub const fn seed(&self) -> u64 {
+        self.config.seed
+    }
+
+    /// A directory that nobody has used yet.
+    pub(crate) fn fresh_dir(&mut self, label: &str) -> PathBuf {
+        self.fresh += 1;
+        self.folder.path().join(format!("{label}-{}", self.fresh))
+    }
+
+    fn join_all(&mut self) -> Result<(), SimError> {
+        for name in self.machine_names() {
+            let machine = self.machine(&name)?;
+            let secret = self.hub.invite(&machine.name, false)?;
+            let entry = machine.secrets.entry(&machine.name);
+            let entry = Envelope::sign(&entry, &machine.secrets.identity).map_err(broken)?;
+            let request =
+                self.request(organisation(&machine.name), Call::Join { entry, secret }, Hash::of(name.as_bytes()));
+            let request = Envelope::sign(&request, &machine.secrets.identity).map_err(broken)?;
+            self.carry(&request)?;
+        }
+        let name = Name::new(RESEARCHER).map_err(broken)?;
+        let (secret, key) = (self.hub.invite(&name, true)?, keys::researcher(self.config.seed, RESEARCHER));
+        let entry = Envelope::sign(&key.entry(&name), &key.key).map_err(broken)?;
+        self.call_as_researcher(Call::Join { entry, secret })?;
+        Ok(())
+    }
+
+    /// One node's turn; returns whether anything happened.
+    fn turn(&mut self, name: &str) -> Result<bool, SimError> {
+        if !self.machine(name)?.is_up() || !self.hub.is_up() {
+            return Ok(false);
+        }
+        match self.try_turn(name) {
+            Err(SimError::Down(who)) => {
+                self.wire.crashes.push(who);
+                Ok(true)
+            }
+            other => other,
+        }
+    }
+
+    fn try_turn(&mut self, name: &str) -> Result<bool, SimError> {
+        let now = self.clock;
+        self.machine_mut(name)?.offer(now)?;
+        let mut progress = self.send_journal(name)?;
+        let after = self.machine_mut(name)?.cursor()?;
+        let Reply::Inbox(items) = self.call_as_node(name, Call::Inbox { after, wait_ms: 0 })? else {
+            return Err(broken("the hub answers something else than an inbox"));
+        };
+        let at_most = 1 + self.rng.next_u32() as usize % 4;
+        for (number, item) in items.into_iter().take(at_most) {
+            if !self.hand_over(name, number, item)? {
+                break;
+            }
+            progress = true;
+            self.send_journal(name)?;
+        }
+        Ok(progress)
+    }
+
+    fn hand_over(&mut self, name: &str, number: u64, mut item: InboxItem) -> Result<bool, SimError> {
+        let node = self.machine(name)?.name.clone();
+        match self.wire.inbound(&node, &mut item) {
+            Fate::Deliver => {}
+            Fate::Lose => return Ok(false),
+            Fate::Withhold => {
+                self.machine_mut(name)?.withhold();
+                return Ok(true);
+            }
+        }
+        let now = self.clock;
+        if let Some(why) = self.machine_mut(name)?.handle(number, &item, now)? {
+            self.wire.reports.push(Report { node, why });
+        }
+        Ok(true)
+    }
+
+    /// Sends what the journal holds, oldest first; returns whether anything was sent.
+    fn send_journal(&mut self, name: &str) -> Result<bool, SimError> {
+        let mut progress = false;
+        loop {
+            let unsent = self.machine_mut(name)?.unsent()?;
+            if unsent.is_empty() {
+                return Ok(progress);
+            }
+            for (number, record, bytes) in unsent {
+                let arrived = match self.send(name, record.call) {
+                    Ok(Some(Reply::Vector { have })) => self.send_vector(name, record.vector, have, bytes)?,
+                    Ok(reply) => reply.is_some(),
+                    Err(SimError::Refused(refused)) => {
+                        let node = self.machine(name)?.name.clone();
+                        self.wire.refusals.push((node, refused));
+                        true // what the hub refuses for good is not sent again
+                    }
+                    Err(error) => return Err(error),
+                };
+                if !arrived {
+                    return Ok(progress);
+                }
+                self.machine_mut(name)?.mark_sent(number)?;
+                progress = true;
+            }
+        }
+    }
+
+    /// Lets one call leave a node. `None` when it was lost on the way.
+    fn send(&mut self, name: &str, mut call: Call) -> Result<Option<Reply>, SimError> {
+        let node = self.machine(name)?.name.clone();
+        self.wire.left.push((node.clone(), call.clone()));
+        if self.wire.outbound(&node, &mut call) != Fate::Deliver {
+            return Ok(None);
+        }
+        self.call_as_node(name, call).map(Some)
+    }
+
+    fn send_vector(
+        &mut self,
+        name: &str,
+        sha256: Option<Hash>,
+        have: u64,
+        bytes: Option<Vec<u8>>,
+    ) -> Result<bool, SimError> {
+        let (Some(sha256), Some(bytes)) = (sha256, bytes) else { return Ok(true) };
+        let from = self.machine(name)?.name.clone();
+        let mut have = usize::try_from(have).map_err(broken)?;
+        while let Some(rest) = bytes.get(have..).filter(|rest| !rest.is_empty()) {
+            let piece = rest.get(..PIECE_BYTES).unwrap_or(rest).to_vec();
+            self.wire.seen.push(Seen::Vector { bytes: piece.clone(), from: from.clone(), sha256 });
+            let answer = self.hub.receive_vector(sha256, have as u64, &piece, self.clock)?;
+            match self.read(&answer, sha256)? {
+                Reply::Vector { have: now } if now > have as u64 => have = usize::try_from(now).map_err(broken)?,
+                _ => return Err(broken("the hub takes no bytes")),
+            }
+        }
+        Ok(true)
+    }
+
+    /// A call signed by a node's message key.
+    ///
+    /// # Errors
+    /// [`SimError::Refused`], [`SimError::Down`].
+    pub fn call_as_node(&mut self, name: &str, call: Call) -> Result<Reply, SimError> {
+        let nonce = draw(&mut self.machine_mut(name)?.rng);
+        let machine = self.machine(name)?;
+        let request = self.request(organisation(&machine.name), call, nonce);
+        let request = Envelope::sign(&request, &machine.secrets.message).map_err(broken)?;
+        self.carry(&request)
+    }
+
+    /// A call signed by the researcher's key.
+    pub(crate) fn call_as_researcher(&mut self, call: Call) -> Result<Reply, SimError> {
+        let nonce = draw(&mut self.rng);
+        let from = Principal { kind: PrincipalKind::Researcher, name: Name::new(RESEARCHER).map_err(broken)? };
+        let request = self.request(from, call, nonce);
+        let request = Envelope::sign(&request, &self.researcher_key()).map_err(broken)?;
+        self.carry(&request)
+    }
+
+    /// The researcher's key.
+    #[must_use]
+    pub fn researcher_key(&self) -> SigningKey {
+        keys::researcher(self.config.seed, RESEARCHER).key
+    }
+
+    fn request(&self, from: Principal, call: Call, nonce: Hash) -> Request {
+        Request { call, from, nonce, protocol: PROTOCOL_VERSION, time: self.clock }
+    }
+
+    /// Brings a signed request to the hub, as bytes, and its answer back.
+    fn carry(&mut self, request: &Envelope) -> Result<Reply, SimError> {
+        let bytes = serde_json::to_vec(request).map_err(broken)?;
+        let arrived: Envelope = serde_json::from_slice(&bytes).map_err(broken)?;
+        let claims = arrived.peek::<Request>().map_err(broken)?;
+        let Request { call, from, nonce, .. } = claims.claims().clone();
+        self.wire.seen.push(Seen::Request { bytes, call: Box::new(call), from });
+        let answer = self.hub.answer(&arrived, self.clock)?;
+        self.read(&answer, nonce)
+    }
+
+    fn read(&self, answer: &Envelope, nonce: Hash) -> Result<Reply, SimError> {
+        let response = answer.open::<Response>(&self.hub.entry.message_key).map_err(broken)?.into_inner();
+        if response.nonce != nonce {
+            return Err(broken("the hub answers another request"));
+        }
+        response.reply.map_err(SimError::Refused)
+    }
+}
+
+pub(crate) fn broken(error: impl std::fmt::Display) -> SimError {
+    SimError::Broken(error.to_string())
+}
+
+/// 32 fresh bytes.
+pub(crate) fn draw(rng: &mut ChaCha20Rng) -> Hash {
+    let mut bytes = [0; 32];
+    rng.fill_bytes(&mut bytes);
+    Hash::from_bytes(bytes)
+}
+
+fn organisation(name: &Name) -> Principal {
+    Principal { kind: PrincipalKind::Organisation, name: name.clone() }
+}
+
+/// Fisher and Yates.
+fn shuffle(names: &mut [String], rng: &mut ChaCha20Rng) {
+    for last in (1..names.len()).rev() {
+        names.swap(last, rng.next_u32() as usize % (last + 1));
+    }
+}
+
+/// The agreement that the custodians of this world make, with all their signatures.
+fn agree(
+    config: &Config,
+    schema: Schema,
+    hub: &HubEntry,
+    machines: &BTreeMap<String, Machine>,
+) -> Result<(Verified<Agreement>, Envelope), SimError> {
+    let name = |text: &str| Name::new(text).map_err(broken);
+    let start = Timestamp::from_seconds(START_S);
+    let researcher = keys::researcher(config.seed, RESEARCHER).entry(&name(RESEARCHER)?);
+    let agreement = Agreement {
+        analyses: vec![Analysis::Count, Analysis::Mean, Analysis::Sum],
+        approval: Approval::Automatic,
+        budgets: Budgets {
+            delta: config.delta.parse().map_err(broken)?,
+            epsilon_per_query: config.epsilon_per_query.parse().map_err(broken)?,
+            epsilon_per_researcher: config.epsilon_per_researcher.parse().map_err(broken)?,
+            epsilon_total: config.epsilon_total.parse().map_err(broken)?,
+        },
+        datasets: vec![DatasetTerms { name: name(DATASET)?, schema }],
+        hub: hub.clone(),
+        parties: machines.values().map(|machine| Party { entry: machine.secrets.entry(&machine.name) }).collect(),
+        purposes: vec!["HMB".parse().map_err(broken)?],
+        researchers: vec![ResearcherTerms { entry: researcher }],
+        retention_days: 365,
+        revision: 1,
+        risk_acceptance: RiskAcceptance {
+            accepted_by: String::from("the board"),
+            statement: String::from("accepted, in a world that does not exist"),
+        },
+        secure_sum: SecureSumTerms { colluders: config.colluders, threshold: config.threshold },
+        study: name(STUDY)?,
+        title: String::from("Cholesterol and age"),
+        valid_from: start.plus_seconds(-86_400),
+        valid_until: start.plus_seconds(config.valid_s),
+        version: AGREEMENT_VERSION,
+    };
+    let mut keys = machines.values().map(|machine| &machine.secrets.agreement);
+    let first = keys.next().ok_or_else(|| broken("a world needs hospitals"))?;
+    let mut envelope = Envelope::sign(&agreement, first).map_err(broken)?;
+    keys.try_for_each(|key| envelope.also_sign(key)).map_err(broken)?;
+    let verified = envelope.open_all(&agreement.custodian_keys()).map_err(broken)?;
+    Ok((verified, envelope))
+}

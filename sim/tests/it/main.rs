@@ -1,0 +1,27 @@
+//! The federation's promises, tried on whole worlds: right answers, noise as stated, crashes at every commit, a hub
+//! that cheats, refusals that cost nothing, neighbours that cannot be told apart, and an audit that notices one byte.
+//!
+//! Every world prints its seed; the same seed is the same world.
+//!
+//! The `cfg(test)` is always true here; it tells the lints that these are tests, helpers included.
+
+#[cfg(test)]
+mod answers;
+#[cfg(test)]
+mod audit;
+#[cfg(test)]
+mod common;
+#[cfg(test)]
+mod crashes;
+#[cfg(test)]
+mod hostile_hub;
+#[cfg(test)]
+mod neighbours;
+#[cfg(test)]
+mod noise;
+#[cfg(test)]
+mod refusals;
+#[cfg(test)]
+mod repairs;
+#[cfg(test)]
+mod statistics;
