@@ -1,6 +1,7 @@
 //! `cohortium query`: plan, price, ask, wait, check, print.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use cohortium_ledger::tree::{leaf_hash, verify_inclusion};
 use cohortium_ledger::{KeyKind, SignedCheckpoint, VerifierKey};
@@ -14,6 +15,10 @@ use serde::Serialize;
 
 use crate::output::{Failure, Output, table};
 use crate::session::{Session, unexpected};
+
+/// How long to wait for the members to cosign the log after a release. They cosigned it moments before, for the task
+/// itself, so a member that takes longer has gone away.
+const COSIGN_PATIENCE: Duration = Duration::from_secs(120);
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -123,23 +128,42 @@ pub async fn ask(
     if let Reply::Released(Some(status)) = session.call(stored).await? {
         let question = status.question.as_ref().ok_or_else(unexpected)?;
         let task = cohortium_policy::open_task(question, agreement).map_err(Failure::not_verified)?;
+        let status = wait_for_end(session, status, &progress).await?;
         return read_release(agreement, priced, &task, &status, true);
     }
     let (task, envelope, entry) = sign_task(session, agreement, priced, arguments)?;
-    let Reply::Status(mut status) = session.call(Call::Submit { entry, task: envelope }).await? else {
+    let Reply::Status(status) = session.call(Call::Submit { entry, task: envelope }).await? else {
         return Err(unexpected());
     };
-    while !status.state.is_terminal() || (status.release.is_some() && status.inclusion.is_none()) {
-        progress(format!("{}{}", status.why, awaited(&status)));
-        let wait = Call::Status { known: status.step, task: status.task, wait_ms: 10_000 };
-        let Reply::Status(next) = session.call(wait).await? else { return Err(unexpected()) };
-        status = next;
-    }
+    let status = wait_for_end(session, status, &progress).await?;
     match status.state {
         TaskState::Released => read_release(agreement, priced, &task, &status, false),
         TaskState::Refused => Err(Failure::refused(&status.why, status.clauses)),
         _ => Err(Failure::not_ready(format!("the task {}: {}", status.state, status.why))),
     }
+}
+
+/// Waits until a task has ended and, where there is a release, until it stands in the log under a cosigned head. Also a
+/// release found stored may be so new that its head is not cosigned yet. The hub sees to it that tasks end.
+async fn wait_for_end(
+    session: &Session,
+    mut status: TaskStatus,
+    progress: &impl Fn(String),
+) -> Result<TaskStatus, Failure> {
+    let mut released_at = None;
+    while !status.state.is_terminal() || (status.release.is_some() && status.inclusion.is_none()) {
+        if status.release.is_some() && released_at.get_or_insert_with(Instant::now).elapsed() > COSIGN_PATIENCE {
+            return Err(Failure::not_ready(
+                "the answer is out and paid, but not every member has cosigned the log that proves it; ask the same \
+                 question again later, which is free",
+            ));
+        }
+        progress(format!("{}{}", status.why, awaited(&status)));
+        let wait = Call::Status { known: status.step, task: status.task, wait_ms: 10_000 };
+        let Reply::Status(next) = session.call(wait).await? else { return Err(unexpected()) };
+        status = next;
+    }
+    Ok(status)
 }
 
 fn sign_task(

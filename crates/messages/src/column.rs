@@ -337,8 +337,8 @@ mod tests {
             ("max_rows_per_person = 1", "max_rows_per_person = 0", "max_rows_per_person"),
             ("max_groups_per_person = 1", "max_groups_per_person = 1\nperson = \"sex\"", "person"),
             (
-                "max_groups_per_person = 1",
-                "max_groups_per_person = 1\nperson = \"id\"\n[[columns]]\nname = \"id\"\ntype = \"decimal\"\nroles = []",
+                "max_rows_per_person = 1",
+                "max_rows_per_person = 1\nperson = \"id\"\n[[columns]]\nname = \"id\"\ntype = \"decimal\"\nroles = []",
                 "person",
             ),
         ];

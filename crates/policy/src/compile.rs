@@ -19,11 +19,6 @@ use serde_json::{Value, json};
 
 use crate::clause::Clause;
 
-/// The most datasets of one agreement that can be compiled: each appears in five clauses.
-pub const MAX_DATASETS: usize = 64;
-/// The most researchers of one agreement that can be compiled.
-pub const MAX_RESEARCHERS: usize = 10_000;
-
 /// An agreement in a form that can be evaluated. Made by [`compile`] alone.
 pub struct Policy {
     pub(crate) agreement: Verified<Agreement>,
@@ -32,23 +27,11 @@ pub struct Policy {
     text: String,
 }
 
-/// Why an agreement could not be compiled.
+/// Cedar refused what we made of an agreement: ours to mend. (What is too large to compile is no agreement:
+/// `Agreement::validate` limits datasets and researchers.)
 #[derive(Debug, thiserror::Error)]
-pub enum CompileError {
-    /// Whoever drafted the agreement must split it.
-    #[error("the agreement has {found} {what}, and at most {limit} can be enforced: split the study")]
-    TooMany {
-        /// Of what.
-        what: &'static str,
-        /// How many there are.
-        found: usize,
-        /// How many there may be.
-        limit: usize,
-    },
-    /// Cedar refused what we made: ours to mend.
-    #[error("us: the compiled policy is refused by Cedar: {0}")]
-    Cedar(String),
-}
+#[error("us: the compiled policy is refused by Cedar: {0}")]
+pub struct CompileError(String);
 
 /// Compiles an agreement.
 ///
@@ -56,23 +39,15 @@ pub enum CompileError {
 /// strict validation refuses. Argued, and tested against a direct reading of the agreement on random tasks.
 ///
 /// # Errors
-/// [`CompileError::TooMany`] beyond [`MAX_DATASETS`] or [`MAX_RESEARCHERS`]; [`CompileError::Cedar`] is our own fault.
+/// [`CompileError`] is our own fault.
 pub fn compile(agreement: &Verified<Agreement>) -> Result<Policy, CompileError> {
-    for (what, found, limit) in [
-        ("datasets", agreement.datasets.len(), MAX_DATASETS),
-        ("researchers", agreement.researchers.len(), MAX_RESEARCHERS),
-    ] {
-        if found > limit {
-            return Err(CompileError::TooMany { what, found, limit });
-        }
-    }
-    let ours = |error: &dyn std::fmt::Display| CompileError::Cedar(error.to_string());
+    let ours = |error: &dyn std::fmt::Display| CompileError(error.to_string());
     let schema = Schema::from_str(SCHEMA).map_err(|error| ours(&error))?;
     let policies = PolicySet::from_json_value(policy_set(agreement)).map_err(|error| ours(&error))?;
     let result = Validator::new(schema.clone()).validate(&policies, ValidationMode::Strict);
     if !result.validation_passed() {
         let errors: Vec<String> = result.validation_errors().map(ToString::to_string).collect();
-        return Err(CompileError::Cedar(errors.join("; ")));
+        return Err(CompileError(errors.join("; ")));
     }
     let text = text(&policies)?;
     Ok(Policy { agreement: agreement.clone(), policies, schema, text })
@@ -125,7 +100,7 @@ fn text(policies: &PolicySet) -> Result<String, CompileError> {
     for id in ids {
         let policy = policies.policy(&cedar_policy::PolicyId::new(&id));
         let printed = policy.and_then(cedar_policy::Policy::to_cedar);
-        parts.push(printed.ok_or_else(|| CompileError::Cedar(format!("policy {id} cannot be printed")))?);
+        parts.push(printed.ok_or_else(|| CompileError(format!("policy {id} cannot be printed")))?);
     }
     Ok(parts.join("\n\n"))
 }
@@ -326,10 +301,10 @@ mod tests {
                     .collect();
             })
         };
-        assert!(compile(&many(MAX_DATASETS).agreement).is_ok());
-        assert!(matches!(
-            compile(&many(MAX_DATASETS + 1).agreement),
-            Err(CompileError::TooMany { what: "datasets", found: 65, limit: 64 })
-        ));
+        assert!(compile(&many(64).agreement).is_ok());
+        let mut too_many = (*many(64).agreement).clone();
+        let one_more = DatasetTerms { name: "d64".parse().unwrap(), schema: too_many.datasets[0].schema.clone() };
+        too_many.datasets.push(one_more);
+        assert!(too_many.validate().unwrap_err().to_string().contains("`datasets` lists more than 64"));
     }
 }

@@ -68,7 +68,7 @@ mod release;
 mod template;
 
 pub use clause::Clause;
-pub use compile::{CompileError, MAX_DATASETS, MAX_RESEARCHERS, Policy, compile};
+pub use compile::{CompileError, Policy, compile};
 pub use decide::{Denial, OpenError, Permit, Request, open_agreement, open_task};
 pub use describe::describe;
 pub use draft::{Draft, DraftError, parse};

@@ -130,9 +130,9 @@ pub fn audit(log: &Path, agreement: &Path) -> Said {
     run_json(None, &["audit", "verify", "--log", &shown(log), "--agreement", &shown(agreement)])
 }
 
-/// An empty folder under cargo's folder for tests.
+/// An empty folder under cargo's folder for tests, of this process alone: two may run the tests at the same time.
 pub fn fresh_folder(name: &str) -> PathBuf {
-    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("e2e").join(name);
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("e2e").join(format!("{name}-{}", std::process::id()));
     if dir.exists() {
         std::fs::remove_dir_all(&dir).unwrap();
     }
