@@ -89,7 +89,7 @@ questions = [
 [schema]
 person = "patient"
 max_rows_per_person = 3
-max_groups_per_person = 2
+max_groups_per_person = 3
 
 [[schema.columns]]
 name = "patient"

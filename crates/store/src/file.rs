@@ -3,6 +3,10 @@
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Counts the writes of this process.
+static WRITES: AtomicU64 = AtomicU64::new(0);
 
 /// Writes `bytes` to `path`, readable by its owner only (mode 0600). When this returns the file is on the disk; a crash
 /// before leaves the old file, or none.
@@ -12,7 +16,9 @@ use std::path::Path;
 pub fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let name = path.file_name().ok_or_else(|| std::io::Error::other("the path names no file"))?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-    let staged = folder.join(format!(".{}.new", name.to_string_lossy()));
+    // A name of its own: two writers at once each write a whole file, and the last one stays.
+    let number = WRITES.fetch_add(1, Ordering::Relaxed);
+    let staged = folder.join(format!(".{}.{}-{number}.new", name.to_string_lossy(), std::process::id()));
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true);
     #[cfg(unix)]
