@@ -30,7 +30,9 @@
 //! Prices, variances, lengths and survivor sets are public.
 
 pub mod account;
+pub mod accounting;
 pub mod interval;
+pub mod mechanism;
 pub mod noise;
 pub mod price;
 pub mod raw;
