@@ -10,10 +10,7 @@
 use std::collections::BTreeMap;
 
 use cohortium_dp::{AccountEntry, EntryKind};
-use cohortium_messages::{
-    Author, Entry, Fact, Hash, Name, PROTOCOL_VERSION, RING_BITS, Receipt, ReleaseDocument, RoundContext, Task,
-    Timestamp, Verified,
-};
+use cohortium_messages::{Author, Entry, Fact, Hash, Name, Receipt, ReleaseDocument, Task, Timestamp, Verified};
 use cohortium_policy::{Denial, ReceiptEvidence, Request, open_task, verify_release};
 use cohortium_query::{PlanError, Priced};
 
@@ -228,7 +225,8 @@ impl<'a> TaskRecord<'a> {
         if let Some(missing) = agreement.participants().iter().find(|name| !self.permits.contains_key(*name)) {
             return Err(at(index, format!("releases without a permit of {missing} before it")));
         }
-        let context = self.context(&priced).ok_or_else(|| at(index, "releases a round that has no context"))?;
+        let context = priced.round_context(agreement, self.task.hash(), self.index);
+        let context = context.hash().map_err(|error| bad(&error))?;
         for receipt in &document.receipts {
             let evidence = ReceiptEvidence::new(receipt.clone(), agreement).map_err(|error| bad(&error))?;
             let receipt = evidence.receipt();
@@ -288,26 +286,6 @@ impl<'a> TaskRecord<'a> {
     fn decide(&self, priced: &Priced, time: Timestamp) -> Result<(), Denial> {
         let request = Request::new(&self.task, priced, self.study.agreement.hash(), time, false);
         self.study.policy.decide(&request).map(drop)
-    }
-
-    /// The hash of the context that every member derives for the task's one round; nothing if it cannot be written.
-    fn context(&self, priced: &Priced) -> Option<Hash> {
-        let agreement = &self.study.agreement;
-        let context = RoundContext {
-            agreement: agreement.hash(),
-            colluders: agreement.secure_sum.colluders,
-            elements: u32::try_from(priced.layout().cells()).ok()?,
-            participants: agreement.participants(),
-            plan: priced.plan_hash(),
-            position: self.index,
-            protocol: PROTOCOL_VERSION,
-            ring_bits: RING_BITS,
-            round: 0,
-            sigma2: priced.sigma2(),
-            task: self.task.hash(),
-            threshold: agreement.secure_sum.threshold,
-        };
-        context.hash().ok()
     }
 
     fn account_key(&self, index: u64, node: &Name) -> Result<AccountKey, AuditError> {

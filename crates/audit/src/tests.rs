@@ -11,8 +11,8 @@ use cohortium_ledger::{KeyKind, Log, SignerKey};
 use cohortium_messages::{
     AGREEMENT_VERSION, Agreement, Analysis, Approval, Bounding, Budgets, DatasetTerms, Document, Entry, Hash, HubEntry,
     Measure, Name, OrganisationSecrets, Output, OutputColumn, PLAN_VERSION, PROTOCOL_VERSION, Party, Plan,
-    RELEASE_VERSION, RING_BITS, Receipt, ReleaseDocument, ResearcherSecrets, ResearcherTerms, RiskAcceptance,
-    RoundContext, SecureSumTerms, SigningKey, Task, Timestamp, Verified, canonical_bytes, encode_cells,
+    RELEASE_VERSION, Receipt, ReleaseDocument, ResearcherSecrets, ResearcherTerms, RiskAcceptance, RoundContext,
+    SecureSumTerms, SigningKey, Task, Timestamp, Verified, canonical_bytes, encode_cells,
 };
 use cohortium_query::Priced;
 use cohortium_store::{Batch, MemoryStore, Store as _};
@@ -187,21 +187,7 @@ impl World {
 
     /// The round's context for a task at this position of the log.
     fn context(&self, task: &Task, position: u64) -> RoundContext {
-        let priced = self.priced(task);
-        RoundContext {
-            agreement: self.agreement.hash(),
-            colluders: self.agreement.secure_sum.colluders,
-            elements: priced.layout().cells() as u32,
-            participants: self.agreement.participants(),
-            plan: priced.plan_hash(),
-            position,
-            protocol: PROTOCOL_VERSION,
-            ring_bits: RING_BITS,
-            round: 0,
-            sigma2: priced.sigma2(),
-            task: hash_of(task),
-            threshold: self.agreement.secure_sum.threshold,
-        }
+        self.priced(task).round_context(&self.agreement, hash_of(task), position)
     }
 
     fn released(&self, task: &Task, accounts: &[Account], edit: impl Fn(&mut Receipt)) -> Line {

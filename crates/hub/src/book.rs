@@ -9,7 +9,7 @@ use cohortium_ledger::{KeyKind, NoteSignature, SignedCheckpoint, VerifierKey};
 use cohortium_messages::{Hash, InboxItem, Inclusion, Name, Reply};
 use cohortium_store::{Batch, sequence_key};
 
-use crate::hub::{Changes, Hub, HubError, No, json, no, own, own_error, refusal};
+use crate::hub::{Changes, Hub, HubError, No, damaged, json, no, own, own_error, refusal};
 use crate::records::{CHECKPOINTS, Phase, TaskRecord, WITNESSED};
 use crate::tasks::put_task;
 
@@ -142,8 +142,4 @@ impl Hub {
         }
         self.store.commit(batch).map_err(own)
     }
-}
-
-fn damaged() -> HubError {
-    HubError(String::from("a record of the hub's store is damaged"))
 }

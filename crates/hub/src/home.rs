@@ -11,10 +11,10 @@
 //! ```
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use cohortium_messages::{Hash, HubEntry, Invitation, Name, SigningKey};
-use cohortium_store::{SqliteStore, write_private};
+use cohortium_store::{SqliteStore, make_private_folder, write_private};
 use rand_core::CryptoRng;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use serde::{Deserialize, Serialize};
@@ -196,13 +196,4 @@ impl Home {
         }
         Ok(())
     }
-}
-
-/// Makes a folder, and those above it, that only its owner may enter.
-fn make_private_folder(path: &Path) -> std::io::Result<()> {
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
 }

@@ -359,7 +359,7 @@ impl From<HubError> for No {
     }
 }
 
-fn damaged() -> HubError {
+pub(crate) fn damaged() -> HubError {
     HubError(String::from("a record of the hub's store is damaged"))
 }
 

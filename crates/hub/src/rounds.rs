@@ -4,8 +4,8 @@
 //! is stored is only what was received. In this version all members must survive: a round with a missing one is void.
 
 use cohortium_messages::{
-    Agreement, Entry, Envelope, Fact, Hash, InboxItem, MaskedHeader, Name, PROTOCOL_VERSION, RING_BITS, Receipt, Reply,
-    Reveal, RoundContext, RoundShares, RoundStep, SurvivorSet, Task, TaskState, Timestamp, Verified, canonical_bytes,
+    Agreement, Entry, Envelope, Fact, Hash, InboxItem, MaskedHeader, Name, RING_BITS, Receipt, Reply, Reveal,
+    RoundContext, RoundShares, RoundStep, SurvivorSet, Task, TaskState, Timestamp, Verified, canonical_bytes,
 };
 use cohortium_mpc::{Coordinator, MpcError};
 use cohortium_policy::{ReceiptEvidence, Release};
@@ -337,20 +337,7 @@ impl Hub {
         // A task whose plan does not fit was refused when it came; whoever speaks of its round is in error, not this hub.
         let priced = cohortium_query::check(&opened.plan, &agreement, agreement.hash())
             .map_err(|error| refusal("denied", error.to_string()))?;
-        let context = RoundContext {
-            agreement: agreement.hash(),
-            colluders: agreement.secure_sum.colluders,
-            elements: u32::try_from(priced.layout().cells()).map_err(own)?,
-            participants: agreement.participants(),
-            plan: priced.plan_hash(),
-            position: record.position,
-            protocol: PROTOCOL_VERSION,
-            ring_bits: RING_BITS,
-            round: 0,
-            sigma2: priced.sigma2(),
-            task,
-            threshold: agreement.secure_sum.threshold,
-        };
+        let context = priced.round_context(&agreement, task, record.position);
         Ok(Round { agreement, context, priced, record, task: opened })
     }
 

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use cohortium_api::Connection;
 use cohortium_engine::ingest_csv;
 use cohortium_messages::{Decimal, Hash, Invitation, Name, OrganisationSecrets, Schema};
-use cohortium_store::{SqliteStore, write_private};
+use cohortium_store::{SqliteStore, make_private_folder, write_private};
 use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
@@ -193,13 +193,4 @@ impl Home {
     fn keys_file(&self) -> PathBuf {
         self.dir.join("keys.toml")
     }
-}
-
-/// Makes a folder, and those above it, that only its owner may enter.
-fn make_private_folder(path: &Path) -> std::io::Result<()> {
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
 }

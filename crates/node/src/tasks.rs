@@ -5,8 +5,7 @@ use cohortium_dp::{Account, Next};
 use cohortium_ledger::SignedCheckpoint;
 use cohortium_ledger::tree::{leaf_hash, verify_inclusion};
 use cohortium_messages::{
-    Agreement, Entry, Envelope, Fact, Hash, Inclusion, PROTOCOL_VERSION, RING_BITS, RoundContext, Task, Timestamp,
-    Verified, canonical_bytes,
+    Agreement, Entry, Envelope, Fact, Hash, Inclusion, Task, Timestamp, Verified, canonical_bytes,
 };
 use cohortium_mpc::Member;
 use cohortium_policy::Permit;
@@ -164,7 +163,7 @@ impl Node {
                 return self.refuse(agreement, envelope, task, No { clauses, why }, now);
             }
         };
-        let context = context(agreement, task, &priced, position)?;
+        let context = priced.round_context(agreement, task.hash(), position);
         let begun = self.chains(agreement).and_then(|mut chains| {
             let begun = Member::begin(context.clone(), &self.organisation, &mut chains, priced.noise(), rng);
             begun.map(|(member, shares)| (chains, member, shares)).map_err(peer)
@@ -240,29 +239,6 @@ fn reserve(
         Err(error @ Refusal::OverBudget { .. }) => Err(error.to_string()),
         Err(error) => Err(format!("the account refuses: {error}")),
     }
-}
-
-/// The context of the task's one round, as every member derives it on its own.
-pub(crate) fn context(
-    agreement: &Verified<Agreement>,
-    task: &Verified<Task>,
-    priced: &Priced,
-    position: u64,
-) -> Result<RoundContext, NodeError> {
-    Ok(RoundContext {
-        agreement: agreement.hash(),
-        colluders: agreement.secure_sum.colluders,
-        elements: u32::try_from(priced.layout().cells()).map_err(own)?,
-        participants: agreement.participants(),
-        plan: priced.plan_hash(),
-        position,
-        protocol: PROTOCOL_VERSION,
-        ring_bits: RING_BITS,
-        round: 0,
-        sigma2: priced.sigma2(),
-        task: task.hash(),
-        threshold: agreement.secure_sum.threshold,
-    })
 }
 
 fn new_run(envelope: &Envelope, task: &Verified<Task>, state: RunState, now: Timestamp) -> RunRecord {

@@ -7,8 +7,8 @@ use cohortium_dp::{NanoNats, Raw, add_noise};
 use cohortium_messages::{
     AGREEMENT_VERSION, Agreement, Analysis, Approval, Bounding, Budgets, DatasetTerms, Document, Envelope, Hash,
     HubEntry, Measure, Name, Offer, OrganisationSecrets, Output, OutputColumn, PLAN_VERSION, PROTOCOL_VERSION, Party,
-    Plan, RING_BITS, ResearcherEntry, ResearcherSecrets, ResearcherTerms, RiskAcceptance, RosterEntry, RoundContext,
-    Schema, SecureSumTerms, SigningKey, Task, Timestamp, Verified,
+    Plan, ResearcherEntry, ResearcherSecrets, ResearcherTerms, RiskAcceptance, RosterEntry, Schema, SecureSumTerms,
+    SigningKey, Task, Timestamp, Verified,
 };
 use cohortium_mpc::{Chain, Coordinator, Member, Total, accept, encapsulate};
 use cohortium_query::{Priced, check};
@@ -154,7 +154,7 @@ impl World {
     /// A whole round of the secure sum: `absent` drop out before they send, `silent` ones after they signed.
     pub fn round(&self, task: &Verified<Task>, priced: &Priced, absent: &[&str], silent: &[&str]) -> Total {
         let mut rng = ChaCha20Rng::from_seed([11; 32]);
-        let context = self.context(task, priced);
+        let context = priced.round_context(&self.agreement, task.hash(), 5);
         let mut chains = self.chains(&mut rng);
         let mut coordinator = Coordinator::new(context.clone(), priced.noise().clone()).unwrap();
         let mut members: Vec<(&OrganisationSecrets, Member)> = Vec::new();
@@ -190,23 +190,6 @@ impl World {
 
     fn names_without(&self, absent: &[&str]) -> Vec<Name> {
         self.agreement.participants().into_iter().filter(|name| !absent.contains(&name.as_str())).collect()
-    }
-
-    fn context(&self, task: &Verified<Task>, priced: &Priced) -> RoundContext {
-        RoundContext {
-            agreement: self.agreement.hash(),
-            colluders: self.agreement.secure_sum.colluders,
-            elements: priced.layout().cells() as u32,
-            participants: self.agreement.participants(),
-            plan: priced.plan_hash(),
-            position: 5,
-            protocol: PROTOCOL_VERSION,
-            ring_bits: RING_BITS,
-            round: 0,
-            sigma2: priced.sigma2(),
-            task: task.hash(),
-            threshold: self.agreement.secure_sum.threshold,
-        }
     }
 
     /// For each organisation its chains with all others.

@@ -49,7 +49,7 @@ use cohortium_dp::sampler::MAX_VARIANCE;
 use cohortium_dp::{NoisePlan, Price, plan_price};
 use cohortium_messages::{
     Agreement, Analysis, Bounding, DatasetTerms, Hash, MAX_CELLS, Measure, Name, Output, OutputColumn, PLAN_VERSION,
-    Plan, PlanShapeError, Scalar, Value,
+    PROTOCOL_VERSION, Plan, PlanShapeError, RING_BITS, RoundContext, Scalar, Value,
 };
 
 use crate::range::Scale;
@@ -158,6 +158,27 @@ impl Priced {
     #[must_use]
     pub fn price(&self) -> &Price {
         &self.evidence.price
+    }
+
+    /// The context of the one round in which a task runs this plan. Every party derives it on its own: whoever derives
+    /// another gets masks that do not cancel. `position` is the index of the task in the hub's log.
+    #[must_use]
+    pub fn round_context(&self, agreement: &Agreement, task: Hash, position: u64) -> RoundContext {
+        RoundContext {
+            agreement: self.plan().agreement,
+            colluders: agreement.secure_sum.colluders,
+            // At most MAX_CELLS, which is far below.
+            elements: u32::try_from(self.layout().cells()).unwrap_or(u32::MAX),
+            participants: agreement.participants(),
+            plan: self.plan_hash(),
+            position,
+            protocol: PROTOCOL_VERSION,
+            ring_bits: RING_BITS,
+            round: 0,
+            sigma2: self.sigma2(),
+            task,
+            threshold: agreement.secure_sum.threshold,
+        }
     }
 
     /// What the policy decides upon.

@@ -31,3 +31,15 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     std::fs::rename(&staged, path)?;
     File::open(folder)?.sync_all()
 }
+
+/// Makes a folder, and those above it, that only its owner may enter.
+///
+/// # Errors
+/// When it cannot be made. The operator must act.
+pub fn make_private_folder(path: &Path) -> std::io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}

@@ -25,7 +25,7 @@ mod tests;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-pub use file::write_private;
+pub use file::{make_private_folder, write_private};
 pub use memory::MemoryStore;
 pub use sqlite::SqliteStore;
 

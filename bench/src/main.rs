@@ -1,0 +1,34 @@
+//! What we measure, beside what others need for the same, in one run.
+//!
+//! `cargo xtask bench` builds this in the release profile with the other side compiled in and installs the Python peers.
+//! Numbers in documents come from here and nowhere else. Nothing here decides whether a change may land.
+
+mod clock;
+mod dp;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+const HELP: &str = "\
+cargo xtask bench dp
+
+    dp    samplers (against opendp), privacy-loss distributions (against dp-accounting), the account
+
+Run as `cohortium-bench SUBJECT [PYTHON]`, where PYTHON is an interpreter that has the Python peers.
+";
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let (subject, python) = (arguments.next(), arguments.next().map(PathBuf::from));
+    let done = match subject.as_deref() {
+        Some("dp") => dp::run(python.as_deref()),
+        _ => Err(HELP.to_owned()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("{why}");
+            ExitCode::FAILURE
+        }
+    }
+}
