@@ -12,6 +12,7 @@ mod hospitals;
 mod hub;
 mod node;
 mod output;
+mod picture;
 mod query;
 mod researcher;
 mod sandbox;
