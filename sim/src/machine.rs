@@ -143,6 +143,28 @@ impl Machine {
         self.dir.join("log")
     }
 
+    pub(crate) fn give_up_old_runs(&mut self, now: Timestamp) -> Result<(), SimError> {
+        self.step(|node| node.give_up_old_runs(now))
+    }
+
+    /// The custodian takes in other rows under the same name and starts the node again.
+    ///
+    /// # Errors
+    /// When the file is refused or the node does not start.
+    pub fn replace_rows(&mut self, csv: &str) -> Result<(), SimError> {
+        let (home, record) = (Home::new(&self.dir), &self.record);
+        let new = NewDataset {
+            csv: &CsvOptions::default(),
+            delta: record.delta,
+            epsilon: record.epsilon,
+            name: &record.name,
+            schema: &record.schema,
+        };
+        home.add_dataset(&self.secrets, new, csv.as_bytes(), &mut self.rng).map_err(broken)?.map_err(broken)?;
+        self.record = home.datasets().map_err(broken)?.pop().ok_or_else(|| broken("no dataset"))?;
+        self.open()
+    }
+
     /// Offers the dataset, where that has not been done.
     pub(crate) fn offer(&mut self, now: Timestamp) -> Result<(), SimError> {
         let record = self.record.clone();

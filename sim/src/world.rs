@@ -241,6 +241,15 @@ impl World {
         self.hub.tick(self.clock)
     }
 
+    /// Lets a node look for runs that the hub has forgotten, as its service does every hour.
+    ///
+    /// # Errors
+    /// [`SimError::Down`] when the node is down or crashes.
+    pub fn give_up_old_runs(&mut self, name: &str) -> Result<(), SimError> {
+        let now = self.clock;
+        self.machine_mut(name)?.give_up_old_runs(now)
+    }
+
     /// Starts a node (or `hub`) again from what is durable.
     ///
     /// # Errors
@@ -335,11 +344,7 @@ impl World {
             let request = Envelope::sign(&request, &machine.secrets.identity).map_err(broken)?;
             self.carry(&request)?;
         }
-        let name = Name::new(RESEARCHER).map_err(broken)?;
-        let (secret, key) = (self.hub.invite(&name, true)?, keys::researcher(self.config.seed, RESEARCHER));
-        let entry = Envelope::sign(&key.entry(&name), &key.key).map_err(broken)?;
-        self.call_as_researcher(Call::Join { entry, secret })?;
-        Ok(())
+        self.join_researcher(RESEARCHER)
     }
 
     /// One node's turn; returns whether anything happened.
@@ -465,11 +470,33 @@ impl World {
     }
 
     /// A call signed by the researcher's key.
-    pub(crate) fn call_as_researcher(&mut self, call: Call) -> Result<Reply, SimError> {
+    ///
+    /// # Errors
+    /// [`SimError::Refused`], [`SimError::Down`].
+    pub fn call_as_researcher(&mut self, call: Call) -> Result<Reply, SimError> {
+        self.call_as(RESEARCHER, call)
+    }
+
+    /// Invites a researcher.
+    ///
+    /// # Errors
+    /// [`SimError::Refused`], [`SimError::Down`].
+    pub fn join_researcher(&mut self, name: &str) -> Result<(), SimError> {
+        let (as_name, key) = (Name::new(name).map_err(broken)?, keys::researcher(self.config.seed, name));
+        let secret = self.hub.invite(&as_name, true)?;
+        let entry = Envelope::sign(&key.entry(&as_name), &key.key).map_err(broken)?;
+        self.call_as(name, Call::Join { entry, secret }).map(drop)
+    }
+
+    /// A call signed by any researcher's key.
+    ///
+    /// # Errors
+    /// [`SimError::Refused`], [`SimError::Down`].
+    pub fn call_as(&mut self, name: &str, call: Call) -> Result<Reply, SimError> {
         let nonce = draw(&mut self.rng);
-        let from = Principal { kind: PrincipalKind::Researcher, name: Name::new(RESEARCHER).map_err(broken)? };
+        let from = Principal { kind: PrincipalKind::Researcher, name: Name::new(name).map_err(broken)? };
         let request = self.request(from, call, nonce);
-        let request = Envelope::sign(&request, &self.researcher_key()).map_err(broken)?;
+        let request = Envelope::sign(&request, &keys::researcher(self.config.seed, name).key).map_err(broken)?;
         self.carry(&request)
     }
 

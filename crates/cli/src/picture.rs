@@ -82,13 +82,7 @@ fn furthest(lines: &[Line]) -> f64 {
     if furthest > 0.0 { furthest } else { 1.0 }
 }
 
-fn chart<Y>(
-    area: &Area<'_>,
-    frame: &Frame<'_>,
-    x: std::ops::Range<f64>,
-    y: Y,
-    lines: &[Line],
-) -> Result<(), Failure>
+fn chart<Y>(area: &Area<'_>, frame: &Frame<'_>, x: std::ops::Range<f64>, y: Y, lines: &[Line]) -> Result<(), Failure>
 where
     Y: AsRangedCoord<Value = f64>,
     Y::CoordDescType: ValueFormatter<f64>,
@@ -148,7 +142,13 @@ mod tests {
 
     #[test]
     fn odd_lines_are_drawn_all_the_same() {
-        for points in [&[][..], &[(0.0, 0.0)], &[(0.0, 1.0), (0.0, 1.0)], &[(0.0, 1e-320), (1e9, 0.0)], &[(f64::NAN, f64::INFINITY), (1e300, 2.0)]] {
+        for points in [
+            &[][..],
+            &[(0.0, 0.0)],
+            &[(0.0, 1.0), (0.0, 1.0)],
+            &[(0.0, 1e-320), (1e9, 0.0)],
+            &[(f64::NAN, f64::INFINITY), (1e300, 2.0)],
+        ] {
             let lines = [line("odd", points)];
             assert!(privacy_curves(&lines, &lines).unwrap().starts_with("<svg"), "{points:?}");
         }
@@ -157,7 +157,8 @@ mod tests {
 
     #[test]
     fn ticks_are_short() {
-        for (value, text) in [(0.0, "0"), (0.5, "0.5"), (0.300_000_000_000_000_04, "0.3"), (1e-7, "1e-7"), (12.0, "12")] {
+        for (value, text) in [(0.0, "0"), (0.5, "0.5"), (0.300_000_000_000_000_04, "0.3"), (1e-7, "1e-7"), (12.0, "12")]
+        {
             assert_eq!(tick(&value), text);
         }
     }

@@ -23,5 +23,6 @@ mod noise;
 mod refusals;
 #[cfg(test)]
 mod repairs;
+mod review;
 #[cfg(test)]
 mod statistics;
