@@ -6,6 +6,7 @@
 //!
 //! Adversary: none. What it reads is the working copy of whoever runs it.
 
+mod bench;
 mod peers;
 mod shell;
 mod test;
@@ -29,6 +30,10 @@ cargo xtask test [--with-peers] [--slow]
     --slow        random tests try sixteen times as many inputs
 
     The end-to-end tests run on real hospitals' data when COHORTIUM_TEST_DATA names a directory that has it.
+
+cargo xtask bench SUBJECT
+    Measures, in the release profile, ours and others' side by side in one run; installs the others (Python packages
+    under target/peers). SUBJECT is: dp
 ";
 
 fn main() -> ExitCode {
@@ -43,6 +48,7 @@ fn main() -> ExitCode {
                 test::Options { with_peers: options.contains(&"--with-peers"), slow: options.contains(&"--slow") };
             test::run(&root(), options)
         }
+        ["bench", subject] => bench::run(&root(), subject),
         [] | ["help" | "--help" | "-h", ..] => {
             print!("{HELP}");
             true

@@ -109,7 +109,10 @@ fn install(peer: &Peer, root: &Path) -> Result<PathBuf, String> {
 }
 
 /// A virtual environment with exactly these packages; one that was made for the same ones is used again.
-fn install_python(directory: &Path, packages: &[&str]) -> Result<PathBuf, String> {
+///
+/// # Errors
+/// When Python or a package cannot be had; in words, for the operator.
+pub fn install_python(directory: &Path, packages: &[&str]) -> Result<PathBuf, String> {
     let (python, note) = (directory.join("bin/python"), directory.join("installed.txt"));
     let wanted = packages.join("\n");
     if std::fs::read_to_string(&note).is_ok_and(|found| found == wanted) && python.is_file() {
