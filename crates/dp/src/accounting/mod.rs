@@ -9,6 +9,7 @@
 pub mod gaussian;
 pub mod pld;
 pub mod rdp;
+mod sampled;
 mod special;
 
 use core::fmt;
