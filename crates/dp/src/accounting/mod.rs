@@ -8,9 +8,11 @@
 
 pub mod gaussian;
 pub mod pld;
+pub mod pure;
 pub mod rdp;
 mod sampled;
 mod special;
+pub mod tradeoff;
 
 use core::fmt;
 

@@ -24,7 +24,7 @@ use libm::{ceil, exp, expm1, log, log1p};
 use thiserror::Error;
 
 use super::sampled;
-use super::special::{ln_binomial, log_add, minimise};
+use super::special::{ln_binomial, log_add, log_sub, minimise};
 use super::{AddRemove, Adjacency, Replace};
 use crate::price::{AttoDelta, Curve, GRID_VERSION, MAX_JSON_INTEGER, NanoNats, ORDERS, Price};
 
@@ -258,9 +258,10 @@ impl<A: Adjacency> RdpCurve<A> {
             let order = 1.0 + excess;
             excess * (self.cost(order) - epsilon) + order * log(excess / order) - log(excess)
         };
-        let (least, _) = minimise(at_excess, LEAST_EXCESS, LARGEST_EXCESS, GRID_POINTS);
-        // The exponent is rounded in proportion to its parts, which at the best order are within a few times its size.
-        let slack = 1e-12 * (1.0 + least.abs());
+        let (least, excess) = minimise(at_excess, LEAST_EXCESS, LARGEST_EXCESS, GRID_POINTS);
+        // The exponent is rounded in proportion to its parts.
+        let parts = excess * (self.cost(1.0 + excess) + epsilon) + least.abs();
+        let slack = 1e-12 + 8.0 * f64::EPSILON * parts;
         Ok(exp(least + slack).min(1.0) + f64::MIN_POSITIVE)
     }
 
@@ -436,7 +437,7 @@ impl Runs {
 /// Promise: given that every person takes part in each step independently with probability `rate`, that removing one
 /// moves the sum by at most √`delta2_squared` in L2, and continuous Gaussian noise of variance at least `sigma2`, returns
 /// at every order an upper bound of the Rényi divergence of all steps together; never less, never more than without
-/// sampling, and the same on every machine. Proven (Mironov, Talwar, Zhang 2019) but for the bound on the error of the
+/// sampling but for rounding, and the same on every machine. Proven (Mironov, Talwar, Zhang 2019) but for the bound on the error of the
 /// integral, which is argued ([`super::sampled`] in the source) and multiplied: the cost is raised by that bound, by 1e-9
 /// of itself and by 1e-12 nats before it is rounded up. Noise on a lattice costs more; this does not say how much.
 ///
@@ -664,7 +665,7 @@ fn two_point_cost(weight: f64, ln_ratio: f64, order: f64) -> f64 {
     let ln_moment = if grown < 30.0 {
         log1p(weight * expm1(grown) * lost)
     } else {
-        log_add(0.0, grown + log1p(-exp(-grown)) + log(weight * lost))
+        log_add(0.0, log_sub(grown, 0.0) + log(weight * lost))
     };
     (ln_moment / above).min(ln_ratio)
 }
@@ -746,4 +747,370 @@ fn probability(field: &'static str, x: f64) -> Result<(), RdpError> {
 
 fn rate_in_unit(field: &'static str, x: f64) -> Result<(), RdpError> {
     if (0.0..=1.0).contains(&x) { Ok(()) } else { Err(RdpError::Parameter { field, allowed: "from 0 to 1" }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::accounting::gaussian;
+
+    fn close(found: f64, expected: f64, relative: f64) -> bool {
+        (found - expected).abs() <= relative * expected.abs()
+    }
+
+    fn sampled(rate: f64, noise_multiplier: f64, steps: u64) -> RdpCurve<AddRemove> {
+        RdpCurve::sampled_gaussian(rate, noise_multiplier).unwrap().repeat(steps).unwrap()
+    }
+
+    fn gaussians(noise_multiplier: f64, steps: u64) -> RdpCurve<AddRemove> {
+        RdpCurve::gaussian(noise_multiplier).unwrap().repeat(steps).unwrap()
+    }
+
+    fn laplaces(noise_multiplier: f64, steps: u64) -> RdpCurve<AddRemove> {
+        RdpCurve::laplace(noise_multiplier).unwrap().repeat(steps).unwrap()
+    }
+
+    /// ε by privacy-loss distribution (a tight value) and by Rényi curve on a coarser grid, computed with dp-accounting
+    /// 0.6.0: ours must lie between.
+    #[test]
+    fn epsilon_lies_between_the_tight_value_and_a_coarser_grid() {
+        let mixed = gaussians(2.0, 1).compose(&laplaces(4.0, 5)).unwrap().compose(&sampled(0.02, 1.2, 200)).unwrap();
+        let cases = [
+            ("G1", gaussians(1.0, 1), 1e-5, 4.377_178_100_024_93, 4.728_507_067_217_623),
+            ("G3", gaussians(1.0, 100), 1e-6, 96.717_271_964_263_76, 100.721_478_611_044_12),
+            ("G5", gaussians(10.0, 1000), 1e-6, 19.423_656_477_106_3, 20.551_991_629_803_823),
+            // Exactly 1 + 2·ln(1 − 1e-6), which the distribution on a grid misses by 5e-11.
+            ("L1", laplaces(1.0, 1), 1e-6, 0.999_997_999_998_999, 1.005_075_140_188_246_7),
+            ("L3", laplaces(10.0, 100), 1e-6, 4.692_667_438_647_5, 4.984_173_965_049_364),
+            ("L5", laplaces(5.0, 50), 1e-9, 8.077_938_291_480_526, 8.327_325_622_823_288),
+            ("SG1", sampled(0.01, 1.0, 1000), 1e-5, 1.828_243_645_585_509_1, 2.101_366_525_420_273),
+            (
+                "SG3",
+                sampled(0.004_266_666_666_666_667, 1.3, 3510),
+                1e-5,
+                0.863_806_996_107_004_7,
+                0.953_757_286_648_858_5,
+            ),
+            ("SG5", sampled(0.2, 0.5, 3), 0.155_94, 0.999_925_084_864_410_7, 2.960_407_682_837_275_6),
+            ("H1", mixed, 1e-6, 3.521_679_726_478_742_3, 3.747_690_461_858_909),
+            ("narrow", sampled(0.001, 0.6, 5000), 1e-6, 2.748_422_885_749_705_3, 3.627_430_776_260_334),
+            ("rare", sampled(1e-5, 2.0, 1_000_000), 1e-8, 0.090_897_740_100_799_17, 0.215_177_508_727_244_86),
+            ("wide", sampled(0.3, 20.0, 400), 1e-5, 1.136_116_041_480_801_1, 1.240_350_766_040_658_3),
+            ("nearly all", sampled(0.9, 3.0, 10), 1e-5, 4.206_883_579_748_617, 4.557_070_130_746_524),
+            ("long", sampled(0.02, 50.0, 100_000), 1e-7, 0.576_491_175_667_883, 0.613_539_448_361_695_8),
+        ];
+        for (name, curve, delta, tight, coarse) in cases {
+            let (found, order) = curve.epsilon_and_order(delta).unwrap();
+            assert!(
+                found >= tight && found <= coarse * (1.0 + 1e-3),
+                "{name}: {tight} {found} {coarse}, order {order}"
+            );
+            let back = curve.delta(found).unwrap();
+            assert!(close(back, delta, 1e-6), "{name}: δ {back:e} at that ε, not {delta:e}");
+        }
+    }
+
+    /// Computed with dp-accounting 0.6.0 under its relation "replace by an empty record".
+    #[test]
+    fn trees_cost_their_height() {
+        let tree = RdpCurve::gaussian_tree(5.0, &[400, 400, 400, 400]).unwrap();
+        let found = tree.epsilon(1e-6).unwrap();
+        assert!(found <= 2.954_502_711_922_123_7 * (1.0 + 1e-6) && found > 2.95, "{found}");
+        for (steps, levels) in [(1u64, 1.0), (2, 2.0), (3, 2.0), (4, 3.0), (400, 9.0), (511, 9.0), (512, 10.0)] {
+            let cost = RdpCurve::gaussian_tree(1.0, &[1, steps]).unwrap().at(2.0).unwrap();
+            assert!(close(cost, levels, 1e-12), "{steps}: {cost}");
+        }
+        assert!(RdpCurve::gaussian_tree(5.0, &[]).is_err() && RdpCurve::gaussian_tree(5.0, &[0]).is_err());
+    }
+
+    /// Sampled Gaussian: computed with mpmath at 40 digits from the integral. Laplace and randomized response: computed
+    /// with dp-accounting 0.6.0.
+    #[test]
+    fn single_orders_agree_with_others() {
+        for (rate, noise_multiplier, order, expected) in [
+            (1e-9, 1.0, 1.25, 1.073_926_140_610_233e-18),
+            (1e-6, 0.5, 2.5, 6.703_109_400_829_02e-11),
+            (0.001, 0.8, 1.5, 2.816_464_568_332_646_6e-6),
+            (0.01, 1.0, 1.001, 8.389_802_499_267_92e-5),
+            (0.01, 1.0, 5.5, 0.000_524_695_667_330_309_1),
+            (0.01, 1.0, 40.25, 15.402_500_637_298_838),
+            (0.004_266_666_666_666_667, 1.3, 12.7, 9.798_852_634_718_08e-5),
+            (0.2, 0.5, 1.75, 0.713_797_182_642_539_4),
+            (0.5, 2.0, 3.3, 0.123_561_432_419_802_87),
+            (0.9, 10.0, 100.5, 0.437_561_689_052_755_9),
+            (0.99, 0.3, 1.25, 6.897_968_169_770_974),
+            (1e-4, 0.2, 2.2, 10.614_378_435_588_463),
+        ] {
+            let found = sampled(rate, noise_multiplier, 1).at(order).unwrap();
+            let above = found / expected - 1.0;
+            assert!((0.0..1e-11).contains(&above), "{rate} {noise_multiplier} {order}: {found:e}, {above:e} above");
+        }
+        for (noise_multiplier, order, expected) in [
+            (2.0, 1.5, 0.155_977_878_485_739_52),
+            (1.0, 1.01, 0.371_159_228_689_057_15),
+            (10.0, 50.0, 0.086_060_251_536_185_88),
+            (0.05, 3.0, 19.744_587_188_117_006),
+        ] {
+            let found = laplaces(noise_multiplier, 1).at(order).unwrap();
+            assert!(close(found, expected, 1e-12), "Laplace {noise_multiplier} {order}: {found}");
+        }
+        for (noise, buckets, order, expected) in [
+            (0.3, 4, 2.5, 2.169_378_129_116_256),
+            (0.9, 2, 1.2, 0.024_041_976_086_141_15),
+            (0.01, 100, 30.0, 9.200_047_960_748_25),
+        ] {
+            let found = RdpCurve::randomized_response(noise, buckets).unwrap().at(order).unwrap();
+            assert!(close(found, expected, 1e-12), "response {noise} {buckets} {order}: {found}");
+        }
+        // At order 2 Theorem 9 is what dp-accounting computes; above, it tightens the sum for Gaussian noise.
+        for (rate, multiplier, order, theirs, allowed) in [
+            (0.01, 1.0, 2.0, 0.000_543_508_638_109_433_1, 1e-9),
+            (0.01, 1.0, 5.5, 0.001_659_642_706_991_639_7, 0.5),
+            (0.1, 2.0, 2.0, 0.011_296_964_989_239_874, 1e-9),
+            (0.1, 2.0, 64.0, 5.671_869_741_409_612, 0.01),
+        ] {
+            let found = RdpCurve::gaussian_without_replacement(rate, multiplier).unwrap().at(order).unwrap();
+            let above = found / theirs - 1.0;
+            assert!((-1e-12..allowed).contains(&above), "without replacement {rate} {order}: {above:e} above");
+        }
+    }
+
+    /// By enumeration of all probabilities.
+    #[test]
+    fn the_discrete_laplace_curve_is_the_sum_over_the_integers() {
+        for parameter in [0.01, 0.3, 1.0, 4.0] {
+            for sensitivity in [1u32, 2, 3, 17] {
+                for order in [1.01, 1.5, 2.0, 7.3, 40.0] {
+                    let above = order - 1.0;
+                    let shift = i64::from(sensitivity);
+                    let reach = (60.0 / parameter) as i64 + 2 * shift;
+                    let mass = (1.0 - exp(-parameter)) / (1.0 + exp(-parameter));
+                    let sum: f64 = (-reach..=reach + shift)
+                        .map(|x| {
+                            let exponent = order * (x - shift).abs() as f64 - above * x.abs() as f64;
+                            mass * exp(-parameter * exponent - parameter * f64::from(sensitivity) * above)
+                        })
+                        .sum();
+                    let expected = (log(sum) + parameter * f64::from(sensitivity) * above) / above;
+                    let found =
+                        RdpCurve::<AddRemove>::discrete_laplace(parameter, sensitivity).unwrap().at(order).unwrap();
+                    let gap = found - expected;
+                    assert!(gap > -1e-12 && gap < 1e-10, "{parameter} {sensitivity} {order}: {found} {expected}");
+                }
+            }
+        }
+    }
+
+    /// What is proven about every mechanism: rises with the order, and pure ones stay below ε and αε²/2.
+    #[test]
+    fn curves_rise_with_the_order_and_stay_below_their_bounds() {
+        let curves = [
+            sampled(0.01, 1.0, 1),
+            sampled(0.3, 0.4, 7),
+            laplaces(3.0, 1),
+            RdpCurve::pure(0.7).unwrap(),
+            RdpCurve::discrete_laplace(0.2, 5).unwrap(),
+            gaussians(4.0, 1)
+                .select_best(&Runs::new(1.0, 0.1).unwrap())
+                .unwrap()
+                .compose(&sampled(0.01, 1.0, 9))
+                .unwrap(),
+        ];
+        for (index, curve) in curves.iter().enumerate().take(5) {
+            let mut last = 0.0;
+            for step in 0..400 {
+                let order = 1.0 + 1e-4 * exp(0.05 * f64::from(step));
+                let now = curve.at(order).unwrap();
+                assert!(now >= last * (1.0 - 1e-9), "curve {index}, order {order}: {now} after {last}");
+                last = now;
+            }
+        }
+        for (index, curve) in curves.iter().enumerate() {
+            let epsilons: Vec<f64> = [1e-12, 1e-9, 1e-6, 1e-3, 0.3].map(|delta| curve.epsilon(delta).unwrap()).to_vec();
+            assert!(epsilons.windows(2).all(|pair| pair[0] >= pair[1]), "curve {index}: {epsilons:?}");
+        }
+        for epsilon in [1e-6, 0.01, 1.0, 30.0] {
+            for order in [1.0001, 2.0, 30.0, 1e6] {
+                let pure = RdpCurve::<AddRemove>::pure(epsilon).unwrap().at(order).unwrap();
+                let laplace = laplaces(1.0 / epsilon, 1).at(order).unwrap();
+                let bound = epsilon.min(0.5 * order * epsilon * epsilon) * (1.0 + 1e-12);
+                assert!(laplace <= pure * (1.0 + 1e-9) && pure <= bound, "{epsilon} {order}: {laplace} {pure} {bound}");
+            }
+        }
+    }
+
+    #[test]
+    fn composition_adds_and_repeats() {
+        let sum = gaussians(2.0, 3).compose(&gaussians(2.0, 1)).unwrap();
+        assert_eq!(sum, gaussians(2.0, 4));
+        assert!(close(sum.at(7.0).unwrap(), 3.5, 1e-12));
+        assert_eq!(gaussians(2.0, 3).repeat(0).unwrap(), RdpCurve::zero());
+        assert_eq!(RdpCurve::<AddRemove>::zero().epsilon(1e-6).unwrap(), 0.0);
+        assert_eq!(RdpCurve::<AddRemove>::zero().delta(0.0).unwrap(), 0.0);
+        assert!(gaussians(2.0, MAX_STEPS).repeat(2).is_err() && gaussians(2.0, 1).repeat(MAX_STEPS + 1).is_err());
+        let epsilon = gaussians(3.0, 1).epsilon(1e-6).unwrap();
+        let zcdp = gaussian::zcdp_epsilon(1.0 / 18.0, 1e-6);
+        assert!(close(epsilon, zcdp, 1e-9), "{epsilon} {zcdp}");
+    }
+
+    /// Computed with dp-accounting 0.6.0 (its grid of orders is coarser).
+    #[test]
+    fn selections_agree_with_others() {
+        for (noise, shape, gamma, expected) in [
+            (5.0, 1.0, 0.1, 1.813_568_988_372_425),
+            (5.0, 0.0, 0.026_918_259_589_001_53, 1.513_252_361_173_529_6),
+            (8.0, 0.5, 0.005_366_274_289_553_984, 1.255_706_288_966_783_8),
+        ] {
+            let runs = Runs::new(shape, gamma).unwrap();
+            let found = gaussians(noise, 1).select_best(&runs).unwrap().epsilon(1e-6).unwrap();
+            assert!(found <= expected * (1.0 + 1e-6) && found > expected * 0.99, "{noise} {shape}: {found} {expected}");
+        }
+    }
+
+    #[test]
+    fn the_mean_number_of_runs_is_the_sum_of_its_series() {
+        for shape in [-0.5, 0.0, 1e-9, 0.5, 1.0, 3.0] {
+            for gamma in [0.02, 0.3, 0.999_999, 1.0] {
+                let (mut weight, mut total, mut weighted) = (1.0, 0.0, 0.0);
+                for k in 1..4000 {
+                    let k = f64::from(k);
+                    total += weight;
+                    weighted += k * weight;
+                    weight *= (1.0 - gamma) * (k + shape) / (k + 1.0);
+                }
+                let found = Runs::new(shape, gamma).unwrap().mean();
+                assert!(close(found, weighted / total, 1e-8), "{shape} {gamma}: {found} {}", weighted / total);
+            }
+        }
+    }
+
+    /// A whole selection by enumeration: runs are randomized responses, the largest bit is released. Its divergence is
+    /// computed from the generating function of the number of runs and must not exceed the bound; a bound without the
+    /// term of the second order would be exceeded.
+    #[test]
+    fn selections_cost_no_more_than_their_bound() {
+        let mut exceeded = 0;
+        for epsilon in [0.1, 1.0, 3.0] {
+            for (shape, gamma) in [(1.0, 0.1), (0.5, 0.01), (-0.5, 0.2), (4.0, 0.02)] {
+                let runs = Runs::new(shape, gamma).unwrap();
+                let base = RdpCurve::<AddRemove>::pure(epsilon).unwrap();
+                let bound = base.select_best(&runs).unwrap();
+                let none = |p: f64| {
+                    let at = |x: f64| libm::pow(1.0 - (1.0 - gamma) * x, -shape);
+                    (at(1.0 - p) - 1.0) / (libm::pow(gamma, -shape) - 1.0)
+                };
+                let likely = 1.0 / (1.0 + exp(-epsilon));
+                let (p, q) = (none(likely), none(1.0 - likely));
+                for order in [1.1, 2.0, 5.0, 30.0] {
+                    for (p, q) in [(p, q), (q, p)] {
+                        let both = libm::pow(p / q, order) * q + libm::pow((1.0 - p) / (1.0 - q), order) * (1.0 - q);
+                        let exact = log(both) / (order - 1.0);
+                        assert!(exact <= bound.at(order).unwrap(), "{epsilon} {shape} {gamma} {order}: {exact}");
+                        exceeded += usize::from(exact > base.at(order).unwrap());
+                    }
+                }
+            }
+        }
+        assert!(exceeded > 5, "the unselected curve was exceeded {exceeded} times only: this test shows nothing");
+    }
+
+    #[test]
+    fn prices_are_the_curve_rounded_up() {
+        for (rate, delta2_squared, sigma2, steps) in [
+            ((1u64, 100u64), 1u128, 1u64, 1000u64),
+            ((64, 15_000), 100, 169, 3510),
+            ((1, 3), 7, 1000, 12),
+            ((1, 1), 4, 9, 2),
+        ] {
+            let price = subsampled_gaussian_price(rate, delta2_squared, sigma2, steps).unwrap();
+            let multiplier = (sigma2 as f64 / delta2_squared as f64).sqrt();
+            let curve = sampled(rate.0 as f64 / rate.1 as f64, multiplier, steps);
+            for ((num, den), cost) in ORDERS.iter().zip(price.curve.orders()) {
+                let exact = curve.at(*num as f64 / *den as f64).unwrap();
+                let above = cost.as_nats() - exact;
+                assert!(
+                    above >= 0.0 && above <= 1.1e-9 + 2e-9 * exact,
+                    "{rate:?} {num}/{den}: {above:e} above {exact}"
+                );
+            }
+        }
+        let nothing = subsampled_gaussian_price((0, 5), 1, 1, 100).unwrap();
+        assert_eq!(nothing.curve, Curve::default());
+        let huge = subsampled_gaussian_price((1, 2), u128::MAX, 1, MAX_STEPS).unwrap();
+        assert!(huge.curve.orders().iter().all(|cost| cost.is_unbounded()));
+        for (rate, delta2_squared, sigma2, steps) in
+            [((1, 0), 1, 1, 1), ((2, 1), 1, 1, 1), ((1, 2), 0, 1, 1), ((1, 2), 1, 0, 1), ((1, 2), 1, 1, MAX_STEPS + 1)]
+        {
+            assert!(subsampled_gaussian_price(rate, delta2_squared, sigma2, steps).is_err(), "{rate:?}");
+        }
+    }
+
+    #[test]
+    fn selection_prices_cover_the_selected_curve() {
+        let runs = Runs::new(1.0, 0.05).unwrap();
+        let base = gaussians(6.0, 1);
+        let price = selection_price(&base.price(), &runs).unwrap();
+        let curve = base.select_best(&runs).unwrap();
+        let mut last = 0.0;
+        for ((num, den), cost) in ORDERS.iter().zip(price.curve.orders()) {
+            let order = *num as f64 / *den as f64;
+            // The grid has fewer second orders to choose from, but also the bound of larger orders.
+            let best = (0..2000).map(|i| curve.at(order + 0.05 * f64::from(i)).unwrap()).fold(f64::INFINITY, f64::min);
+            assert!(cost.as_nats() >= best && cost.as_nats() <= best * 1.1, "order {order}: {cost} {best}");
+            assert!(cost.as_nats() >= last);
+            last = cost.as_nats();
+        }
+        let mut approximate = base.price();
+        approximate.delta = AttoDelta::new(1).unwrap();
+        assert_eq!(selection_price(&approximate, &runs), Err(RdpError::ApproximatePrice));
+    }
+
+    #[test]
+    fn noise_for_a_schedule_meets_its_target() {
+        for (rate, steps, target, delta) in [(0.01, 1000, 2.0, 1e-5), (1.0, 5, 0.5, 1e-6), (0.2, 3, 40.0, 1e-5)] {
+            let noise = noise_for_schedule(rate, steps, target, delta).unwrap();
+            assert!(sampled(rate, noise, steps).epsilon(delta).unwrap() <= target, "{rate} {steps}: {noise}");
+            assert!(sampled(rate, noise * 0.999_9, steps).epsilon(delta).unwrap() > target, "{rate} {steps}: {noise}");
+        }
+        assert_eq!(noise_for_schedule(0.0, 1000, 2.0, 1e-5), Ok(0.01));
+        assert_eq!(noise_for_schedule(1.0, MAX_STEPS, 1e-9, 1e-5), Err(RdpError::OutOfReach));
+    }
+
+    #[test]
+    fn arguments_without_a_meaning_are_refused() {
+        for bad in [f64::NAN, f64::INFINITY, -1.0, 0.0, 1e-200] {
+            assert!(RdpCurve::<AddRemove>::gaussian(bad).is_err(), "{bad}");
+            assert!(RdpCurve::<AddRemove>::sampled_gaussian(0.5, bad).is_err(), "{bad}");
+            assert!(RdpCurve::gaussian_without_replacement(0.5, bad).is_err(), "{bad}");
+            assert!(Runs::new(1.0, bad).is_err(), "{bad}");
+        }
+        for bad in [f64::NAN, f64::INFINITY, -1.0] {
+            assert!(RdpCurve::<AddRemove>::laplace(bad).is_err(), "{bad}");
+            assert!(RdpCurve::<AddRemove>::discrete_laplace(bad, 2).is_err(), "{bad}");
+            assert!(RdpCurve::<AddRemove>::pure(bad).is_err(), "{bad}");
+            assert!(RdpCurve::<AddRemove>::zcdp(bad).is_err(), "{bad}");
+            assert!(RdpCurve::<AddRemove>::sampled_gaussian(bad, 1.0).is_err(), "{bad}");
+            assert!(RdpCurve::randomized_response(bad, 2).is_err(), "{bad}");
+            assert!(Runs::new(bad, 0.5).is_err(), "{bad}");
+            assert!(gaussians(1.0, 1).at(bad).is_err() && gaussians(1.0, 1).epsilon(bad).is_err(), "{bad}");
+            assert!(gaussians(1.0, 1).delta(bad).is_err(), "{bad}");
+            assert!(noise_for_schedule(bad, 1, 1.0, 1e-5).is_err() && noise_for_schedule(0.1, 1, bad, 1e-5).is_err());
+        }
+        let message = gaussians(1.0, 1).at(1.0).unwrap_err().to_string();
+        assert_eq!(message, "caller: order must be above 1, at most 1e9");
+    }
+
+    #[test]
+    fn limits_are_kept() {
+        let mut nested = gaussians(3.0, 1);
+        for _ in 0..MAX_NESTING {
+            nested = nested.select_best(&Runs::new(1.0, 0.5).unwrap()).unwrap();
+        }
+        assert!(nested.select_best(&Runs::new(1.0, 0.5).unwrap()).is_err());
+        let mut many = RdpCurve::<AddRemove>::zero();
+        many.parts = (0..MAX_PARTS as u64)
+            .map(|i| Part { mechanism: Mechanism::Linear { slope: 1.0 + i as f64 }, times: 1 })
+            .collect();
+        assert!(many.compose(&gaussians(1.0, 1)).is_err());
+    }
 }
