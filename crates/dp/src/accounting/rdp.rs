@@ -438,7 +438,7 @@ impl Runs {
 /// moves the sum by at most √`delta2_squared` in L2, and continuous Gaussian noise of variance at least `sigma2`, returns
 /// at every order an upper bound of the Rényi divergence of all steps together; never less, never more than without
 /// sampling but for rounding, and the same on every machine. Proven (Mironov, Talwar, Zhang 2019) but for the bound on the error of the
-/// integral, which is argued ([`super::sampled`] in the source) and multiplied: the cost is raised by that bound, by 1e-9
+/// integral, which is argued (`sampled.rs` in the source) and multiplied: the cost is raised by that bound, by 1e-9
 /// of itself and by 1e-12 nats before it is rounded up. Noise on a lattice costs more; this does not say how much.
 ///
 /// # Errors
@@ -840,6 +840,12 @@ mod tests {
             (0.9, 10.0, 100.5, 0.437_561_689_052_755_9),
             (0.99, 0.3, 1.25, 6.897_968_169_770_974),
             (1e-4, 0.2, 2.2, 10.614_378_435_588_463),
+            (1e-9, 0.05, 1.3, 170.199_181_373_232_2),
+            // Where u leaves the range of `f64` before α − 1 times its logarithm is large.
+            (0.5, 0.02, 1.01, 1_192.492_463_638_892_6),
+            (0.001, 200.0, 3000.7, 3.751_202_836_215_052e-8),
+            (1e-12, 5.0, 700.5, 1.429_397_366_129_698_7e-23),
+            (1e-15, 0.25, 1.0001, 4.426_232_605_841_241e-24),
         ] {
             let found = sampled(rate, noise_multiplier, 1).at(order).unwrap();
             let above = found / expected - 1.0;
@@ -1034,6 +1040,37 @@ mod tests {
                 );
             }
         }
+        // Pinned: parties that compute a price must find the same digits.
+        let pinned = subsampled_gaussian_price((1, 100), 1, 1, 1000).unwrap();
+        let expected: [u64; ORDERS.len()] = [
+            105_398_006,
+            127_253_744,
+            149_388_848,
+            171_813_423,
+            217_575_333,
+            264_637_575,
+            363_154_050,
+            468_667_243,
+            583_498_150,
+            893_643_909,
+            38_270_418_934,
+            978_011_719_004,
+            3_087_850_786_785,
+            5_152_453_024_831,
+            7_194_605_041_114,
+            11_246_275_948_296,
+            19_296_847_488_929,
+            27_321_731_901_877,
+            43_346_354_381_721,
+            59_358_568_690_810,
+            91_370_719_066_723,
+            123_376_770_446_477,
+            187_382_806_058_371,
+            251_385_817_990_697,
+            379_388_826_060_214,
+            507_390_328_688_821,
+        ];
+        assert_eq!(pinned.curve.orders().map(NanoNats::get), expected);
         let nothing = subsampled_gaussian_price((0, 5), 1, 1, 100).unwrap();
         assert_eq!(nothing.curve, Curve::default());
         let huge = subsampled_gaussian_price((1, 2), u128::MAX, 1, MAX_STEPS).unwrap();

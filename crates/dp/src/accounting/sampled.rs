@@ -85,7 +85,7 @@ pub(crate) fn ln_moment(q: f64, sigma: f64, order: f64) -> Option<LogMoment> {
 fn ln_excess(q: f64, y: f64, order: f64) -> f64 {
     /// Above this the exponential would overflow.
     const LARGE: f64 = 700.0;
-    /// Above this α − 1 times ln(1 + u) leaves the other terms behind.
+    /// Above this one exponential leaves the other terms behind.
     const DOMINANT: f64 = 30.0;
     let above = order - 1.0;
     let (u, w) = if y < LARGE {
@@ -99,7 +99,11 @@ fn ln_excess(q: f64, y: f64, order: f64) -> f64 {
         // (1 + u)^α·(1 − (1 + u)^(1−α)·(1 + (α − 1)·u/(1 + u)))
         return order * w + log1p(-exp(-above * w) * (1.0 - above * expm1(-w)));
     }
-    if u.abs() * order.max(1.0) > 0.5 {
+    if w > DOMINANT {
+        // The next form with 1 + u = e^w taken out, because u itself may not fit.
+        return w + log(expm1(above * w) + above * expm1(-w));
+    }
+    if u.abs() * order > 0.5 {
         // (1 + u)·((1 + u)^(α−1) − 1) − (α − 1)·u: for α near 1 both terms have the factor α − 1.
         return log((1.0 + u) * expm1(above * w) - above * u);
     }
@@ -121,6 +125,8 @@ fn ln_excess(q: f64, y: f64, order: f64) -> f64 {
 mod tests {
     use super::*;
     use crate::accounting::special::ln_binomial;
+    use crate::testing::seeded;
+    use rand_core::Rng;
 
     fn relative_gap(q: f64, sigma: f64, order: f64, expected: f64) -> f64 {
         let found = ln_moment(q, sigma, order).unwrap();
@@ -166,7 +172,7 @@ mod tests {
                         let w = log_add(log1p(-q), log(q) + x / sigma - 0.5 / (sigma * sigma));
                         order * w - 0.5 * x * x - LN_SQRT_2PI
                     };
-                    let (low, high, steps) = (-11.0, order / sigma + 11.0, 40_000);
+                    let (low, high, steps) = (-11.0, order / sigma + 11.0, 12_000);
                     let h = (high - low) / f64::from(steps);
                     let peak = (0..=steps).map(|i| exponent(low + h * f64::from(i))).fold(f64::NEG_INFINITY, f64::max);
                     let sum: f64 = (0..=steps)
@@ -181,6 +187,29 @@ mod tests {
                     let gap = (found.value - expected).abs();
                     assert!(gap < 1e-8 * expected.min(1e-4) + 2e-13 + 1e-10 * expected, "{q} {sigma} {order}: {gap:e}");
                 }
+            }
+        }
+    }
+
+    /// ln A is convex in the order and zero at 1, whatever the parameters: a real order lies below the chord of its
+    /// integer neighbours and above the chords continued from either side.
+    #[test]
+    fn real_orders_lie_between_their_neighbours() {
+        for seed in 1..=2u8 {
+            let mut rng = seeded(seed);
+            let mut uniform = || (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+            for _ in 0..150 {
+                let (q, sigma) = (exp(-20.0 * uniform()), exp(6.0 * uniform() - 2.0));
+                let below = libm::floor(exp(5.0 * uniform())) + 2.0;
+                let share = uniform();
+                let at = |order: f64| ln_moment(q, sigma, order).unwrap().value;
+                let (before, low, high, after) = (at(below - 0.5), at(below), at(below + 1.0), at(below + 1.5));
+                let found = at(below + share);
+                let chord = low + share * (high - low);
+                let continued =
+                    f64::max(low + 2.0 * share * (low - before), high - 2.0 * (1.0 - share) * (after - high));
+                let context = format!("seed {seed}: q {q} σ {sigma} order {}: {found}", below + share);
+                assert!(found <= chord * (1.0 + 1e-9) && found >= continued - 1e-9 * chord, "{context}");
             }
         }
     }

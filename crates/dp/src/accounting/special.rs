@@ -22,8 +22,8 @@ pub(crate) const LN_SQRT_2PI: f64 = 0.918_938_533_204_672_8;
 const SQRT_HALF_PI: f64 = 1.253_314_137_315_500_3;
 /// From here on Mills' ratio is computed by its continued fraction, below it by `erfc`.
 const TAIL: f64 = 2.5;
-/// Depth of the continued fraction. Its error falls like exp(−2√2·x·√depth), below 1e-28 at [`TAIL`].
-const TAIL_DEPTH: u32 = 100;
+/// Depth of the continued fraction, times x². Its error falls like exp(−2√2·x·√depth): here below 1e-27.
+const TAIL_DEPTH: f64 = 500.0;
 
 /// The normal cumulative distribution function. Relative error below 1e-15·(1 + x²).
 pub(crate) fn phi(x: f64) -> f64 {
@@ -76,7 +76,7 @@ pub(crate) fn mills(x: f64) -> (f64, f64) {
         return (ratio, 1.0 - x * ratio);
     }
     let mut inner = x;
-    for level in (2..=TAIL_DEPTH).rev() {
+    for level in (2..=16 + (TAIL_DEPTH / (x * x)) as u32).rev() {
         inner = x + f64::from(level) / inner;
     }
     let ratio = 1.0 / (x + 1.0 / inner);
@@ -208,6 +208,10 @@ pub(crate) fn minimise<F: Fn(f64) -> f64>(f: F, low: f64, high: f64, points: u32
         let value = f(x);
         if value < best.0 {
             best = (value, x);
+        }
+        // Far up the other side. Large arguments are also the dear ones.
+        if value > 4.0 * best.0.abs() + 100.0 && best.0 < f64::INFINITY {
+            break;
         }
     }
     let mut from = (best.1 * exp(-step)).max(low);
