@@ -7,7 +7,7 @@
 //! | module | one line | standing |
 //! |---|---|---|
 //! | [`raw`] | a value computed from rows and not yet noised; nobody but this crate can look inside | by type |
-//! | [`sampler`] | exact integer samplers without floating point (Canonne, Kamath, Steinke 2020) | proven, up to 1e-80 |
+//! | [`sampler`] | exact integer samplers without floating point: Gaussian, Laplace, geometric, Skellam | proven, up to 2^−300 |
 //! | [`noise`] | each node's noise in seeded components, so that excess can be taken off later (Dordis, 2022) | argued |
 //! | [`price`] | Rényi curve of a sum of discrete Gaussians (Kairouz, Liu, Steinke 2021), exact, rounded up | proven for equal variances, argued for unequal |
 //! | [`account`] | the owner's book for one dataset: a filter over several Rényi orders | proven, argument in the module |
@@ -31,6 +31,7 @@
 
 pub mod account;
 pub mod accounting;
+mod exact;
 pub mod interval;
 pub mod mechanism;
 pub mod noise;
@@ -45,4 +46,4 @@ pub use account::{Account, AccountConfig, AccountEntry, Budget, EntryKind, Next,
 pub use noise::{NoisePlan, NoiseSeeds, Noised, RevealedSeed, add_noise, excess_noise};
 pub use price::{AttoDelta, Curve, NanoNats, Price, gaussian_price, plan_price};
 pub use raw::Raw;
-pub use sampler::{Seed, Variance, gaussian_vector};
+pub use sampler::{Scale, Seed, Variance, gaussian_vector};
