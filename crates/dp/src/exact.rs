@@ -138,12 +138,99 @@ impl Probability {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+    use crate::testing::seeded;
+    use dashu::base::Abs;
+    use dashu::float::{FBig, round::mode::HalfEven};
+
+    /// Someone else's reals, to judge ours by: binary floating point of [`ORACLE_DIGITS`] digits.
+    pub(crate) type Oracle = FBig<HalfEven>;
+    pub(crate) const ORACLE_DIGITS: usize = 600;
+
+    pub(crate) fn oracle(n: &UBig) -> Oracle {
+        Oracle::from(n.clone()).with_precision(ORACLE_DIGITS).value()
+    }
+
+    pub(crate) fn oracle_exp_neg(num: &UBig, den: &UBig) -> Oracle {
+        (-(oracle(num) / oracle(den))).exp()
+    }
+
+    /// Whether a ≈ b up to 2^−digits.
+    pub(crate) fn is_close(a: &Oracle, b: &Oracle, digits: usize) -> bool {
+        (a - b).abs() <= oracle(&UBig::ONE) / oracle(&(UBig::ONE << digits))
+    }
+
+    const ARGUMENTS: [(u128, u128); 14] = [
+        (1, 1),
+        (1, 2),
+        (1, 512),
+        (7, 3),
+        (1, 1 << 41),
+        (1, u128::MAX),
+        (u128::MAX, u128::MAX - 1),
+        (63, 1),
+        (64, 1),
+        (199, 1),
+        (319, 2),
+        (383, 1),
+        (123_456_789, 1_000_000),
+        (u128::MAX, u128::MAX >> 7),
+    ];
+
+    #[test]
+    fn exponentials_lie_within_their_bounds() {
+        for (num, den) in ARGUMENTS {
+            let (num, den) = (UBig::from(num), UBig::from(den));
+            let exact = oracle_exp_neg(&num, &den);
+            for bits in [64, 128, 384, 448] {
+                let (lower, upper) = exp_neg(&num, &den, bits);
+                let scaled = &exact * oracle(&(UBig::ONE << bits));
+                assert!(oracle(&lower) <= scaled && scaled <= oracle(&upper), "{num}/{den} to {bits}");
+                assert!(&upper - &lower <= UBig::from(2u8), "{num}/{den} to {bits}");
+            }
+        }
+    }
+
+    #[test]
+    fn exponentials_at_the_edges() {
+        let (zero, one) = (UBig::ZERO, UBig::ONE);
+        assert_eq!(exp_neg(&zero, &one, 64), (UBig::ONE << 64, UBig::ONE << 64));
+        for (num, den) in [(&zero, &zero), (&one, &zero), (&(UBig::ONE << 400), &one)] {
+            assert_eq!(exp_neg(num, den, 64), (UBig::ZERO, UBig::ONE));
+        }
+    }
 
     #[test]
     fn one_over_e_is_what_the_series_gives() {
         assert_eq!(Probability::ONE_OVER_E, Probability::exp_neg(&UBig::ONE, &UBig::ONE));
         assert_eq!(Probability::from_bits(&Probability::ONE_OVER_E.to_bits()), Probability::ONE_OVER_E);
+    }
+
+    /// A draw is the comparison of two integers of 320 bits, whichever word decides it.
+    #[test]
+    fn a_draw_compares_with_every_digit() {
+        let third = (UBig::ONE << DIGITS) / UBig::from(3u8);
+        let small = UBig::from(5u8);
+        for bits in [UBig::ZERO, small, third, (UBig::ONE << DIGITS) - 1u8, UBig::ONE << DIGITS] {
+            let probability = Probability::from_bits(&bits);
+            assert_eq!(probability.to_bits(), bits);
+            for (nudge, up) in [(0u8, true), (1, true), (1, false)] {
+                let u = if up {
+                    &bits + nudge
+                } else if bits.is_zero() {
+                    continue;
+                } else {
+                    &bits - nudge
+                };
+                if u.bit_len() > DIGITS {
+                    continue;
+                }
+                let words = (1..=WORDS).map(|i| (&u >> (DIGITS - 64 * i)) & u64::MAX).collect();
+                let mut rng = crate::testing::Scripted::new(words);
+                assert_eq!(probability.draw(&mut rng), u < bits, "{u} against {bits}");
+            }
+        }
+        assert!(Probability::from_bits(&(UBig::ONE << 400)).draw(&mut seeded(1)));
     }
 }

@@ -6,8 +6,10 @@
 //! while those read so far are the leading words of some T_j.
 //!
 //! The table holds the first word of each T_j, taken from 128-bit arithmetic and hence perhaps one too small. When the
-//! first word of u is not clear of it, all T_j are computed to the full 320 digits: about once in 2^55 draws of a
-//! Gaussian, 2^48 of a Poisson. A guide (Chen and Asau 1974) finds the place to search from in one step.
+//! first word of u is not clear of it, all T_j are computed to the full 320 digits, once for a table: this happens about
+//! every 2^55 draws of a Gaussian, 2^48 of a Poisson. A guide (Chen and Asau 1974) finds the place to search from in one step.
+
+use std::sync::OnceLock;
 
 use dashu::integer::UBig;
 use rand_core::CryptoRng;
@@ -50,8 +52,8 @@ impl Law {
     /// units, g² by 5; rounding down, r_x is off by 6x + 2 and e_x by 3x² + 3x, and there are at most 25·16 = 400 values
     /// of x for 448 digits: less than 2^19 each, 2^29 in sum. Poisson: from the mode each step multiplies by at most one
     /// and rounds down once, so a weight is off by its distance, at most 2^15, and the sum by 2^31. Left out: the first
-    /// missing weight is below its error bound plus a unit, 2^20, and the following fall at least by 1/(1 + 20/1024)
-    /// each: together below 2^26.
+    /// missing weight is below its error bound plus a unit, 2^20, and the following fall at least by 1/(1 + 13/1024)
+    /// each: together below 2^28.
     pub(super) fn weights(&self, digits: usize) -> Weights {
         match *self {
             Self::HalfGaussian { num, den } => Weights { first: 0, values: half_gaussian(num, den, digits) },
@@ -135,6 +137,8 @@ pub(super) struct Table {
     /// By the leading bits of a word: the first place in `above` that is larger than any smaller word.
     guide: Vec<u32>,
     guide_shift: u32,
+    /// `first` and all T_j, from the first draw that needed them.
+    full: OnceLock<(u64, Vec<UBig>)>,
 }
 
 impl Table {
@@ -159,7 +163,7 @@ impl Table {
             place += rest.iter().take_while(|next| **next <= lead << guide_shift).count();
             place as u32
         });
-        Self { law, first, guide: guide.collect(), above, guide_shift }
+        Self { law, first, guide: guide.collect(), above, guide_shift, full: OnceLock::new() }
     }
 
     /// One draw.
@@ -171,27 +175,136 @@ impl Table {
         match rest.iter().enumerate().find(|(_, next)| word < **next) {
             // Below the lower bound, so surely below T_j; and not below T of the index before.
             Some((steps, next)) if word < next - 2 => self.first + (start + steps) as u64,
-            _ => settle(self.law, word, rng),
+            _ => self.settle(word, rng),
         }
+    }
+
+    /// The draw for a first word that decides nothing, from all T_j.
+    #[cold]
+    fn settle<R: CryptoRng + ?Sized>(&self, word: u64, rng: &mut R) -> u64 {
+        let (first, thresholds) = self.full.get_or_init(|| thresholds(self.law));
+        let (mut drawn, mut read) = (UBig::from(word), 1);
+        while read < WORDS {
+            let lead = |threshold: &UBig| threshold >> (DIGITS - 64 * read);
+            let place = thresholds.partition_point(|threshold| lead(threshold) < drawn);
+            if thresholds.get(place).is_none_or(|threshold| lead(threshold) != drawn) {
+                break;
+            }
+            drawn = (drawn << 64) | UBig::from(rng.next_u64());
+            read += 1;
+        }
+        // The words read are clear of every T_j, so the digits that would follow are of no matter.
+        let padded = drawn << (DIGITS - 64 * read);
+        let place = thresholds.partition_point(|threshold| *threshold <= padded);
+        first + place.min(thresholds.len().saturating_sub(1)) as u64
     }
 }
 
-/// The draw for a first word that decides nothing, from all T_j.
-#[cold]
-pub(super) fn settle<R: CryptoRng + ?Sized>(law: Law, word: u64, rng: &mut R) -> u64 {
-    let (first, thresholds) = thresholds(law);
-    let (mut drawn, mut read) = (UBig::from(word), 1);
-    while read < WORDS {
-        let lead = |threshold: &UBig| threshold >> (DIGITS - 64 * read);
-        let place = thresholds.partition_point(|threshold| lead(threshold) < drawn);
-        if thresholds.get(place).is_none_or(|threshold| lead(threshold) != drawn) {
-            break;
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exact::tests::{Oracle, is_close, oracle, oracle_exp_neg};
+    use crate::testing::{Scripted, seeded};
+
+    const LAWS: [Law; 12] = [
+        Law::Gaussian { num: 1, den: 1 },
+        Law::Gaussian { num: 7, den: 2 },
+        Law::Gaussian { num: 1, den: 5 },
+        Law::Gaussian { num: 1, den: 1 << 40 },
+        Law::Gaussian { num: 256, den: 1 },
+        Law::HalfGaussian { num: 257, den: 4 },
+        Law::HalfGaussian { num: 1 << 40, den: 1 << 32 },
+        Law::Poisson { num: 1, den: 1 << 41 },
+        Law::Poisson { num: 1, den: 2 },
+        Law::Poisson { num: 37, den: 3 },
+        Law::Poisson { num: 3000, den: 1 },
+        Law::Poisson { num: (1 << 32) - 1, den: 1 << 16 },
+    ];
+
+    /// The masses that the sampler really has, against the formula in other people's arithmetic: to 1e-90.
+    #[test]
+    fn masses_are_those_of_the_law() {
+        for law in LAWS {
+            let (first, thresholds) = thresholds(law);
+            let len = thresholds.len();
+            if len > 2000 {
+                continue; // the reference takes seconds there; the next test still looks at them
+            }
+            let weights: Vec<Oracle> = (0..len as u64 + 40).map(|i| reference_weight(law, first, i)).collect();
+            let total = weights.iter().fold(Oracle::ZERO, |sum, weight| sum + weight);
+            let mut below = UBig::ZERO;
+            for (threshold, weight) in thresholds.iter().zip(&weights) {
+                let mass = oracle(&(threshold - &below)) / oracle(&(UBig::ONE << DIGITS));
+                // 2^−300 is 5e-91.
+                assert!(is_close(&mass, &(weight / &total), 300), "{law:?} above {below}");
+                below = threshold.clone();
+            }
+            assert!(below == (UBig::ONE << DIGITS) - 1u8, "{law:?} ends early");
         }
-        drawn = (drawn << 64) | UBig::from(rng.next_u64());
-        read += 1;
     }
-    // The words read are clear of every T_j, so the digits that would follow are of no matter.
-    let padded = drawn << (DIGITS - 64 * read);
-    let place = thresholds.partition_point(|threshold| *threshold <= padded);
-    first + place.min(thresholds.len().saturating_sub(1)) as u64
+
+    /// Relative to the index `first` (Poisson) or 0.
+    fn reference_weight(law: Law, first: u64, i: u64) -> Oracle {
+        let gaussian =
+            |x: u64, num: u64, den: u128| oracle_exp_neg(&(UBig::from(x) * x * den), &(UBig::from(num) * 2u8));
+        match law {
+            Law::HalfGaussian { num, den } => gaussian(i, num, den),
+            Law::Gaussian { num, den } => gaussian(i.div_ceil(2), num, den),
+            Law::Poisson { num, den } => (first + 1..=first + i)
+                .fold(oracle(&UBig::ONE), |w, x| w * oracle(&UBig::from(num)) / oracle(&(UBig::from(den) * x))),
+        }
+    }
+
+    /// What the proof of the fast way needs: the first word of T_j is within one of what the table holds.
+    #[test]
+    fn first_words_are_at_most_one_off() {
+        for law in LAWS {
+            let table = Table::new(law);
+            let (first, thresholds) = thresholds(law);
+            let skipped = (table.first - first) as usize;
+            // What the table leaves out begins below its smallest word.
+            assert!(thresholds[..skipped].iter().all(|t| &(t >> (DIGITS - 64)) <= &UBig::ONE), "{law:?}");
+            for (above, threshold) in table.above.iter().zip(&thresholds[skipped..]) {
+                let word = u64::try_from(threshold >> (DIGITS - 64)).unwrap();
+                assert!(word == above - 2 || word == above - 1, "{law:?}: {word:#x} against {above:#x}");
+            }
+        }
+    }
+
+    /// The table against the definition, on words that come close to a threshold far more often than chance would.
+    #[test]
+    fn draws_are_those_of_the_definition() {
+        let mut rng = seeded(41);
+        for law in LAWS {
+            let table = Table::new(law);
+            let (first, thresholds) = thresholds(law);
+            for _ in 0..300 {
+                let pick = rand_core::Rng::next_u64(&mut rng);
+                let near = &thresholds[(pick >> 8) as usize % thresholds.len()];
+                let kept = (pick % 6) as usize;
+                let words: Vec<u64> = (1..=WORDS)
+                    .map(|i| (near >> (DIGITS - 64 * i)) & u64::MAX)
+                    .enumerate()
+                    .map(|(i, word)| match i.cmp(&kept) {
+                        core::cmp::Ordering::Less => word,
+                        core::cmp::Ordering::Equal => word.wrapping_add(pick >> 32 & 3).wrapping_sub(1),
+                        core::cmp::Ordering::Greater => rand_core::Rng::next_u64(&mut rng),
+                    })
+                    .collect();
+                let (expected, read) = defined_draw(first, &thresholds, &words);
+                let mut script = Scripted::new(words.clone());
+                assert_eq!((table.draw(&mut script), script.read()), (expected, read), "seed 41, {law:?}, {words:x?}");
+            }
+        }
+    }
+
+    /// The words of the module text, one after the other.
+    fn defined_draw(first: u64, thresholds: &[UBig], words: &[u64]) -> (u64, usize) {
+        let join = |n: usize| words[..n].iter().fold(UBig::ZERO, |u, word| (u << 64) | UBig::from(*word));
+        let open = |n: usize| thresholds.iter().any(|t| t >> (DIGITS - 64 * n) == join(n));
+        let read = (1..WORDS).find(|n| !open(*n)).unwrap_or(WORDS);
+        let u = join(read) << (DIGITS - 64 * read);
+        let place = thresholds.iter().position(|t| u < *t).unwrap_or(thresholds.len() - 1);
+        (first + place as u64, read)
+    }
 }
