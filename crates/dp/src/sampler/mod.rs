@@ -221,3 +221,5 @@ pub enum SamplerError {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod vectors;
