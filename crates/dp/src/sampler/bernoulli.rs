@@ -123,3 +123,68 @@ pub(super) fn uniform_below<R: CryptoRng + ?Sized>(rng: &mut R, n: u128) -> u128
     let mut two_words = || u128::from(rng.next_u64()) | u128::from(rng.next_u64()) << 64;
     (0..MAX_REJECTIONS).map(|_| two_words() & mask).find(|drawn| *drawn <= top).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exact::exp_neg;
+    use crate::testing::seeded;
+    use rand_core::Rng;
+
+    /// The margin is four times what the proof promises of the error, and the error keeps the promise.
+    #[test]
+    fn exponentials_err_less_than_the_proof_says() {
+        let mut rng = seeded(1);
+        let edges = [0, 1, 1 << 57, (1 << 57) - 1, 1 << 58, (1 << 58) - 1, 1 << 63, u64::MAX];
+        let random = (0..3000).map(|i| rng.next_u64() >> (i % 12));
+        for exponent in edges.into_iter().chain(random) {
+            let (lower, upper) = exp_neg(&UBig::from(exponent), &(UBig::ONE << EXPONENT_BITS as usize), 64);
+            let found = UBig::from(exp_word(exponent));
+            let promised = UBig::from(MARGIN >> 4);
+            assert!(found <= upper + &promised && found + promised >= lower, "seed 1, exponent {exponent:#x}");
+        }
+    }
+
+    /// Whatever a word decides, it decides like the exact number; and all but words next to the number decide.
+    #[test]
+    fn words_decide_like_the_exact_number() {
+        let mut rng = seeded(2);
+        for i in 0..4000 {
+            let mut wide = || (u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64())) >> (i * 7 % 128);
+            let (num, den) = (wide(), wide().max(1));
+            // Up to 90, beyond what an exponent can hold.
+            let num = num % den.saturating_mul(90);
+            let exact = exp_neg(&UBig::from(num), &UBig::from(den), 64).0;
+            let exact = u64::try_from(exact).unwrap_or(u64::MAX);
+            for distance in [0, 1, 2, 3, 1 << 10, MARGIN - 1, MARGIN, 2 * MARGIN + 4] {
+                for word in [exact.saturating_sub(distance), exact.saturating_add(distance)] {
+                    let decided = exceeds(exponent(num, den), word);
+                    let far = word.abs_diff(exact) > 2 * MARGIN && exact < u64::MAX - 2 * MARGIN;
+                    assert!(decided.is_some() || !far, "seed 2, {num}/{den}, {word:#x}");
+                    // Bounds to 64 digits are two apart, so nothing is said of the words between.
+                    if word.abs_diff(exact) > 2 {
+                        assert!(decided.is_none_or(|below| below == (word < exact)), "seed 2, {num}/{den}, {word:#x}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn exponents_err_less_than_the_proof_says() {
+        for (num, den) in
+            [(1u128, 3u128), (u128::MAX / 5, u128::MAX / 300), (u128::MAX, u128::MAX), ((1 << 70) - 1, 1 << 64)]
+        {
+            let found = UBig::from(exponent(num, den).unwrap());
+            // In units of 2^−54, sixteen times coarser.
+            let exact = (UBig::from(num) << 54) / UBig::from(den);
+            assert!(
+                (found >> 4).max(exact.clone()) - (UBig::from(exponent(num, den).unwrap()) >> 4).min(exact)
+                    <= UBig::ONE
+            );
+        }
+        assert_eq!(exponent(64, 1), None);
+        assert_eq!(exponent(u128::MAX, 0), None);
+        assert_eq!(exponent(0, 0), None);
+    }
+}

@@ -50,7 +50,7 @@ impl GaussianSampler {
     /// Prepares draws of this variance.
     pub fn new(variance: Variance) -> Self {
         let (num, den) = (variance.num(), u128::from(variance.den()));
-        let shift = (0..=16).find(|shift| u128::from(num) <= MAX_NARROW * den << (2 * shift)).unwrap_or(16);
+        let shift = (0..=16).find(|shift| u128::from(num) <= (MAX_NARROW * den) << (2 * shift)).unwrap_or(16);
         if shift == 0 {
             return Self(Shape::Narrow(Table::new(Law::Gaussian { num, den })));
         }
@@ -118,7 +118,7 @@ impl Wide {
 #[inline]
 fn signed(index: u64) -> i64 {
     let magnitude = index.div_ceil(2) as i64;
-    if index % 2 == 0 { -magnitude } else { magnitude }
+    if index.is_multiple_of(2) { -magnitude } else { magnitude }
 }
 
 /// One draw from the discrete Gaussian: P(x) ∝ exp(−x²/2σ²) on the integers. |result| < 2^31.

@@ -56,7 +56,7 @@ pub(super) fn laplace<R: CryptoRng + ?Sized>(rng: &mut R, num: u64, den: u64) ->
             v += 1;
         }
         if v == TAIL_STEPS {
-            continue;
+            return 0; // so that a generator that is stuck ends here
         }
         let negative = uniform_below(rng, 2) == 1;
         let magnitude = ((u + num * u128::from(v)) / den) as i64;

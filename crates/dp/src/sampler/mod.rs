@@ -21,7 +21,7 @@
 //!
 //! Probabilities are cut after 320 binary digits, and every loop has a limit, so that the functions are total even over
 //! a broken generator. With a good one, the cuts are met with probability below 2^−300 (digits), e^−1024 (tail of the
-//! Laplace), 2^−256 (one uniform draw) and 0.7^4096 (attempts) per sample, which no δ can see.
+//! Laplace), 2^−256 (one uniform draw) and 2^−420 (attempts) per sample, which no δ can see.
 //!
 //! What [`gaussian_vector`] makes of a seed is a wire format, `docs/spec/noise.md`, because seeds are revealed so that
 //! others can subtract the noise. The other samplers owe nobody the same numbers tomorrow.
@@ -51,8 +51,8 @@ pub const MAX_SCALE: u64 = 1 << 40;
 /// Longest vector: 2^24 cells are 128 MiB of noise, more than one round should carry.
 pub const MAX_LEN: usize = 1 << 24;
 
-/// Attempts of a rejection sampler, each accepted with probability above 0.3.
-const MAX_ATTEMPTS: u32 = 4096;
+/// Attempts of a rejection sampler, each accepted with probability above 0.3: all fail with probability below 2^−520.
+const MAX_ATTEMPTS: u32 = 1024;
 
 /// Draws a vector of independent discrete Gaussians from a seed: the same seed gives the same noise everywhere.
 ///

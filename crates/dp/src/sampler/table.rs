@@ -263,7 +263,7 @@ mod tests {
             let (first, thresholds) = thresholds(law);
             let skipped = (table.first - first) as usize;
             // What the table leaves out begins below its smallest word.
-            assert!(thresholds[..skipped].iter().all(|t| &(t >> (DIGITS - 64)) <= &UBig::ONE), "{law:?}");
+            assert!(thresholds[..skipped].iter().all(|t| t >> (DIGITS - 64) <= UBig::ONE), "{law:?}");
             for (above, threshold) in table.above.iter().zip(&thresholds[skipped..]) {
                 let word = u64::try_from(threshold >> (DIGITS - 64)).unwrap();
                 assert!(word == above - 2 || word == above - 1, "{law:?}: {word:#x} against {above:#x}");
