@@ -401,7 +401,8 @@ fn stuck_generators_end() {
                 assert!(truncated_geometric(&mut rng, scale, bound).unsigned_abs() <= bound);
             }
         }
-        for sigma2 in [1, 1000, 3 << 20] {
+        // The widest takes seconds to settle its table, so one word has to do.
+        for sigma2 in if word == u64::MAX { [1, 1000, 3 << 20] } else { [1, 1000, 1001] } {
             let sampler = SkellamSampler::new(Variance::new(sigma2).unwrap()).unwrap();
             assert!(sampler.draw(&mut rng).unsigned_abs() < 1 << 31);
         }
