@@ -16,7 +16,7 @@ use rand_core::CryptoRng;
 
 use crate::exact::{DIGITS, WORDS, exp_neg};
 
-/// Digits of the weights that the first words are computed from.
+/// Digits of the weights that the first words are computed from: 64 more than those.
 const QUICK_DIGITS: usize = 128;
 /// Digits of the weights that T_j are computed from.
 const FULL_DIGITS: usize = DIGITS + 128;
@@ -118,7 +118,7 @@ pub(super) fn thresholds(law: Law) -> (u64, Vec<UBig>) {
     for value in &values {
         sum += value;
         let threshold = (&sum << DIGITS) / &total;
-        // The quotient cannot tell what is this close to one.
+        // Whether the weights that follow, which is the difference less what the total was raised by, are below 2^−320.
         let last = (&total - &sum) << DIGITS < &total + (UBig::ONE << (DIGITS + SUM_ERROR_BITS));
         found.push(if last { most.clone() } else { threshold });
         if last {
