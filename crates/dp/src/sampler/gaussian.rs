@@ -3,7 +3,7 @@
 //! **Many.** Up to σ² = 256, one lazy inversion of a table of all integers. Above, the table holds the non-negative half
 //! of a narrower Gaussian of σ²/k², and a draw x from it is widened to z = kx + y with y uniform below k, kept with
 //! probability exp(−y(y + 2kx)/2σ²), given a sign, and dropped if it is a negative zero (Ducas, Durmus, Lepoint,
-//! Lyubashevsky 2013, "Lattice Signatures and Bimodal Gaussians", section 6.3). Here k is the least power of two with
+//! Lyubashevsky 2013, "Lattice Signatures and Bimodal Gaussians", section 6). Here k is the least power of two with
 //! σ²/k² ≤ 256, so that y and the sign are digits of one word, and σ/k is above 8, so that 95 % are kept.
 //! Why it is right: exp(−(kx)²/2σ²)·exp(−y(y + 2kx)/2σ²) = exp(−z²/2σ²), and each z ≥ 0 is one kx + y.
 //!
@@ -29,7 +29,10 @@ const MAX_WIDENINGS: u32 = 128;
 /// Digits of [`Wide::slope`] beyond those of an exponent: with y(y + 2kx) < 2^42 its error stays below 2^−52.
 const SLOPE_BITS: u32 = 36;
 
-/// A discrete Gaussian made ready for many draws. Setting up costs less than 0.1 ms, a draw about 0.02 µs.
+/// A discrete Gaussian made ready for many draws.
+///
+/// Setting up takes 25 to 65 µs, a draw 0.011 µs up to σ² = 256 and 0.032 µs above; [`discrete_gaussian`] takes 0.15 to
+/// 0.26 µs (one core, a million draws from ChaCha20, measured when written).
 pub struct GaussianSampler(Shape);
 
 enum Shape {
@@ -123,7 +126,7 @@ fn signed(index: u64) -> i64 {
 
 /// One draw from the discrete Gaussian: P(x) ∝ exp(−x²/2σ²) on the integers. |result| < 2^31.
 ///
-/// For more than a thousand draws at one variance, [`GaussianSampler`] is faster.
+/// From about three hundred draws at one variance on, [`GaussianSampler`] is faster.
 ///
 /// Promise: exact up to 2^−300 for a uniform generator. Proven (Algorithm 3).
 pub fn discrete_gaussian<R: CryptoRng + ?Sized>(rng: &mut R, variance: Variance) -> i64 {

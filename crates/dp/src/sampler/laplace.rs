@@ -25,7 +25,7 @@ pub fn discrete_laplace<R: CryptoRng + ?Sized>(rng: &mut R, scale: Scale) -> i64
 /// One draw from the two-sided geometric P(x) ∝ exp(−|x|/t), given that |x| ≤ `bound`.
 ///
 /// Promise: exact up to 2^−300 for a uniform generator; |result| ≤ `bound`. The law is that of Desfontaines, Voss,
-/// Gipson, Mandayam 2022, "Differentially private partition selection", Definition 3. Proven (rejection).
+/// Gipson, Mandayam 2022, "Differentially private partition selection". Proven (rejection).
 pub fn truncated_geometric<R: CryptoRng + ?Sized>(rng: &mut R, scale: Scale, bound: u64) -> i64 {
     let (num, den) = (u128::from(scale.num()), u128::from(scale.den()));
     let inside = |x: &i64| x.unsigned_abs() <= bound;
