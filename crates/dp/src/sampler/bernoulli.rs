@@ -36,8 +36,14 @@ const MAX_REJECTIONS: u32 = 256;
 /// and with probability below 2^−46 more. Proven.
 pub fn bernoulli_exp<R: CryptoRng + ?Sized>(rng: &mut R, num: u128, den: u128) -> bool {
     let word = rng.next_u64();
-    exceeds(exponent(num, den), word)
-        .unwrap_or_else(|| Probability::exp_neg(&UBig::from(num), &UBig::from(den)).draw_from(word, rng))
+    exceeds(exponent(num, den), word).unwrap_or_else(|| settle(num, den, word, rng))
+}
+
+#[cold]
+fn settle<R: CryptoRng + ?Sized>(num: u128, den: u128, word: u64, rng: &mut R) -> bool {
+    // One is above whatever digits follow.
+    let certain = num == 0 && den > 0;
+    certain || Probability::exp_neg(&UBig::from(num), &UBig::from(den)).draw_from(word, rng)
 }
 
 /// The same for parameters beyond 128 bits.
