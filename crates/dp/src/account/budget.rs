@@ -5,6 +5,7 @@
 //! above. Does not know runs or entries.
 
 use core::fmt;
+use std::sync::LazyLock;
 
 use dashu::float::FBig;
 use dashu::float::round::mode::Down;
@@ -78,11 +79,9 @@ impl Budget {
     pub fn caps(&self) -> [Option<u64>; ORDER_COUNT] {
         let delta_atto = u128::from(self.delta.get().saturating_sub(self.delta_thresholds.get()));
         let ln_delta_share = ln(delta_atto) - ln(1_000_000_000_000_000_000 * ORDER_COUNT as u128);
-        ORDERS.map(|(num, den)| {
-            let (num, den) = (u128::from(num), u128::from(den));
-            let (over, ln_num) = (num - den, ln(num));
-            let inverse = real(den) / real(over);
-            let nats = &ln_num - ln(over) + inverse * (&ln_delta_share + &ln_num - ln(den));
+        ORDER_LOGS.each_ref().map(|order| {
+            let nats =
+                &order.ln_num - &order.ln_over + &order.inverse * (&ln_delta_share + &order.ln_num - &order.ln_den);
             let nano = real(u128::from(self.epsilon.get())) + nats * real(1_000_000_000) - real(1);
             u64::try_from(nano.floor().to_int().value()).ok()
         })
@@ -291,6 +290,24 @@ impl Totals {
 type Real = FBig<Down>;
 /// Bits carried in caps: their error is then far below one unit of 1e-9, by which they are lowered.
 const PRECISION: usize = 128;
+
+/// What the caps need of an order α = num/den: logarithms take most of the time, so they are taken once.
+struct OrderLogs {
+    ln_num: Real,
+    ln_den: Real,
+    /// ln(num − den).
+    ln_over: Real,
+    /// 1/(α−1).
+    inverse: Real,
+}
+
+static ORDER_LOGS: LazyLock<[OrderLogs; ORDER_COUNT]> = LazyLock::new(|| {
+    ORDERS.map(|(num, den)| {
+        let (num, den) = (u128::from(num), u128::from(den));
+        let over = num - den;
+        OrderLogs { ln_num: ln(num), ln_den: ln(den), ln_over: ln(over), inverse: real(den) / real(over) }
+    })
+});
 
 fn real(n: u128) -> Real {
     Real::from(UBig::from(n)).with_precision(PRECISION).value()

@@ -252,6 +252,11 @@ pub(super) fn check_name(field: &'static str, name: &str) -> Result<(), Refusal>
 pub(super) fn hash_hex(value: &impl Serialize, usual_len: usize) -> Result<String, AccountError> {
     let mut bytes = Vec::with_capacity(usual_len);
     serde_json::to_writer(&mut bytes, value).map_err(|_| AccountError::Encoding)?;
-    let digit = |nibble: u8| char::from(if nibble < 10 { b'0' + nibble } else { b'a' + (nibble - 10) });
-    Ok(Sha256::digest(&bytes).iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect())
+    let mut hex = String::with_capacity(GENESIS.len());
+    for byte in Sha256::digest(&bytes) {
+        for nibble in [byte >> 4, byte & 15] {
+            hex.push(char::from(if nibble < 10 { b'0' + nibble } else { b'a' + (nibble - 10) }));
+        }
+    }
+    Ok(hex)
 }

@@ -30,7 +30,7 @@ pub struct Snapshot {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct State {
+pub(super) struct State {
     dataset: String,
     head: String,
     sequence: u64,
@@ -74,7 +74,11 @@ impl Account {
     /// # Errors
     /// [`AccountError::Snapshot`] saying what is wrong with it; [`AccountError::Refused`] for a malformed name.
     pub fn restore(config: AccountConfig, snapshot: Snapshot) -> Result<Self, AccountError> {
-        let mut account = Self::new(config)?;
+        Self::new(config)?.restored(snapshot)
+    }
+
+    /// Turns an account without entries into the one that the snapshot holds.
+    pub(super) fn restored(mut self, snapshot: Snapshot) -> Result<Self, AccountError> {
         let Snapshot { digest, state } = snapshot;
         if state.version != SNAPSHOT_VERSION {
             return Err(unusable("its version is unknown here"));
@@ -82,7 +86,7 @@ impl Account {
         if hash_hex(&state, 0)? != digest {
             return Err(unusable("its digest does not match"));
         }
-        if state.dataset != account.name {
+        if state.dataset != self.name {
             return Err(unusable("it belongs to another dataset"));
         }
         if !is_hash(&state.head) || (state.sequence == 0) != (state.head == GENESIS) {
@@ -94,17 +98,17 @@ impl Account {
             check_name("task", name)?;
             check_shape(task)?;
             for (terms, tally) in task.tallies() {
-                account.count(terms, tally)?;
+                self.count(terms, tally)?;
                 entries = entries.saturating_add(tally.entries);
             }
         }
         if entries != state.sequence {
             return Err(unusable("its runs do not add up to its sequence number"));
         }
-        account.tasks = state.tasks.into_iter().collect();
-        account.sequence = state.sequence;
-        account.head = state.head;
-        Ok(account)
+        self.tasks = state.tasks.into_iter().collect();
+        self.sequence = state.sequence;
+        self.head = state.head;
+        Ok(self)
     }
 
     /// Adds what a run or schedule comes to.
