@@ -244,8 +244,9 @@ pub(super) fn check_form(entry: &AccountEntry) -> Result<(), Refusal> {
 }
 
 pub(super) fn check_name(field: &'static str, name: &str) -> Result<(), Refusal> {
-    let printable = name.bytes().all(|byte| (b' '..=b'~').contains(&byte));
-    if printable && (1..=MAX_NAME_LEN).contains(&name.len()) { Ok(()) } else { Err(Refusal::Form { field }) }
+    // Without an early end, sixteen bytes at a time: this runs on every field of every entry.
+    let printable = |name: &str| name.bytes().fold(true, |fits, byte| fits & (b' '..=b'~').contains(&byte));
+    if (1..=MAX_NAME_LEN).contains(&name.len()) && printable(name) { Ok(()) } else { Err(Refusal::Form { field }) }
 }
 
 /// SHA-256 of a value's compact JSON, lowercase hex.

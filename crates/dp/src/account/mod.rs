@@ -397,9 +397,6 @@ impl Account {
         if let Some(already) = self.tasks.get(&entry.task).and_then(|held| held.already(&entry)) {
             return already.map(Next::Already);
         }
-        if self.tasks.get(&entry.task).is_some_and(|held| held.rounds() != entry.rounds) {
-            return Err(Refusal::Conflict);
-        }
         self.check_caps(&entry)?;
         Ok(Next::Write(Box::new(entry)))
     }

@@ -14,8 +14,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::AccountError;
 use super::entry::{AccountEntry, EntryKind, RunState};
+use super::{AccountError, Refusal};
 use crate::price::Price;
 
 /// One task. A task is a schedule or single runs, never both.
@@ -133,10 +133,12 @@ impl Task {
     }
 
     /// Where a reservation on these terms stands already; `None` if it is new.
-    pub(super) fn already(&self, entry: &AccountEntry) -> Option<Result<RunState, super::Refusal>> {
-        let (terms, rounds) = (self.terms(entry.round)?, self.rounds());
-        if rounds != entry.rounds || !terms.are_those_of(entry) {
-            return Some(Err(super::Refusal::Conflict));
+    pub(super) fn already(&self, entry: &AccountEntry) -> Option<Result<RunState, Refusal>> {
+        if self.rounds() != entry.rounds {
+            return Some(Err(Refusal::Conflict));
+        }
+        if !self.terms(entry.round)?.are_those_of(entry) {
+            return Some(Err(Refusal::Conflict));
         }
         match self {
             Self::Runs(_) => self.state(entry.round).map(Ok),
