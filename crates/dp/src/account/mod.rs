@@ -108,7 +108,7 @@ use budget::Book;
 use entry::{check_form, check_name};
 use task::Task;
 
-/// Most entries of one account: 2^20 are about 350,000 runs, some 250 MB of state and seconds of replay. A reservation
+/// Most entries of one account: 2^20 are about 350,000 runs, some 300 MB of state and seconds of replay. A reservation
 /// is refused unless every open run has room for its entries, so a run that is under way can always be finished.
 pub const MAX_ENTRIES: u64 = 1 << 20;
 
