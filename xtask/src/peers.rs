@@ -31,7 +31,8 @@ enum Install {
 const GO_PATH: &str = "/usr/share/gocode";
 
 /// All peer checks.
-pub const PEERS: [Peer; 3] = [
+pub const PEERS: [Peer; 4] = [
+    Peer { name: "noise", install: Install::Python { packages: &[] }, ask: ask_noise },
     Peer { name: "rfc8785", install: Install::Python { packages: &["rfc8785==0.1.4"] }, ask: ask_rfc8785 },
     Peer {
         name: "dsse",
@@ -68,6 +69,11 @@ fn ask_rfc8785(_root: &Path, python: &Path) -> Result<Command, String> {
 /// PyPI's `securesystemslib`, on envelopes that our code signed.
 fn ask_dsse(_root: &Path, python: &Path) -> Result<Command, String> {
     Ok(script(python, "tests/interop/dsse.py", "tests/data/vectors/dsse"))
+}
+
+/// The specification of seeded noise, written down once more in Python, on the vectors that `crates/dp` checks as well.
+fn ask_noise(_root: &Path, python: &Path) -> Result<Command, String> {
+    Ok(script(python, "tests/interop/noise.py", "tests/data/vectors/noise.json"))
 }
 
 fn script(python: &Path, script: &str, vectors: &str) -> Command {
@@ -118,7 +124,7 @@ pub fn install_python(directory: &Path, packages: &[&str]) -> Result<PathBuf, St
     if std::fs::read_to_string(&note).is_ok_and(|found| found == wanted) && python.is_file() {
         return Ok(python);
     }
-    println!("installing {} with pip", packages.join(", "));
+    println!("installing into {}: {}", directory.display(), packages.join(", "));
     let environment = || {
         let mut command = Command::new("python3");
         command.args(["-m", "venv", "--clear"]).arg(directory);
@@ -132,8 +138,10 @@ pub fn install_python(directory: &Path, packages: &[&str]) -> Result<PathBuf, St
         apt_install(&["python3-venv"])?;
         capture(&mut environment())?;
     }
-    let options = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
-    capture(Command::new(&python).args(options).args(packages))?;
+    if !packages.is_empty() {
+        let options = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
+        capture(Command::new(&python).args(options).args(packages))?;
+    }
     // Written last: a crash before this line means that it is all done again.
     std::fs::write(&note, wanted).map_err(|error| format!("{} cannot be written: {error}", note.display()))?;
     Ok(python)

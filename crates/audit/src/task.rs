@@ -267,6 +267,7 @@ impl<'a> TaskRecord<'a> {
             ("price", account.price == *priced.price()),
             ("researcher", account.researcher == format!("{}/{}", task.study, task.researcher)),
             ("round", account.round == 0),
+            ("number of rounds", account.rounds.is_none()),
             ("study", account.study == task.study.as_str()),
             ("task", account.task == task.hash().to_string()),
         ] {

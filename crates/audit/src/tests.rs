@@ -538,7 +538,7 @@ fn a_hub_that_refuses_what_is_agreed_is_noticed() {
 #[test]
 fn what_is_wrong_is_found_where_it_is() {
     type Edit = fn(&mut Story);
-    let cases: [(&str, Edit, u64, &str); 31] = [
+    let cases: [(&str, Edit, u64, &str); 32] = [
         ("price_altered", |s| cheaper(s.account(PRICE_A, 1)), 7, "another price"),
         ("permit_at_another_price", |s| cheaper(s.account(PERMIT_A, 0)), 4, "another price"),
         ("permit_without_task", |s| drop(s.lines.remove(TASK)), 3, "which the log does not hold before it"),
@@ -561,6 +561,7 @@ fn what_is_wrong_is_found_where_it_is() {
             4,
             "without reserving",
         ),
+        ("permit_for_a_schedule", |s| schedule(s), 4, "another number of rounds"),
         ("price_without_permit", |s| s.lines.swap(PERMIT_A, PRICE_A), 4, "no permit of a"),
         ("price_twice", |s| repeat(s, SECOND_PRICE_A, 17), 17, "second settlement of a"),
         ("price_read_and_not_spent", |s| s.account(PRICE_A, 1).kind = cohortium_dp::EntryKind::Reading, 7, "neither"),
@@ -588,6 +589,10 @@ fn what_is_wrong_is_found_where_it_is() {
         let AuditError::Entry { index: found, why } = &error else { panic!("{defect}: {error}") };
         assert!(*found == index && why.contains(expected), "{defect}: {error}");
     }
+}
+
+fn schedule(story: &mut Story) {
+    story.account(PERMIT_A, 0).rounds = Some(5);
 }
 
 fn cheaper(entry: &mut AccountEntry) {
