@@ -1,0 +1,108 @@
+//! Noise for a vector of bounded L1 sensitivity: a promise in ε alone, without any δ.
+//!
+//! The discrete Laplace or two-sided geometric mechanism (Ghosh, Roughgarden, Sundararajan 2009), drawn exactly with a
+//! rational scale (Canonne, Kamath, Steinke 2020). Best for one or a few cells; from about nine cells per person
+//! [`super::Gaussian`] needs less noise.
+//!
+//! Does not: bound contributions. Assumes that the caller's L1 sensitivity is right, over all cells together.
+
+use dashu::integer::UBig;
+use rand_core::CryptoRng;
+
+use super::cost::{NANO, laplace_curve, nano_above, price_of};
+use super::{MechanismError, Ratio, add_to_each, check_laplace_scale, check_range, draw, laplace_scale};
+use crate::price::{AttoDelta, NanoNats, Price};
+use crate::raw::Raw;
+
+/// The discrete Laplace mechanism: P(noise = x) ∝ exp(−|x|/t) in every cell.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Laplace {
+    l1: u64,
+    scale: Ratio,
+    price: Price,
+}
+
+impl Laplace {
+    /// From the L1 sensitivity and the scale t, both in lattice steps.
+    ///
+    /// # Errors
+    /// [`MechanismError::Zero`], [`MechanismError::TooLarge`] above [`super::MAX_LAPLACE_SCALE`].
+    pub fn new(l1_sensitivity: u64, scale: Ratio) -> Result<Self, MechanismError> {
+        check_range("l1_sensitivity", l1_sensitivity, super::MAX_MAGNITUDE.unsigned_abs())?;
+        let scale = check_laplace_scale(scale)?;
+        let epsilon_num = UBig::from(l1_sensitivity) * scale.den();
+        let curve = laplace_curve(&epsilon_num, &UBig::from(scale.num()), l1_sensitivity, 1);
+        Ok(Self { l1: l1_sensitivity, scale, price: price_of(curve) })
+    }
+
+    /// From the L1 sensitivity in lattice steps and the ε to spend: the scale is Δ1/ε exactly.
+    ///
+    /// # Errors
+    /// As [`Laplace::new`].
+    pub fn with_epsilon(l1_sensitivity: u64, epsilon: NanoNats) -> Result<Self, MechanismError> {
+        Self::new(l1_sensitivity, laplace_scale(l1_sensitivity, epsilon.get())?)
+    }
+
+    /// Adds noise to every cell.
+    ///
+    /// Promise: given integers whose L1 distance between neighbours is at most Δ1, returns values that are
+    /// (Δ1/t)-differentially private and cost [`Laplace::price`]; never the raw ones. Proven (Ghosh, Roughgarden,
+    /// Sundararajan 2009; curve in the text of `mechanism::cost`), up to the 1e-80 of the sampler.
+    #[must_use = "the release is paid for"]
+    pub fn release(&self, raw: Raw<Vec<i64>>, rng: &mut dyn CryptoRng) -> Vec<i64> {
+        add_to_each(raw.into_inner(), || draw::laplace(rng, self.scale))
+    }
+
+    /// The exact Rényi curve, rounded up; no δ.
+    pub fn price(&self) -> Price {
+        self.price.clone()
+    }
+
+    /// ε = Δ1/t, rounded up.
+    pub fn epsilon(&self) -> NanoNats {
+        nano_above(UBig::from(self.l1) * self.scale.den() * NANO, UBig::from(self.scale.num()))
+    }
+
+    /// None.
+    pub fn delta(&self) -> AttoDelta {
+        AttoDelta::ZERO
+    }
+
+    /// The scale t in lattice steps. Public, for error bars.
+    pub fn scale(&self) -> Ratio {
+        self.scale
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::price::MAX_JSON_INTEGER;
+    use crate::testing::seeded;
+
+    #[test]
+    fn scales_and_promises_belong_together() {
+        for (l1, nano, num, den) in [(1u64, NANO, 1u64, 1u64), (3, NANO / 2, 6, 1), (1, 3 * NANO, 1, 3)] {
+            let laplace = Laplace::with_epsilon(l1, NanoNats::new(nano)).unwrap();
+            assert_eq!((laplace.scale().num(), laplace.scale().den()), (num, den));
+            assert_eq!((laplace.epsilon().get(), laplace.delta()), (nano, AttoDelta::ZERO));
+            assert!(laplace.price().curve.orders().iter().all(|cost| cost.get() <= nano));
+        }
+        assert_eq!(Laplace::new(1, Ratio::new(3, 1).unwrap()).unwrap().epsilon().get(), 333_333_334);
+    }
+
+    #[test]
+    fn impossible_parameters_are_refused() {
+        assert!(Ratio::new(0, 1).is_err() && Ratio::new(1, 0).is_err());
+        for (l1, nano) in [(0, 1), (1, 0), (1 << 40, 1), (u64::MAX, NANO), (1, MAX_JSON_INTEGER)] {
+            assert!(Laplace::with_epsilon(l1, NanoNats::new(nano)).is_err(), "{l1} {nano}");
+        }
+    }
+
+    #[test]
+    fn extremes_are_clamped() {
+        let laplace = Laplace::with_epsilon(1, NanoNats::new(1)).unwrap();
+        let released = laplace.release(Raw::new(vec![i64::MIN, i64::MAX]), &mut seeded(80));
+        assert!(released[0] < -(1 << 59) && released[1] > 1 << 59, "seed 80: {released:?}");
+    }
+}
