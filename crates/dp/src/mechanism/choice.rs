@@ -21,9 +21,10 @@ use dashu::integer::UBig;
 use rand_core::CryptoRng;
 
 use super::cost::{NANO, concentrated_curve, price_of, pure_curve, smaller};
-use super::{MAX_EPSILON_NANO, MAX_MAGNITUDE, MechanismError, Ratio, check_range, draw, laplace_scale};
+use super::{MAX_EPSILON_NANO, MAX_MAGNITUDE, MechanismError, check_range, laplace_scale};
 use crate::price::{AttoDelta, Curve, NanoNats, Price};
 use crate::raw::Raw;
+use crate::sampler::{Scale, bernoulli_exp, discrete_laplace};
 
 /// Most candidates of one choice.
 pub const MAX_CANDIDATES: usize = 1 << 16;
@@ -62,7 +63,7 @@ pub struct ExponentialMechanism(Terms);
 #[derive(Clone, Debug, PartialEq)]
 pub struct NoisyMax {
     terms: Terms,
-    scale: Ratio,
+    scale: Scale,
 }
 
 impl PermuteAndFlip {
@@ -78,7 +79,7 @@ impl PermuteAndFlip {
     ///
     /// Promise: given scores of which one person moves each by at most Δ, returns an index with ε-differential privacy;
     /// never a score. Proven (McKenna and Sheldon 2020; Ding et al. 2021; monotone scores by the
-    /// argument at [`NoisyMax::release`]), up to the 1e-80 of the coins.
+    /// argument at [`NoisyMax::release`]), up to the 2^−300 of the coins.
     ///
     /// # Errors
     /// [`MechanismError::Shape`] without candidates or above [`MAX_CANDIDATES`].
@@ -86,11 +87,10 @@ impl PermuteAndFlip {
         let (scores, best) = candidates(raw)?;
         let mut order: Vec<(usize, i64)> = scores.into_iter().enumerate().collect();
         while order.len() > 1 {
-            // Below the length, so it fits and is there.
-            let next = draw::uniform_below(rng, order.len() as u128) as usize;
+            let next = uniform_index(rng, order.len());
             let (index, score) = order.swap_remove(next);
             let (num, den) = self.exponent(best, score);
-            if draw::bernoulli_exp(rng, num, den) {
+            if bernoulli_exp(rng, num, den) {
                 return Ok(index);
             }
         }
@@ -132,7 +132,7 @@ impl ExponentialMechanism {
     ///
     /// Promise: given scores of which one person moves each by at most Δ, returns an index with ε-differential privacy and
     /// ε²/8-concentrated privacy; never a score. Proven (McSherry and Talwar 2007; Cesar and Rogers 2021), up to
-    /// e^−256 for the limit of attempts and 1e-80 for the coins.
+    /// e^−256 for the limit of attempts and 2^−300 for the coins.
     ///
     /// # Errors
     /// [`MechanismError::Shape`] without candidates or above [`MAX_CANDIDATES`].
@@ -140,9 +140,9 @@ impl ExponentialMechanism {
         let (scores, best) = candidates(raw)?;
         let mut index = 0;
         for _ in 0..scores.len() * ATTEMPTS_PER_CANDIDATE {
-            index = draw::uniform_below(rng, scores.len() as u128) as usize;
+            index = uniform_index(rng, scores.len());
             let (num, den) = self.exponent(best, scores.get(index).copied().unwrap_or(best));
-            if draw::bernoulli_exp(rng, num, den) {
+            if bernoulli_exp(rng, num, den) {
                 return Ok(index);
             }
         }
@@ -193,7 +193,7 @@ impl NoisyMax {
     /// [`MechanismError::Shape`] without candidates or above [`MAX_CANDIDATES`].
     pub fn release(&self, raw: Raw<Vec<i64>>, rng: &mut dyn CryptoRng) -> Result<usize, MechanismError> {
         let (scores, _) = candidates(raw)?;
-        let noise: Vec<i64> = scores.iter().map(|_| draw::laplace(rng, self.scale)).collect();
+        let noise: Vec<i64> = scores.iter().map(|_| discrete_laplace(rng, self.scale)).collect();
         Ok(Self::decide(&scores, &noise))
     }
 
@@ -205,7 +205,7 @@ impl NoisyMax {
     }
 
     /// Scale of the noise, in steps of the score.
-    pub fn scale(&self) -> Ratio {
+    pub fn scale(&self) -> Scale {
         self.scale
     }
 
@@ -267,6 +267,16 @@ fn candidates(raw: Raw<Vec<i64>>) -> Result<(Vec<i64>, i64), MechanismError> {
     }
     let best = scores.iter().copied().max().ok_or(MechanismError::Shape { expected: 1, found: 0 })?;
     Ok((scores, best))
+}
+
+/// Uniform on 0..n, for 1 ≤ n ≤ 2^16.
+fn uniform_index(rng: &mut dyn CryptoRng, n: usize) -> usize {
+    let n = n.max(1) as u64;
+    // Words at or above the largest multiple of n are drawn again, with probability below 2^−48 each time; 64 of them in
+    // a row do not happen.
+    let limit = u64::MAX - u64::MAX % n;
+    let word = (0..64).map(|_| rng.next_u64()).find(|word| *word < limit).unwrap_or(0);
+    (word % n) as usize
 }
 
 #[cfg(test)]

@@ -72,7 +72,7 @@ pub(super) fn nano_above(num: UBig, den: UBig) -> NanoNats {
     u64::try_from(ceil_div(num, den)).map_or(NanoNats::UNBOUNDED, NanoNats::new)
 }
 
-/// A probability in units of 2^−256 as δ, rounded up; `None` above what an account can hold.
+/// A probability in units of 2^−320 as δ, rounded up; `None` above what an account can hold.
 pub(super) fn delta_above(p: &UBig) -> Option<AttoDelta> {
     let atto = u64::try_from(ceil_div(p * ATTO, one())).ok()?;
     AttoDelta::new(atto).ok()

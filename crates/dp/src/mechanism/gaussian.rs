@@ -10,15 +10,16 @@ use dashu::integer::UBig;
 use rand_core::CryptoRng;
 
 use super::cost::{concentrated_curve, price_of};
-use super::{MechanismError, Ratio, add_to_each, check_variance, draw};
+use super::{MechanismError, add_to_each};
 use crate::noise::{NoisePlan, NoiseSeeds, Noised, add_noise};
 use crate::price::{NanoNats, Price, PriceError, plan_price, sigma2_for_rho};
 use crate::raw::Raw;
+use crate::sampler::{GaussianSampler, Variance};
 
 /// The discrete Gaussian mechanism: P(noise = x) ∝ exp(−x²/2σ²) in every cell.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Gaussian {
-    variance: Ratio,
+    variance: Variance,
     price: Price,
 }
 
@@ -26,13 +27,11 @@ impl Gaussian {
     /// From the squared joint L2 sensitivity and the variance σ², both in lattice steps squared.
     ///
     /// # Errors
-    /// [`MechanismError::Zero`]; [`MechanismError::TooLarge`] above [`super::MAX_VARIANCE_NUM`] over
-    /// [`super::MAX_VARIANCE_DEN`].
-    pub fn new(delta2_squared: u128, variance: Ratio) -> Result<Self, MechanismError> {
+    /// [`MechanismError::Zero`].
+    pub fn new(delta2_squared: u128, variance: Variance) -> Result<Self, MechanismError> {
         if delta2_squared == 0 {
             return Err(MechanismError::Zero { field: "delta2_squared" });
         }
-        let variance = check_variance(variance)?;
         // ρ = Δ²/(2·num/den).
         let curve =
             concentrated_curve(&(UBig::from(delta2_squared) * variance.den()), &(UBig::from(variance.num()) * 2u64));
@@ -42,19 +41,20 @@ impl Gaussian {
     /// With the smallest whole variance whose cost at order α is at most ρ·α.
     ///
     /// # Errors
-    /// As [`Gaussian::new`], and [`MechanismError::Price`] if the variance does not fit.
+    /// As [`Gaussian::new`], and [`MechanismError::Price`] or [`MechanismError::Sampler`] if the variance does not fit.
     pub fn with_rho(delta2_squared: u128, rho: NanoNats) -> Result<Self, MechanismError> {
-        Self::new(delta2_squared, Ratio::new(sigma2_for_rho(delta2_squared, rho)?, 1)?)
+        Self::new(delta2_squared, Variance::new(sigma2_for_rho(delta2_squared, rho)?)?)
     }
 
     /// Adds noise to every cell.
     ///
     /// Promise: given integers whose squared L2 distance between neighbours is at most Δ², returns values that are
     /// Δ²/2σ²-concentrated private and cost [`Gaussian::price`]; never the raw ones. Proven (Canonne, Kamath, Steinke
-    /// 2020, Theorem 4 in each cell), up to the 1e-80 of the sampler. There is no ε without a δ.
+    /// 2020, Theorem 4 in each cell), up to the 2^−300 of the sampler. There is no ε without a δ.
     #[must_use = "the release is paid for"]
     pub fn release(&self, raw: Raw<Vec<i64>>, rng: &mut dyn CryptoRng) -> Vec<i64> {
-        add_to_each(raw.into_inner(), || draw::gaussian(rng, self.variance))
+        let sampler = GaussianSampler::new(self.variance);
+        add_to_each(raw.into_inner(), || sampler.draw(rng))
     }
 
     /// α·Δ²/2σ² at every order, rounded up.
@@ -63,7 +63,7 @@ impl Gaussian {
     }
 
     /// The parameter σ² in lattice steps squared. Public, for error bars.
-    pub fn variance(&self) -> Ratio {
+    pub fn variance(&self) -> Variance {
         self.variance
     }
 }
@@ -122,11 +122,11 @@ mod tests {
     #[test]
     fn one_gaussian_costs_what_a_sum_of_one_costs() {
         for (delta2, sigma2) in [(1u128, 5u64), (1, 3), (7, 1 << 20), (1 << 70, 1 << 40)] {
-            let price = Gaussian::new(delta2, Ratio::new(sigma2, 1).unwrap()).unwrap().price();
+            let price = Gaussian::new(delta2, Variance::new(sigma2).unwrap()).unwrap().price();
             assert_eq!(price, gaussian_price(delta2, sigma2, 1, sigma2, 1).unwrap(), "{delta2} {sigma2}");
         }
         // Half the variance of 3 is 3/2: α/(2·1.5) at α = 2.
-        let price = Gaussian::new(1, Ratio::new(3, 2).unwrap()).unwrap().price();
+        let price = Gaussian::new(1, Variance::ratio(3, 2).unwrap()).unwrap().price();
         assert_eq!(price.curve.orders()[3].get(), 666_666_667);
     }
 
@@ -135,16 +135,16 @@ mod tests {
         let rho = NanoNats::new(12_345_678);
         let gaussian = Gaussian::with_rho(49, rho).unwrap();
         assert!(gaussian.price().curve.orders()[3].get() <= 2 * rho.get());
-        let less = Ratio::new(gaussian.variance().num() - 1, 1).unwrap();
+        let less = Variance::new(gaussian.variance().num() - 1).unwrap();
         assert!(Gaussian::new(49, less).unwrap().price().curve.orders()[3].get() > 2 * rho.get());
     }
 
     #[test]
     fn impossible_parameters_are_refused() {
-        assert!(Gaussian::new(0, Ratio::whole(1)).is_err());
-        assert!(Gaussian::new(1, Ratio::new(super::super::MAX_VARIANCE_NUM + 1, 1).unwrap()).is_err());
-        assert!(Gaussian::new(1, Ratio::new(1, super::super::MAX_VARIANCE_DEN + 1).unwrap()).is_err());
+        assert!(Gaussian::new(0, Variance::new(1).unwrap()).is_err());
         assert!(Gaussian::with_rho(1, NanoNats::ZERO).is_err());
+        assert!(Gaussian::with_rho(u128::MAX, NanoNats::new(1)).is_err());
+        assert!(Gaussian::with_rho(1 << 50, NanoNats::new(1)).is_err());
     }
 
     #[test]

@@ -10,15 +10,16 @@ use dashu::integer::UBig;
 use rand_core::CryptoRng;
 
 use super::cost::{NANO, laplace_curve, nano_above, price_of};
-use super::{MechanismError, Ratio, add_to_each, check_laplace_scale, check_range, draw, laplace_scale};
+use super::{MechanismError, add_to_each, check_range, laplace_scale};
 use crate::price::{AttoDelta, NanoNats, Price};
 use crate::raw::Raw;
+use crate::sampler::{Scale, discrete_laplace};
 
 /// The discrete Laplace mechanism: P(noise = x) ∝ exp(−|x|/t) in every cell.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Laplace {
     l1: u64,
-    scale: Ratio,
+    scale: Scale,
     price: Price,
 }
 
@@ -26,10 +27,9 @@ impl Laplace {
     /// From the L1 sensitivity and the scale t, both in lattice steps.
     ///
     /// # Errors
-    /// [`MechanismError::Zero`], [`MechanismError::TooLarge`] above [`super::MAX_LAPLACE_SCALE`].
-    pub fn new(l1_sensitivity: u64, scale: Ratio) -> Result<Self, MechanismError> {
+    /// [`MechanismError::Zero`], [`MechanismError::TooLarge`].
+    pub fn new(l1_sensitivity: u64, scale: Scale) -> Result<Self, MechanismError> {
         check_range("l1_sensitivity", l1_sensitivity, super::MAX_MAGNITUDE.unsigned_abs())?;
-        let scale = check_laplace_scale(scale)?;
         let epsilon_num = UBig::from(l1_sensitivity) * scale.den();
         let curve = laplace_curve(&epsilon_num, &UBig::from(scale.num()), l1_sensitivity, 1);
         Ok(Self { l1: l1_sensitivity, scale, price: price_of(curve) })
@@ -38,7 +38,7 @@ impl Laplace {
     /// From the L1 sensitivity in lattice steps and the ε to spend: the scale is Δ1/ε exactly.
     ///
     /// # Errors
-    /// As [`Laplace::new`].
+    /// As [`Laplace::new`], and [`MechanismError::Sampler`] if the scale does not fit.
     pub fn with_epsilon(l1_sensitivity: u64, epsilon: NanoNats) -> Result<Self, MechanismError> {
         Self::new(l1_sensitivity, laplace_scale(l1_sensitivity, epsilon.get())?)
     }
@@ -47,10 +47,10 @@ impl Laplace {
     ///
     /// Promise: given integers whose L1 distance between neighbours is at most Δ1, returns values that are
     /// (Δ1/t)-differentially private and cost [`Laplace::price`]; never the raw ones. Proven (Ghosh, Roughgarden,
-    /// Sundararajan 2009; curve in the text of `mechanism::cost`), up to the 1e-80 of the sampler.
+    /// Sundararajan 2009; curve in the text of `mechanism::cost`), up to the 2^−300 of the sampler.
     #[must_use = "the release is paid for"]
     pub fn release(&self, raw: Raw<Vec<i64>>, rng: &mut dyn CryptoRng) -> Vec<i64> {
-        add_to_each(raw.into_inner(), || draw::laplace(rng, self.scale))
+        add_to_each(raw.into_inner(), || discrete_laplace(rng, self.scale))
     }
 
     /// The exact Rényi curve, rounded up; no δ.
@@ -69,7 +69,7 @@ impl Laplace {
     }
 
     /// The scale t in lattice steps. Public, for error bars.
-    pub fn scale(&self) -> Ratio {
+    pub fn scale(&self) -> Scale {
         self.scale
     }
 }
@@ -88,12 +88,12 @@ mod tests {
             assert_eq!((laplace.epsilon().get(), laplace.delta()), (nano, AttoDelta::ZERO));
             assert!(laplace.price().curve.orders().iter().all(|cost| cost.get() <= nano));
         }
-        assert_eq!(Laplace::new(1, Ratio::new(3, 1).unwrap()).unwrap().epsilon().get(), 333_333_334);
+        assert_eq!(Laplace::new(1, Scale::new(3).unwrap()).unwrap().epsilon().get(), 333_333_334);
     }
 
     #[test]
     fn impossible_parameters_are_refused() {
-        assert!(Ratio::new(0, 1).is_err() && Ratio::new(1, 0).is_err());
+        assert!(Laplace::new(0, Scale::new(1).unwrap()).is_err());
         for (l1, nano) in [(0, 1), (1, 0), (1 << 40, 1), (u64::MAX, NANO), (1, MAX_JSON_INTEGER)] {
             assert!(Laplace::with_epsilon(l1, NanoNats::new(nano)).is_err(), "{l1} {nano}");
         }

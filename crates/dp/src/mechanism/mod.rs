@@ -28,7 +28,6 @@
 mod choice;
 mod clip;
 mod cost;
-mod draw;
 mod fixed;
 mod gaussian;
 mod laplace;
@@ -48,59 +47,13 @@ use thiserror::Error;
 
 use crate::noise::NoiseError;
 use crate::price::PriceError;
+use crate::sampler::{SamplerError, Scale};
 
 /// Values are clamped to this magnitude before noise, so that adding cannot overflow. A projection onto a fixed interval
 /// makes no difference larger, so sensitivities stand.
 pub const MAX_MAGNITUDE: i64 = crate::noise::MAX_RAW_MAGNITUDE;
-/// Largest scale of discrete Laplace noise: its draws stay below 2^51.
-pub const MAX_LAPLACE_SCALE: u64 = 1 << 40;
-/// Largest numerator of a variance; the proof that the Gaussian draw cannot overflow is written for it.
-pub const MAX_VARIANCE_NUM: u64 = 1 << 48;
-/// Largest denominator of a variance.
-pub const MAX_VARIANCE_DEN: u64 = 1 << 32;
 /// Largest ε of one mechanism, in units of 1e-9: a thousand nats promise nothing.
 pub const MAX_EPSILON_NANO: u64 = 1_000_000_000_000;
-
-/// A positive quotient of integers, in lowest terms.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ratio {
-    num: u64,
-    den: u64,
-}
-
-impl Ratio {
-    /// num/den.
-    ///
-    /// # Errors
-    /// [`MechanismError::Zero`] if either is zero.
-    pub fn new(num: u64, den: u64) -> Result<Self, MechanismError> {
-        if num == 0 || den == 0 {
-            return Err(MechanismError::Zero { field: "num or den" });
-        }
-        let common = gcd(num, den);
-        Ok(Self { num: num / common, den: den / common })
-    }
-
-    /// The numerator.
-    pub fn num(self) -> u64 {
-        self.num
-    }
-
-    /// The denominator.
-    pub fn den(self) -> u64 {
-        self.den
-    }
-
-    /// For reports.
-    pub fn as_f64(self) -> f64 {
-        self.num as f64 / self.den as f64
-    }
-
-    /// An integer; zero is taken for one.
-    pub(crate) fn whole(n: u64) -> Self {
-        Self { num: n.max(1), den: 1 }
-    }
-}
 
 /// Why a mechanism cannot be made or used as asked.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -136,6 +89,9 @@ pub enum MechanismError {
     /// The noise cannot be priced.
     #[error(transparent)]
     Price(#[from] PriceError),
+    /// The noise cannot be drawn.
+    #[error(transparent)]
+    Sampler(#[from] SamplerError),
     /// The noise of a node cannot be made.
     #[error(transparent)]
     Noise(#[from] NoiseError),
@@ -150,25 +106,12 @@ fn check_range(field: &'static str, value: u64, limit: u64) -> Result<(), Mechan
 }
 
 /// The scale sensitivity/ε of discrete Laplace noise, for an ε in units of 1e-9.
-fn laplace_scale(sensitivity: u64, epsilon_nano: u64) -> Result<Ratio, MechanismError> {
+fn laplace_scale(sensitivity: u64, epsilon_nano: u64) -> Result<Scale, MechanismError> {
     check_range("epsilon, in units of 1e-9", epsilon_nano, MAX_EPSILON_NANO)?;
     let num = sensitivity
         .checked_mul(cost::NANO)
         .ok_or(MechanismError::TooLarge { field: "sensitivity", limit: u64::MAX / cost::NANO })?;
-    check_laplace_scale(Ratio::new(num, epsilon_nano)?)
-}
-
-fn check_laplace_scale(scale: Ratio) -> Result<Ratio, MechanismError> {
-    if scale.num().div_ceil(scale.den()) > MAX_LAPLACE_SCALE {
-        return Err(MechanismError::TooLarge { field: "scale", limit: MAX_LAPLACE_SCALE });
-    }
-    Ok(scale)
-}
-
-fn check_variance(variance: Ratio) -> Result<Ratio, MechanismError> {
-    check_range("numerator of the variance", variance.num(), MAX_VARIANCE_NUM)?;
-    check_range("denominator of the variance", variance.den(), MAX_VARIANCE_DEN)?;
-    Ok(variance)
+    Ok(Scale::ratio(num, epsilon_nano)?)
 }
 
 /// Clamps every value and adds one draw to each.
@@ -178,13 +121,4 @@ fn add_to_each(mut values: Vec<i64>, mut draw: impl FnMut() -> i64) -> Vec<i64> 
         *value = (*value).clamp(-MAX_MAGNITUDE, MAX_MAGNITUDE).saturating_add(draw());
     }
     values
-}
-
-fn gcd(a: u64, b: u64) -> u64 {
-    let (mut a, mut b) = (a, b);
-    // Euclid's algorithm ends after fewer than 100 steps on 64 bits, and never divides by zero.
-    while b > 0 {
-        (a, b) = (b, a % b);
-    }
-    a.max(1)
 }

@@ -15,9 +15,10 @@
 use rand_core::CryptoRng;
 
 use super::gaussian::Gaussian;
-use super::{MAX_MAGNITUDE, MechanismError, Ratio, check_range};
+use super::{MAX_MAGNITUDE, MechanismError, check_range};
 use crate::price::Price;
 use crate::raw::Raw;
+use crate::sampler::Variance;
 
 /// Most draws of one refinement: the mean is then 32 times as precise as one draw.
 pub const MAX_DRAWS: u32 = 1 << 10;
@@ -35,7 +36,7 @@ pub struct Refinement {
 pub struct Estimate {
     sums: Vec<i128>,
     draws: u32,
-    variance: Ratio,
+    variance: Variance,
 }
 
 impl Refinement {
@@ -116,7 +117,7 @@ impl Estimate {
 
     /// √(σ²/j), lattice steps; infinity before the first draw.
     pub fn standard_error(&self) -> f64 {
-        (self.variance.as_f64() / f64::from(self.draws)).sqrt()
+        (self.variance.num() as f64 / self.variance.den() as f64 / f64::from(self.draws)).sqrt()
     }
 
     /// Whether in every cell z standard errors are at most the given share of the mean: a stopping rule that looks only at
@@ -140,7 +141,7 @@ mod tests {
     fn easy_questions_stop_early() {
         // σ = 50 per draw; 3 σ/√j ≤ 10 % of the value: at 10,000 one draw will do, at 500 it takes 9 or so.
         for (seed, value, fewest, most) in [(111u8, 10_000i64, 1, 1), (112, 500, 4, 20), (113, 0, 64, 64)] {
-            let gaussian = Gaussian::new(1, Ratio::new(2500, 1).unwrap()).unwrap();
+            let gaussian = Gaussian::new(1, Variance::new(2500).unwrap()).unwrap();
             let mut refinement = Refinement::start(Raw::new(vec![value]), gaussian, 64).unwrap();
             let mut rng = seeded(seed);
             while refinement.draw(&mut rng).is_some_and(|estimate| !estimate.is_within(0.1, 3.0)) {}
@@ -152,7 +153,7 @@ mod tests {
 
     #[test]
     fn many_draws_are_precise_and_end() {
-        let gaussian = Gaussian::new(1, Ratio::new(10_000, 1).unwrap()).unwrap();
+        let gaussian = Gaussian::new(1, Variance::new(10_000).unwrap()).unwrap();
         let mut refinement = Refinement::start(Raw::new(vec![77, i64::MAX]), gaussian, MAX_DRAWS).unwrap();
         let mut rng = seeded(114);
         while refinement.draw(&mut rng).is_some() {}
@@ -166,9 +167,9 @@ mod tests {
     #[test]
     fn going_step_by_step_costs_nothing_extra() {
         let (j, sigma2) = (8u64, 800u64);
-        let one = Gaussian::new(1, Ratio::new(sigma2, 1).unwrap()).unwrap();
+        let one = Gaussian::new(1, Variance::new(sigma2).unwrap()).unwrap();
         let refinement = Refinement::start(Raw::new(vec![0]), one, 8).unwrap();
-        let at_once = Gaussian::new(1, Ratio::new(sigma2 / j, 1).unwrap()).unwrap();
+        let at_once = Gaussian::new(1, Variance::new(sigma2 / j).unwrap()).unwrap();
         for (step, whole) in refinement.price_per_draw().curve.orders().iter().zip(at_once.price().curve.orders()) {
             assert!(j * step.get() >= whole.get() && j * step.get() <= whole.get() + j);
         }
@@ -178,7 +179,7 @@ mod tests {
     #[test]
     fn impossible_parameters_are_refused() {
         for draws in [0, MAX_DRAWS + 1] {
-            let gaussian = Gaussian::new(1, Ratio::whole(1)).unwrap();
+            let gaussian = Gaussian::new(1, Variance::new(1).unwrap()).unwrap();
             assert!(Refinement::start(Raw::new(vec![0]), gaussian, draws).is_err());
         }
     }

@@ -14,7 +14,7 @@
 //! **The threshold** T is met by equality, `m + noise ≥ T`, here and in [`KeySelection::decide`], which is what runs. A key
 //! that only one person has (m = 1) is thus shown with probability δ₁ = P(noise ≥ T − 1), where the equality counts: leaving
 //! it out reports a δ that is several times too small. T is the smallest integer for which 1 − (1 − δ₁)^l0, all l0 keys of a
-//! person together, is at most the δ asked for. δ₁ is an upper bound in integers of 256 bits.
+//! person together, is at most the δ asked for. δ₁ is an upper bound in integers of 320 bits.
 //!
 //! **Why δ and the curve add up.** Let the person's keys split into j with m going from 0 to 1 and at most l0 − j others.
 //! Given that none of the j is shown, which has probability (1 − δ₁)^j, the output is noise on the others, shifted by one
@@ -31,9 +31,11 @@ use rand_core::CryptoRng;
 
 use super::cost::{ATTO, NANO, concentrated_curve, delta_above, laplace_curve, pure_curve};
 use super::fixed::{BITS, at_least_one_above, ceil_div, exp_neg, minus, mul_above, mul_below, one, to_f64};
-use super::{MAX_MAGNITUDE, MechanismError, Ratio, check_range, check_variance, draw, laplace_scale};
+use super::{MAX_MAGNITUDE, MechanismError, check_range, laplace_scale};
+use crate::exact::Probability;
 use crate::price::{AttoDelta, Curve, GRID_VERSION, NanoNats, Price};
 use crate::raw::Raw;
+use crate::sampler::{GaussianSampler, Scale, Variance, discrete_laplace};
 
 /// Most keys of one person.
 pub const MAX_KEYS_PER_PERSON: u64 = 1 << 20;
@@ -71,8 +73,8 @@ pub struct KeySelection {
 
 #[derive(Clone, Debug, PartialEq)]
 enum Rule {
-    Laplace { scale: Ratio, threshold: i64 },
-    Gaussian { variance: Ratio, threshold: i64 },
+    Laplace { scale: Scale, threshold: i64 },
+    Gaussian { variance: Variance, threshold: i64 },
     TruncatedGeometric { keep: Vec<UBig> },
 }
 
@@ -101,9 +103,8 @@ impl KeySelection {
     ///
     /// # Errors
     /// [`MechanismError::Zero`], [`MechanismError::TooLarge`].
-    pub fn gaussian(variance: Ratio, delta: AttoDelta, bounds: KeyBounds) -> Result<Self, MechanismError> {
+    pub fn gaussian(variance: Variance, delta: AttoDelta, bounds: KeyBounds) -> Result<Self, MechanismError> {
         let l0 = bounds.checked()?;
-        let variance = check_variance(variance)?;
         let norm = gaussian_norm_below(variance);
         let (threshold, delta) = threshold(&|x| gaussian_tail_above(variance, &norm, x), delta, l0)?;
         let curve = concentrated_curve(&(UBig::from(l0) * variance.den()), &(UBig::from(variance.num()) * 2u64));
@@ -117,13 +118,13 @@ impl KeySelection {
     pub fn gaussian_with_rho(rho: NanoNats, delta: AttoDelta, bounds: KeyBounds) -> Result<Self, MechanismError> {
         let l0 = bounds.checked()?;
         let den = rho.get().checked_mul(2).ok_or(MechanismError::TooLarge { field: "rho", limit: u64::MAX / 2 })?;
-        Self::gaussian(Ratio::new(l0 * NANO, den)?, delta, bounds)
+        Self::gaussian(Variance::ratio(l0 * NANO, den)?, delta, bounds)
     }
 
     /// With the best keep probability of all (ε, δ)-private rules; each of the l0 keys gets ε/l0 and δ/l0.
     ///
     /// Promise: [`KeySelection::release`] is (ε, δ)-private for all l0 keys together. Proven (Desfontaines et al. 2022,
-    /// Theorem 1). The probabilities are multiples of 2^−256 that satisfy the two inequalities of the proof themselves,
+    /// Theorem 1). The probabilities are multiples of 2^−320 that satisfy the two inequalities of the proof themselves,
     /// and the coins are exact, so that no rounding is left to be argued away.
     ///
     /// # Errors
@@ -152,18 +153,19 @@ impl KeySelection {
     /// out. Proven (module text). The time it takes depends on how many keys there are.
     #[must_use = "the release is paid for"]
     pub fn release<K: Ord>(&self, raw: Raw<BTreeMap<K, u64>>, rng: &mut dyn CryptoRng) -> BTreeMap<K, Option<i64>> {
-        let counts = raw.into_inner().into_iter();
-        let show = |(key, count): (K, u64)| match &self.rule {
-            // Noise is drawn for every key, also where the minimum frequency has already decided.
-            Rule::Laplace { scale, .. } => self.decide(count, draw::laplace(rng, *scale)).map(|n| (key, Some(n))),
+        let counts = raw.into_inner();
+        // Noise is drawn for every key, also where the minimum frequency has already decided.
+        match &self.rule {
+            Rule::Laplace { scale, .. } => self.show(counts, || discrete_laplace(rng, *scale)),
             Rule::Gaussian { variance, .. } => {
-                self.decide(count, draw::gaussian(rng, *variance)).map(|n| (key, Some(n)))
+                let sampler = GaussianSampler::new(*variance);
+                self.show(counts, || sampler.draw(rng))
             }
             Rule::TruncatedGeometric { keep } => {
-                draw::bernoulli_dyadic(rng, &self.keep_exactly(keep, count)).then_some((key, None))
+                let mut shown = |count| Probability::from_bits(&self.keep_exactly(keep, count)).draw(rng);
+                counts.into_iter().filter(|(_, count)| shown(*count)).map(|(key, _)| (key, None)).collect()
             }
-        };
-        counts.filter_map(show).collect()
+        }
     }
 
     /// What [`KeySelection::release`] does with a count and a draw of noise: the noisy count, if it may be shown.
@@ -184,8 +186,12 @@ impl KeySelection {
     pub fn keep_probability(&self, count: u64) -> f64 {
         let Some(counted) = self.counted(count) else { return 0.0 };
         match &self.rule {
-            Rule::Laplace { scale, threshold } => laplace_tail(scale.as_f64(), (threshold - counted) as f64),
-            Rule::Gaussian { variance, threshold } => gaussian_tail(variance.as_f64(), threshold - counted),
+            Rule::Laplace { scale, threshold } => {
+                laplace_tail(scale.num() as f64 / scale.den() as f64, (threshold - counted) as f64)
+            }
+            Rule::Gaussian { variance, threshold } => {
+                gaussian_tail(variance.num() as f64 / variance.den() as f64, threshold - counted)
+            }
             Rule::TruncatedGeometric { keep } => to_f64(&self.keep_exactly(keep, count)),
         }
     }
@@ -201,7 +207,7 @@ impl KeySelection {
     }
 
     /// Variance parameter or scale of the noise on the numbers, for error bars: (scale of Laplace, σ² of Gaussian).
-    pub fn noise(&self) -> (Option<Ratio>, Option<Ratio>) {
+    pub fn noise(&self) -> (Option<Scale>, Option<Variance>) {
         match self.rule {
             Rule::Laplace { scale, .. } => (Some(scale), None),
             Rule::Gaussian { variance, .. } => (None, Some(variance)),
@@ -224,6 +230,10 @@ impl KeySelection {
         self.price.delta
     }
 
+    fn show<K: Ord>(&self, counts: BTreeMap<K, u64>, mut draw: impl FnMut() -> i64) -> BTreeMap<K, Option<i64>> {
+        counts.into_iter().filter_map(|(key, count)| Some((key, Some(self.decide(count, draw())?)))).collect()
+    }
+
     /// m = n − (k − 1) if it is positive.
     fn counted(&self, count: u64) -> Option<i64> {
         let counted = (count.saturating_add(1)).checked_sub(self.bounds.min_frequency).filter(|m| *m > 0)?;
@@ -235,7 +245,7 @@ impl KeySelection {
         i64::try_from(self.bounds.min_frequency.saturating_sub(1)).unwrap_or(MAX_MAGNITUDE)
     }
 
-    /// π(m) in units of 2^−256; one beyond the table.
+    /// π(m) in units of 2^−320; one beyond the table.
     fn keep_exactly(&self, keep: &[UBig], count: u64) -> UBig {
         let counted = self.counted(count).and_then(|m| usize::try_from(m).ok()).unwrap_or(0);
         keep.get(counted).cloned().unwrap_or_else(one)
@@ -297,11 +307,11 @@ fn next_keep(keep: &UBig, grow: &UBig, shrink: &UBig, delta: &UBig) -> UBig {
     rising.min(falling).min(one()).max(keep.clone())
 }
 
-/// A lower bound of Σ exp(−x²/2σ²) over the integers, in units of 2^−256.
+/// A lower bound of Σ exp(−x²/2σ²) over the integers, in units of 2^−320.
 ///
 /// By Poisson's summation formula it is √(2πσ²)·(1 + 2·Σ exp(−2π²σ²k²)), above √(2πσ²); and it is above its middle three
 /// terms, which is better below σ² = 1/2.
-fn gaussian_norm_below(variance: Ratio) -> UBig {
+fn gaussian_norm_below(variance: Variance) -> UBig {
     let square =
         ((UBig::from(PI_DIGITS) * 2u64 * variance.num()) << (2 * BITS)) / (UBig::from(PI_UNIT) * variance.den());
     let middle = one() + exp_neg(&UBig::from(variance.den()), &(UBig::from(variance.num()) * 2u64)).lower * 2u64;
@@ -310,7 +320,7 @@ fn gaussian_norm_below(variance: Ratio) -> UBig {
 
 /// An upper bound of P(noise ≥ x) for x ≥ 1, given a lower bound of the norm. Terms fall by factors that themselves
 /// fall, exp(−(2x+1)/2σ²), so what is not added up is below a geometric series.
-fn gaussian_tail_above(variance: Ratio, norm: &UBig, x: u64) -> UBig {
+fn gaussian_tail_above(variance: Variance, norm: &UBig, x: u64) -> UBig {
     let (den, twice_num) = (UBig::from(variance.den()), UBig::from(variance.num()) * 2u64);
     let mut term = exp_neg(&(&den * x * x), &twice_num).upper;
     let mut factor = exp_neg(&(&den * (2 * u128::from(x) + 1)), &twice_num).upper;
@@ -324,7 +334,7 @@ fn gaussian_tail_above(variance: Ratio, norm: &UBig, x: u64) -> UBig {
         term = mul_above(&term, &factor);
         factor = mul_above(&factor, &factor_falls);
     }
-    // With a variance below 2^48 no factor rounds to one; were it one, the bound below would be the whole.
+    // With a variance of at most 2^40 no factor rounds to one; were it one, the bound would be the whole.
     let gap = minus(&one(), &factor);
     if gap.is_zero() {
         return one();
@@ -398,13 +408,14 @@ mod tests {
         }
     }
 
-    /// The same library's thresholds, which are real numbers: ours are the next integers up, or one more.
+    /// The same library's thresholds, which are real numbers: ours are the next integers up, or one more, for
+    /// a discrete tail is the heavier one.
     #[test]
     fn thresholds_are_next_to_those_of_another_implementation() {
         for (epsilon, delta, l0, theirs) in [(1.0, 1e-5, 4, 49.824), (2.0, 1e-8, 1, 9.864)] {
             let rule = KeySelection::laplace(nats(epsilon), atto(delta), keys(l0, 1)).unwrap();
             let ours = rule.threshold().unwrap() as f64;
-            assert!((ours - theirs).abs() <= 1.0, "ε {epsilon} δ {delta} l0 {l0}: {ours} {theirs}");
+            assert!((0.0..2.0).contains(&(ours - theirs)), "ε {epsilon} δ {delta} l0 {l0}: {ours} {theirs}");
         }
     }
 
@@ -413,7 +424,7 @@ mod tests {
     fn thresholds_are_the_smallest_that_keep_delta() {
         for (sigma2, delta, l0) in [(1u64, 1e-5, 1u64), (4, 1e-3, 1), (30, 1e-6, 5), (100, 1e-9, 100), (2000, 1e-4, 3)]
         {
-            let rule = KeySelection::gaussian(Ratio::whole(sigma2), atto(delta), keys(l0, 1)).unwrap();
+            let rule = KeySelection::gaussian(Variance::new(sigma2).unwrap(), atto(delta), keys(l0, 1)).unwrap();
             let pmf = gaussian_pmf(sigma2 as f64);
             let r = (pmf.len() / 2) as i64;
             let shown = |threshold: i64| -> f64 {
@@ -440,7 +451,7 @@ mod tests {
     #[test]
     fn wide_gaussian_tails_are_above_the_truth_and_near_it() {
         for (num, z) in [(1u64 << 40, 4.0f64), (1 << 40, 6.0), (1 << 20, 5.0)] {
-            let variance = Ratio::whole(num);
+            let variance = Variance::new(num).unwrap();
             let x = (z * (num as f64).sqrt()) as u64;
             let bound = to_f64(&gaussian_tail_above(variance, &gaussian_norm_below(variance), x));
             let truth = gaussian_tail(num as f64, x as i64);
@@ -504,7 +515,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
 
         #[test]
         fn more_persons_never_lower_the_odds(e in 1u64..30, d in 3i32..12, l0 in 1u64..20, k in 1u64..50) {

@@ -20,9 +20,10 @@ use rand_core::CryptoRng;
 
 use super::choice::Scores;
 use super::cost::{NANO, price_of, pure_curve};
-use super::{MAX_EPSILON_NANO, MAX_MAGNITUDE, MechanismError, Ratio, check_range, draw, laplace_scale};
+use super::{MAX_EPSILON_NANO, MAX_MAGNITUDE, MechanismError, check_range, laplace_scale};
 use crate::price::{NanoNats, Price};
 use crate::raw::Raw;
+use crate::sampler::{Scale, discrete_laplace};
 
 /// Most rounds of one run.
 pub const MAX_ROUNDS: u32 = 1 << 16;
@@ -34,8 +35,8 @@ const MONOTONE_SHARE: u64 = 500;
 /// The parameters of AboveThreshold, and how often it may say "above".
 #[derive(Clone, Debug, PartialEq)]
 pub struct SparseVector {
-    threshold_scale: Ratio,
-    query_scale: Ratio,
+    threshold_scale: Scale,
+    query_scale: Scale,
     rounds: u32,
     epsilon: NanoNats,
     price: Price,
@@ -103,7 +104,7 @@ impl SparseVector {
     }
 
     /// Scales of the noise on the threshold and on every question.
-    pub fn scales(&self) -> (Ratio, Ratio) {
+    pub fn scales(&self) -> (Scale, Scale) {
         (self.threshold_scale, self.query_scale)
     }
 }
@@ -121,18 +122,18 @@ impl SparseVectorRun {
     /// Promise: given values that one person moves by at most Δ each, chosen adaptively, the answers of one round
     /// together are ε-differentially private, however many there are; never a value. Proven (Lyu, Su, Li 2017, Theorem 2;
     /// it only shifts noise by Δ and 2Δ, which are integers, so it holds for discrete Laplace noise and for `>=`), up to
-    /// 1e-80 per draw.
+    /// 2^−300 per draw.
     pub fn ask(&mut self, raw: Raw<i64>, threshold: i64, rng: &mut dyn CryptoRng) -> SparseAnswer {
         let threshold_noise = match self.threshold_noise {
             Some(noise) => noise,
             None if self.started >= self.mechanism.rounds => return SparseAnswer::Exhausted,
             None => {
                 self.started += 1;
-                draw::laplace(rng, self.mechanism.threshold_scale)
+                discrete_laplace(rng, self.mechanism.threshold_scale)
             }
         };
         let [value, threshold] = [raw.into_inner(), threshold].map(|v| v.clamp(-MAX_MAGNITUDE, MAX_MAGNITUDE));
-        let query_noise = draw::laplace(rng, self.mechanism.query_scale);
+        let query_noise = discrete_laplace(rng, self.mechanism.query_scale);
         let above = SparseVector::decide(value, threshold, query_noise, threshold_noise);
         // The noise of the threshold never outlives an "above".
         self.threshold_noise = (!above).then_some(threshold_noise);
@@ -182,9 +183,9 @@ mod tests {
     fn noise_follows_the_split() {
         let epsilon = NanoNats::new(1_000_000_000);
         let (threshold, query) = SparseVector::new(epsilon, 3, Scores::Any, 1).unwrap().scales();
-        assert_eq!((threshold, query), (Ratio::new(3000, 386).unwrap(), Ratio::new(6000, 614).unwrap()));
+        assert_eq!((threshold, query), (Scale::ratio(3000, 386).unwrap(), Scale::ratio(6000, 614).unwrap()));
         let (threshold, query) = SparseVector::new(epsilon, 3, Scores::Monotone, 1).unwrap().scales();
-        assert_eq!((threshold, query), (Ratio::new(6, 1).unwrap(), Ratio::new(6, 1).unwrap()));
+        assert_eq!((threshold, query), (Scale::ratio(6, 1).unwrap(), Scale::ratio(6, 1).unwrap()));
     }
 
     #[test]
