@@ -90,6 +90,11 @@ impl Refinement {
 }
 
 impl Estimate {
+    /// From numbers that were released, each the sum of as many draws, wherever they were drawn.
+    pub fn from_released(sums: Vec<i128>, draws: u32, variance: Variance) -> Self {
+        Self { sums, draws, variance }
+    }
+
     /// Takes in one released vector.
     fn absorb(&mut self, released: &[i64]) {
         for (sum, value) in self.sums.iter_mut().zip(released) {

@@ -1,0 +1,129 @@
+//! Vectors with additive noise: Laplace, Gaussian, sums of nodes' noises, Skellam.
+
+use cohortium_dp::mechanism::{DistributedGaussian, Gaussian, Laplace};
+use cohortium_dp::noise::NoisePlan;
+use cohortium_dp::sampler::{Scale, Variance};
+
+use super::law::{Claim, Law, Pmf, assert_holds, convolve, gaussian, laplace, nothing, poisson, product, shifted};
+
+/// A vector of independent noise of one law around given values.
+pub fn vector(noise: &Pmf, values: &[i64]) -> Law {
+    values.iter().fold(nothing(), |law, value| product(&law, &shifted(noise, *value)))
+}
+
+/// What is left of the noises of a plan when `survivors` remain and the colluders have taken off their own.
+pub fn honest_noise(plan: &NoisePlan, survivors: u32) -> Pmf {
+    let kept = plan.kept(survivors).unwrap();
+    let parts: Vec<Pmf> =
+        plan.components().iter().take(kept).filter(|v| **v > 0).map(|v| gaussian(*v as f64)).collect();
+    let honest = (survivors - plan.colluders()) as usize;
+    parts.iter().cycle().take(parts.len() * honest).fold(vec![(0, 1.0)], |sum, part| convolve(&sum, part))
+}
+
+#[test]
+fn laplace_keeps_its_promise() {
+    // Scale as a quotient, then the move of one person, cell by cell; Δ1 is its L1 norm.
+    let cases: [(u64, u64, &[i64]); 10] = [
+        (1, 1, &[1]),
+        (1, 3, &[1]),
+        (10, 3, &[1]),
+        (7, 2, &[-3]),
+        (5, 1, &[12]),
+        (20, 1, &[1]),
+        (2, 1, &[1, 1]),
+        (2, 1, &[2, 0]),
+        (3, 1, &[-2, 3]),
+        (1, 2, &[1, -1, 1]),
+    ];
+    for (num, den, step) in cases {
+        let l1 = step.iter().map(|x| x.unsigned_abs()).sum();
+        let mechanism = Laplace::new(l1, Scale::ratio(num, den).unwrap()).unwrap();
+        let claim = Claim { price: mechanism.price(), epsilon: Some(mechanism.epsilon()) };
+        let scale = mechanism.scale();
+        let noise = laplace(scale.num() as f64 / scale.den() as f64);
+        let here = vec![5; step.len()];
+        let there: Vec<i64> = here.iter().zip(step).map(|(a, b)| a + b).collect();
+        assert_holds(&format!("{num}/{den} {step:?}"), &claim, &vector(&noise, &here), &vector(&noise, &there));
+    }
+}
+
+#[test]
+fn gaussian_keeps_its_price() {
+    let cases: [(u64, u64, &[i64]); 9] = [
+        (1, 1, &[1]),
+        (1, 3, &[1]),
+        (9, 1, &[1]),
+        (9, 1, &[-5]),
+        (400, 1, &[20]),
+        (25, 2, &[3]),
+        (4, 1, &[1, 1]),
+        (9, 1, &[3, -4]),
+        (1, 2, &[1, 1]),
+    ];
+    for (num, den, step) in cases {
+        let delta2 = step.iter().map(|x| u128::from(x.unsigned_abs()).pow(2)).sum();
+        let mechanism = Gaussian::new(delta2, Variance::ratio(num, den).unwrap()).unwrap();
+        let claim = Claim { price: mechanism.price(), epsilon: None };
+        let noise = gaussian(mechanism.variance().num() as f64 / mechanism.variance().den() as f64);
+        assert_holds(
+            &format!("{num}/{den} {step:?}"),
+            &claim,
+            &vector(&noise, &vec![0; step.len()]),
+            &vector(&noise, step),
+        );
+    }
+}
+
+#[test]
+fn sums_of_nodes_noises_keep_their_price() {
+    // σ², n, t, c, the move of one person.
+    let cases = [
+        (20, 4, 3, 1, 1),
+        (30, 6, 4, 2, 1),
+        (9, 5, 4, 1, 1),
+        (50, 3, 2, 0, 4),
+        (100, 8, 5, 3, 7),
+        (7, 3, 3, 1, 2),
+        (13, 2, 2, 1, 1),
+        (40, 10, 8, 0, 1),
+    ];
+    for (sigma2, n, t, c, step) in cases {
+        let plan = NoisePlan::new(sigma2, n, t, c).unwrap();
+        let node = DistributedGaussian::new(u128::from(i64::unsigned_abs(step)).pow(2), 1, plan).unwrap();
+        let claim = Claim { price: node.price(), epsilon: None };
+        for survivors in t..=n {
+            let noise = honest_noise(node.plan(), survivors);
+            let name = format!("σ² {sigma2} n {n} t {t} c {c} u {survivors}");
+            assert_holds(&name, &claim, &shifted(&noise, 0), &shifted(&noise, step));
+        }
+    }
+}
+
+/// Skellam noise against the published bound, at whole orders: αΔ²/2μ + min(((2α−1)Δ² + 6Δ)/4μ², 3Δ/2μ) for variance μ
+/// (Agarwal, Kairouz, Liu 2021, Theorem 3.5). There is no price for it yet; this is what one has to be compared with.
+#[test]
+fn skellam_noise_is_within_the_published_bound() {
+    for (variance, step) in [(2.0f64, 1i64), (8.0, 1), (8.0, 2), (50.0, 3)] {
+        let half = poisson(variance / 2.0);
+        let noise = convolve(&half, &half.iter().rev().map(|(x, p)| (-x, *p)).collect());
+        let delta = step as f64;
+        let divergence = |alpha: f64| {
+            let mass: std::collections::BTreeMap<i64, f64> = noise.iter().copied().collect();
+            let sum: f64 = noise
+                .iter()
+                .filter_map(|(x, p)| Some((p, mass.get(&(x - step)).filter(|q| **q > 0.0)?)))
+                .map(|(p, q)| (alpha * p.ln() + (1.0 - alpha) * q.ln()).exp())
+                .sum();
+            sum.ln() / (alpha - 1.0)
+        };
+        for alpha in [2.0, 3.0, 4.0] {
+            let lattice = ((2.0 * alpha - 1.0) * delta * delta + 6.0 * delta) / (4.0 * variance * variance);
+            let bound = alpha * delta * delta / (2.0 * variance) + lattice.min(1.5 * delta / variance);
+            let found = divergence(alpha);
+            assert!(
+                found <= bound && found >= 0.9 * alpha * delta * delta / (2.0 * variance),
+                "{variance} {step} {alpha}: {found} {bound}"
+            );
+        }
+    }
+}
