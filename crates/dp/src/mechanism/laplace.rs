@@ -35,6 +35,18 @@ impl Laplace {
         Ok(Self { l1: l1_sensitivity, scale, price: price_of(curve) })
     }
 
+    /// For a person who moves at most `cells` cells by at most `step` each: the same ε as an L1 sensitivity of
+    /// `cells`·`step`, at a lower price, because R_α is convex in the shift of one cell.
+    ///
+    /// # Errors
+    /// As [`Laplace::new`].
+    pub fn with_cells(cells: u64, step: u64, scale: Scale) -> Result<Self, MechanismError> {
+        check_range("cells", cells, super::MAX_MAGNITUDE.unsigned_abs())?;
+        check_range("step", step, super::MAX_MAGNITUDE.unsigned_abs() / cells)?;
+        let curve = laplace_curve(&(UBig::from(step) * scale.den()), &UBig::from(scale.num()), step, cells);
+        Ok(Self { l1: cells * step, scale, price: price_of(curve) })
+    }
+
     /// From the L1 sensitivity in lattice steps and the ε to spend: the scale is Δ1/ε exactly.
     ///
     /// # Errors
@@ -89,6 +101,20 @@ mod tests {
             assert!(laplace.price().curve.orders().iter().all(|cost| cost.get() <= nano));
         }
         assert_eq!(Laplace::new(1, Scale::new(3).unwrap()).unwrap().epsilon().get(), 333_333_334);
+    }
+
+    #[test]
+    fn small_moves_of_many_cells_cost_less_than_one_large_move() {
+        let scale = Scale::new(10).unwrap();
+        let (spread, whole) = (Laplace::with_cells(10, 1, scale).unwrap(), Laplace::new(10, scale).unwrap());
+        assert_eq!(spread.epsilon(), whole.epsilon());
+        for (a, b) in spread.price().curve.orders().iter().zip(whole.price().curve.orders()) {
+            assert!(a <= b);
+        }
+        // At order 2: ten times about 0.01, against about 0.4.
+        let at_two = [&spread, &whole].map(|m| m.price().curve.orders()[3].as_nats());
+        assert!(at_two[0] < 0.1 && at_two[1] > 0.3, "{at_two:?}");
+        assert!(Laplace::with_cells(0, 1, scale).is_err() && Laplace::with_cells(1 << 60, 2, scale).is_err());
     }
 
     #[test]

@@ -29,7 +29,7 @@ use dashu::base::SquareRoot;
 use dashu::integer::UBig;
 use rand_core::CryptoRng;
 
-use super::cost::{ATTO, NANO, concentrated_curve, delta_above, laplace_curve, pure_curve};
+use super::cost::{ATTO, NANO, concentrated_curve, delta_above, pure_curve};
 use super::fixed::{BITS, at_least_one_above, ceil_div, exp_neg, minus, mul_above, mul_below, one, to_f64};
 use super::{MAX_MAGNITUDE, MechanismError, check_range, laplace_scale};
 use crate::exact::Probability;
@@ -92,7 +92,8 @@ impl KeySelection {
         let a = exp_neg(&step, &width);
         let tail = |x: u64| ceil_div(exp_neg(&(&step * x), &width).upper << BITS, one() + &a.lower);
         let (threshold, delta) = threshold(&tail, delta, l0)?;
-        let curve = laplace_curve(&UBig::from(epsilon.get()), &UBig::from(NANO), l0, 1);
+        // Every key moves by at most one, so l0 cells at ε/l0 each are the worst, not one cell at ε.
+        let curve = pure_curve(&UBig::from(epsilon.get()), &(UBig::from(NANO) * l0), l0);
         Ok(Self::new(Rule::Laplace { scale, threshold }, bounds, Some(epsilon), curve, delta))
     }
 
@@ -303,8 +304,8 @@ fn next_keep(keep: &UBig, grow: &UBig, shrink: &UBig, delta: &UBig) -> UBig {
     let rising = mul_below(grow, keep) + delta;
     let hidden = minus(&minus(&one(), keep), delta);
     let falling = if hidden.is_zero() { one() } else { minus(&one(), &mul_above(shrink, &hidden)) };
-    // Rounding must not make it fall where it stands still for less than a unit.
-    rising.min(falling).min(one()).max(keep.clone())
+    // Neither half is below π(n): the factor is at least one, and δ is more than the unit that rounding takes.
+    rising.min(falling).min(one())
 }
 
 /// A lower bound of Σ exp(−x²/2σ²) over the integers, in units of 2^−320.

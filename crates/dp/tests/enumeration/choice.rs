@@ -34,16 +34,15 @@ pub fn proportional(weights: &[f64]) -> Law {
 
 /// The law of the largest noisy score, for three candidates.
 pub fn noisy_max(scores: &[i64; 3], noise: &Pmf) -> Law {
-    let mut law = Law::new();
+    let mut masses = [0.0; 3];
     for (a, p) in noise {
         for (b, q) in noise {
             for (c, r) in noise {
-                let index = NoisyMax::decide(scores, &[*a, *b, *c]);
-                *law.entry(vec![index as i64]).or_insert(0.0) += p * q * r;
+                masses[NoisyMax::decide(scores, &[*a, *b, *c])] += p * q * r;
             }
         }
     }
-    law
+    (0i64..).zip(masses).map(|(i, mass)| (vec![i], mass)).collect()
 }
 
 pub fn coins(scores: &[i64], exponent: impl Fn(i64, i64) -> (u128, u128)) -> Vec<f64> {

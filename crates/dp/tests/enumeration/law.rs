@@ -1,5 +1,6 @@
 //! Laws of outcomes, and the comparison of two of them with a claim.
 
+use core::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use cohortium_dp::price::{NanoNats, ORDERS, Price, epsilon};
@@ -24,13 +25,15 @@ pub struct Claim {
 
 /// What is wrong with a claim, if something is.
 pub fn violation(claim: &Claim, p: &Law, q: &Law) -> Option<String> {
-    [("there", p, q), ("back", q, p)].into_iter().find_map(|(way, p, q)| {
-        for law in [p, q] {
-            let total: f64 = law.values().sum();
-            assert!((total - 1.0).abs() < TOLERANCE, "the law does not add up: {total}");
-        }
-        let fault =
-            promise_fault(claim, p, q).or_else(|| conversion_fault(claim, p, q)).or_else(|| curve_fault(claim, p, q));
+    for law in [p, q] {
+        let total: f64 = law.values().sum();
+        assert!((total - 1.0).abs() < TOLERANCE, "the law does not add up: {total}");
+    }
+    let there = side_by_side(p, q);
+    let back: Vec<(f64, f64)> = there.iter().map(|(p, q)| (*q, *p)).collect();
+    [("there", there), ("back", back)].into_iter().find_map(|(way, masses)| {
+        let fault = promise_fault(claim, &masses);
+        let fault = fault.or_else(|| conversion_fault(claim, &masses)).or_else(|| curve_fault(claim, &masses));
         fault.map(|fault| format!("{way}: {fault}"))
     })
 }
@@ -42,45 +45,72 @@ pub fn assert_holds(name: &str, claim: &Claim, p: &Law, q: &Law) {
 
 /// Σ max(0, P − e^ε·Q).
 pub fn hockey_stick(p: &Law, q: &Law, epsilon: f64) -> f64 {
-    p.iter().map(|(outcome, mass)| (mass - epsilon.exp() * q.get(outcome).unwrap_or(&0.0)).max(0.0)).sum()
+    excess(&side_by_side(p, q), epsilon)
 }
 
-fn promise_fault(claim: &Claim, p: &Law, q: &Law) -> Option<String> {
+/// The masses of every outcome under both laws.
+fn side_by_side(p: &Law, q: &Law) -> Vec<(f64, f64)> {
+    let mut masses = Vec::with_capacity(p.len() + q.len());
+    let (mut p, mut q) = (p.iter().peekable(), q.iter().peekable());
+    loop {
+        match (p.peek(), q.peek()) {
+            (Some((a, x)), Some((b, y))) => match a.cmp(b) {
+                Ordering::Equal => {
+                    masses.push((**x, **y));
+                    p.next();
+                    q.next();
+                }
+                Ordering::Less => masses.push((*p.next().unwrap().1, 0.0)),
+                Ordering::Greater => masses.push((0.0, *q.next().unwrap().1)),
+            },
+            (Some(_), None) => masses.push((*p.next().unwrap().1, 0.0)),
+            (None, Some(_)) => masses.push((0.0, *q.next().unwrap().1)),
+            (None, None) => return masses,
+        }
+    }
+}
+
+fn excess(masses: &[(f64, f64)], epsilon: f64) -> f64 {
+    let factor = epsilon.exp();
+    masses.iter().map(|(p, q)| (p - factor * q).max(0.0)).sum()
+}
+
+fn promise_fault(claim: &Claim, masses: &[(f64, f64)]) -> Option<String> {
     let (epsilon, delta) = (claim.epsilon?.as_nats(), claim.price.delta.as_probability());
-    let found = hockey_stick(p, q, epsilon);
+    let found = excess(masses, epsilon);
     (found > delta + TOLERANCE).then(|| format!("promised δ {delta:e} at ε {epsilon}, found {found:e}"))
 }
 
-fn conversion_fault(claim: &Claim, p: &Law, q: &Law) -> Option<String> {
+fn conversion_fault(claim: &Claim, masses: &[(f64, f64)]) -> Option<String> {
     (1..=9).find_map(|digits| {
         let delta = 10f64.powi(-digits);
         let epsilon = epsilon(&claim.price.curve, delta);
         let allowed = delta + claim.price.delta.as_probability();
-        let found = hockey_stick(p, q, epsilon);
+        let found = excess(masses, epsilon);
         (found > allowed + TOLERANCE).then(|| format!("priced δ {allowed:e} at ε {epsilon}, found {found:e}"))
     })
 }
 
-fn curve_fault(claim: &Claim, p: &Law, q: &Law) -> Option<String> {
+fn curve_fault(claim: &Claim, masses: &[(f64, f64)]) -> Option<String> {
     if claim.price.delta.get() > 0 {
         return None;
     }
     let curve = ORDERS.iter().zip(claim.price.curve.orders());
     let low = curve.map(|((num, den), cost)| (*num as f64 / *den as f64, cost.as_nats()));
     low.take_while(|(alpha, _)| *alpha <= HIGHEST_ORDER).find_map(|(alpha, allowed)| {
-        let found = renyi(p, q, alpha);
+        let found = renyi(masses, alpha);
         (found > allowed + 1e-8).then(|| format!("priced {allowed} at order {alpha}, found {found}"))
     })
 }
 
 /// Rényi divergence; infinite if something worth mentioning happens in P only.
-fn renyi(p: &Law, q: &Law, alpha: f64) -> f64 {
-    let term = |(outcome, p): (&Vec<i64>, &f64)| match q.get(outcome) {
-        Some(q) if *q > 0.0 => (alpha * p.ln() + (1.0 - alpha) * q.ln()).exp(),
-        _ if *p > TOLERANCE => f64::INFINITY,
+fn renyi(masses: &[(f64, f64)], alpha: f64) -> f64 {
+    let term = |(p, q): &(f64, f64)| match (*p, *q) {
+        (p, q) if p > 0.0 && q > 0.0 => (alpha * p.ln() + (1.0 - alpha) * q.ln()).exp(),
+        (p, _) if p > TOLERANCE => f64::INFINITY,
         _ => 0.0,
     };
-    p.iter().filter(|(_, p)| **p > 0.0).map(term).sum::<f64>().ln() / (alpha - 1.0)
+    masses.iter().map(term).sum::<f64>().ln() / (alpha - 1.0)
 }
 
 /// P(x) ∝ exp(−|x|/t), tails cut below 1e-17.

@@ -44,6 +44,16 @@ fn laplace_keeps_its_promise() {
         let here = vec![5; step.len()];
         let there: Vec<i64> = here.iter().zip(step).map(|(a, b)| a + b).collect();
         assert_holds(&format!("{num}/{den} {step:?}"), &claim, &vector(&noise, &here), &vector(&noise, &there));
+        // The same with what moves one cell most, at a lower price.
+        let most = step.iter().map(|x| x.unsigned_abs()).max().unwrap();
+        let mechanism = Laplace::with_cells(step.len() as u64, most, scale).unwrap();
+        let claim = Claim { price: mechanism.price(), epsilon: Some(mechanism.epsilon()) };
+        assert_holds(
+            &format!("{num}/{den} {step:?} by cells"),
+            &claim,
+            &vector(&noise, &here),
+            &vector(&noise, &there),
+        );
     }
 }
 
@@ -100,7 +110,7 @@ fn sums_of_nodes_noises_keep_their_price() {
 }
 
 /// Skellam noise against the published bound, at whole orders: αΔ²/2μ + min(((2α−1)Δ² + 6Δ)/4μ², 3Δ/2μ) for variance μ
-/// (Agarwal, Kairouz, Liu 2021, Theorem 3.5). There is no price for it yet; this is what one has to be compared with.
+/// (Agarwal, Kairouz, Liu 2021). There is no price for it yet; this is what one has to be compared with.
 #[test]
 fn skellam_noise_is_within_the_published_bound() {
     for (variance, step) in [(2.0f64, 1i64), (8.0, 1), (8.0, 2), (50.0, 3)] {
@@ -121,7 +131,7 @@ fn skellam_noise_is_within_the_published_bound() {
             let bound = alpha * delta * delta / (2.0 * variance) + lattice.min(1.5 * delta / variance);
             let found = divergence(alpha);
             assert!(
-                found <= bound && found >= 0.9 * alpha * delta * delta / (2.0 * variance),
+                found <= bound && found >= 0.7 * alpha * delta * delta / (2.0 * variance),
                 "{variance} {step} {alpha}: {found} {bound}"
             );
         }

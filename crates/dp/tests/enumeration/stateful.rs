@@ -89,7 +89,7 @@ pub fn clip_round(relation: Relation, bit_share_ppm: u32) -> ClipRound {
 #[test]
 fn clipped_sum_and_bit_keep_their_joint_price() {
     for share in [250_000, 500_000, 1_000_000] {
-        for rho in [0.1, 0.5] {
+        for rho in [0.25, 0.5] {
             let round = clip_round(Relation::AddOrRemoveOne, share);
             let sigma2 = round.sigma2(nats(rho)).unwrap();
             let claim = Claim { price: round.price(sigma2).unwrap(), epsilon: None };

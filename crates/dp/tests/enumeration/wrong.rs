@@ -339,7 +339,7 @@ fn wrong_sparse_vectors_are_flagged() {
     let decide = |value, query_noise, threshold_noise| SparseVector::decide(value, 0, query_noise, threshold_noise);
     let law =
         |values: &[i64], rounds, threshold: &Pmf, query: &Pmf| sparse_law(values, rounds, (threshold, query), &decide);
-    let (low, high) = ([[0i64; 8], [-1; 8]], [[1i64; 8], [0; 8]]);
+    let (low, high) = ([-1i64; 8], [0i64; 8]);
     // The noise of the threshold kept over all "above" answers, with the price of one.
     let kept = |values: &[i64]| {
         let mut law = Law::new();
@@ -352,24 +352,27 @@ fn wrong_sparse_vectors_are_flagged() {
         }
         law
     };
-    let shown = |value: i64| {
+    // Seven questions "below", then one whose noisy value is shown: it says how low the noisy threshold must have been.
+    let shown = |value: i64, last: i64| {
         let mut law = Law::new();
         for (rho, mass) in &threshold {
+            let below: f64 = query.iter().filter(|(nu, _)| !decide(value, *nu, *rho)).map(|(_, p)| p).sum();
+            let all_below = below.powi(7);
+            *law.entry(vec![1]).or_insert(0.0) += mass * (1.0 - all_below);
             for (nu, p) in &query {
-                let answers = (0..3).map(|_| if decide(value, *nu, *rho) { value + nu } else { i64::MIN }).collect();
-                *law.entry(answers).or_insert(0.0) += mass * p;
+                let answer = if decide(last, *nu, *rho) { vec![0, last + nu] } else { vec![0] };
+                *law.entry(answer).or_insert(0.0) += mass * all_below * p;
             }
         }
         law
     };
-    let two = Claim { price: times(&sparse.price_per_round(), 1), epsilon: Some(sparse.epsilon_per_round()) };
     let alternating = |sign: i64| -> Vec<i64> { (0..6).map(|i| if i % 2 == 0 { sign } else { -sign }).collect() };
     assert_flagged([
         Case {
             name: "no noise on the threshold",
             claim: claim.clone(),
-            here: law(&low[1], 1, &none, &query),
-            there: law(&high[1], 1, &none, &query),
+            here: law(&low, 1, &none, &query),
+            there: law(&high, 1, &none, &query),
         },
         Case {
             name: "no noise on the questions",
@@ -385,21 +388,21 @@ fn wrong_sparse_vectors_are_flagged() {
         },
         Case {
             name: "three rounds at the price of one",
-            claim: two,
-            here: law(&low[0], 3, &threshold, &query),
-            there: law(&high[0], 3, &threshold, &query),
+            claim: claim.clone(),
+            here: law(&[4, -4, 4, -4, 4, -4], 3, &threshold, &query),
+            there: law(&[5, -5, 5, -5, 5, -5], 3, &threshold, &query),
         },
         Case {
             name: "the noisy value that was compared is shown",
             claim: claim.clone(),
-            here: shown(0),
-            there: shown(1),
+            here: shown(0, 1),
+            there: shown(1, 0),
         },
         Case {
             name: "noise for questions that move the same way, given others",
             claim: Claim { price: monotone.price_per_round(), epsilon: Some(nats(1.0)) },
-            here: law(&[0, 0, 0, 0, 0, 0, 0, 14], 1, &noise(monotone.scales().0), &noise(monotone.scales().1)),
-            there: law(&[1, 1, 1, 1, 1, 1, 1, 13], 1, &noise(monotone.scales().0), &noise(monotone.scales().1)),
+            here: law(&[2, 2, 2, 2, 2, 2, 2, -4], 1, &noise(monotone.scales().0), &noise(monotone.scales().1)),
+            there: law(&[3, 3, 3, 3, 3, 3, 3, -5], 1, &noise(monotone.scales().0), &noise(monotone.scales().1)),
         },
     ]);
 }
