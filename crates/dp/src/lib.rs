@@ -9,6 +9,7 @@
 //! | [`raw`] | a value computed from rows and not yet noised; nobody but this crate can look inside | by type |
 //! | [`sampler`] | exact integer samplers without floating point: Gaussian, Laplace, geometric, Skellam | proven, up to 2^−300 |
 //! | [`noise`] | each node's noise in seeded components, so that excess can be taken off later (Dordis, 2022) | argued |
+//! | [`mechanism`] | sensitivity, noise, price and promise in one type each: vectors, keys, choices, sparse vector, clipping | proven; each says so |
 //! | [`price`] | Rényi curve of a sum of discrete Gaussians (Kairouz, Liu, Steinke 2021), exact, rounded up | proven for equal variances, argued for unequal |
 //! | [`account`] | the owner's book for one dataset: a filter over several Rényi orders | proven, argument in the module |
 //! | [`interval`] | error bars from public noise variance (Fieller 1954 for ratios) | approximate, post-processing |
