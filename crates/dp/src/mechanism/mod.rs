@@ -23,6 +23,23 @@
 //! are public so that a test bench can enumerate every noise value against the code that runs; `tests/enumeration`
 //! does, and shows that it notices wrong ones.
 //!
+//! ```
+//! use chacha20::ChaCha20Rng;
+//! use cohortium_dp::mechanism::{Laplace, MechanismError};
+//! use cohortium_dp::{NanoNats, Raw};
+//! use rand_core::SeedableRng;
+//!
+//! // One person changes one of four counts by one; ε = 1/2.
+//! let mechanism = Laplace::with_epsilon(1, NanoNats::new(500_000_000))?;
+//! let price = mechanism.price(); // for Account::reserve, before the rows are read
+//! assert!(price.curve.orders().iter().all(|cost| *cost <= mechanism.epsilon()));
+//!
+//! let mut rng = ChaCha20Rng::from_seed([1; 32]); // a node hands in its operating system's
+//! let released = mechanism.release(Raw::new(vec![120, 33, 0, 7]), &mut rng);
+//! assert_eq!(released.len(), 4);
+//! # Ok::<(), MechanismError>(())
+//! ```
+//!
 //! Does not: bound what a person contributes, read rows, charge an account, or run in constant time.
 
 mod choice;

@@ -63,6 +63,19 @@ pub struct KeyBounds {
 }
 
 /// Selection of keys that enough persons have.
+///
+/// ```
+/// use cohortium_dp::mechanism::{KeyBounds, KeySelection, MechanismError};
+/// use cohortium_dp::{AttoDelta, NanoNats};
+///
+/// // ε = 1, δ = 1e-6, one diagnosis per person, and none that fewer than 10 persons have.
+/// let bounds = KeyBounds { max_keys_per_person: 1, min_frequency: 10 };
+/// let (epsilon, delta) = (NanoNats::new(1_000_000_000), AttoDelta::new(1_000_000_000_000)?);
+/// let rule = KeySelection::truncated_geometric(epsilon, delta, bounds)?;
+/// assert_eq!(rule.keep_probability(9), 0.0);
+/// assert!(rule.keep_probability(20) < 0.1 && rule.keep_probability(30) > 0.99);
+/// # Ok::<(), MechanismError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct KeySelection {
     rule: Rule,
@@ -151,7 +164,8 @@ impl KeySelection {
     ///
     /// Promise: given the number of persons of every key that occurs, returns keys and numbers at the price of
     /// [`KeySelection::price`]; never the raw numbers, never a key of fewer than k persons, nor how many keys were left
-    /// out. Proven (module text). The time it takes depends on how many keys there are.
+    /// out. Proven (module text). The time it takes depends on how many keys there are. Numbers just above the threshold are
+    /// biased upwards, because those whose noise was low are not shown.
     #[must_use = "the release is paid for"]
     pub fn release<K: Ord>(&self, raw: Raw<BTreeMap<K, u64>>, rng: &mut dyn CryptoRng) -> BTreeMap<K, Option<i64>> {
         let counts = raw.into_inner();

@@ -7,7 +7,7 @@
 //!
 //! Per round ε = ε₁ + ε₂: the threshold gets noise of scale Δ/ε₁, every question noise of scale 2Δ/ε₂ (Δ/ε₂ if all
 //! questions move the same way). ε₂/ε₁ = 2^(2/3), or 1 for monotone questions, makes the variance of their difference
-//! smallest (Lyu, Su, Li 2017, section 4.2).
+//! smallest (Lyu, Su, Li 2017).
 //!
 //! The known wrong variants, which the enumeration finds: no noise on the questions, no noise on the threshold, noise
 //! that does not grow with the number of "above" answers, and handing out the noisy value that was compared.
@@ -120,7 +120,7 @@ impl SparseVectorRun {
     /// Answers one question against a public threshold.
     ///
     /// Promise: given values that one person moves by at most Δ each, chosen adaptively, the answers of one round
-    /// together are ε-differentially private, however many there are; never a value. Proven (Lyu, Su, Li 2017, Theorem 2;
+    /// together are ε-differentially private, however many there are; never a value. Proven (Lyu, Su, Li 2017, for Algorithm 1;
     /// it only shifts noise by Δ and 2Δ, which are integers, so it holds for discrete Laplace noise and for `>=`), up to
     /// 2^−300 per draw.
     pub fn ask(&mut self, raw: Raw<i64>, threshold: i64, rng: &mut dyn CryptoRng) -> SparseAnswer {
