@@ -86,9 +86,25 @@ pub struct KeySelection {
 
 #[derive(Clone, Debug, PartialEq)]
 enum Rule {
-    Laplace { scale: Scale, threshold: i64 },
-    Gaussian { variance: Variance, threshold: i64 },
-    TruncatedGeometric { keep: Vec<UBig> },
+    Laplace {
+        scale: Scale,
+        threshold: i64,
+    },
+    Gaussian {
+        variance: Variance,
+        threshold: i64,
+    },
+    /// π(0), π(1), … until it is one.
+    TruncatedGeometric {
+        keep: Vec<Keep>,
+    },
+}
+
+/// A keep probability, to toss and to report.
+#[derive(Clone, Debug, PartialEq)]
+struct Keep {
+    coin: Probability,
+    odds: f64,
 }
 
 impl KeySelection {
@@ -150,7 +166,8 @@ impl KeySelection {
         check_range("delta, in units of 1e-18", delta.get(), ATTO)?;
         let (num, den) = (UBig::from(epsilon.get()), UBig::from(NANO) * l0);
         let delta_key = one() * delta.get() / (UBig::from(ATTO) * l0);
-        let keep = keep_table(&num, &den, &delta_key)?;
+        let table = keep_table(&num, &den, &delta_key)?;
+        let keep = table.iter().map(|p| Keep { coin: Probability::from_bits(p), odds: to_f64(p) }).collect();
         let all = delta_above(&at_least_one_above(&delta_key, l0)).unwrap_or(delta).min(delta);
         let curve = pure_curve(&num, &den, l0);
         Ok(Self::new(Rule::TruncatedGeometric { keep }, bounds, Some(epsilon), curve, all))
@@ -177,7 +194,7 @@ impl KeySelection {
                 self.show(counts, || sampler.draw(rng))
             }
             Rule::TruncatedGeometric { keep } => {
-                let mut shown = |count| Probability::from_bits(&self.keep_exactly(keep, count)).draw(rng);
+                let mut shown = |count| self.entry(keep, count).is_none_or(|keep| keep.coin.draw(rng));
                 counts.into_iter().filter(|(_, count)| shown(*count)).map(|(key, _)| (key, None)).collect()
             }
         }
@@ -207,7 +224,7 @@ impl KeySelection {
             Rule::Gaussian { variance, threshold } => {
                 gaussian_tail(variance.num() as f64 / variance.den() as f64, threshold - counted)
             }
-            Rule::TruncatedGeometric { keep } => to_f64(&self.keep_exactly(keep, count)),
+            Rule::TruncatedGeometric { keep } => self.entry(keep, count).map_or(1.0, |keep| keep.odds),
         }
     }
 
@@ -260,10 +277,9 @@ impl KeySelection {
         i64::try_from(self.bounds.min_frequency.saturating_sub(1)).unwrap_or(MAX_MAGNITUDE)
     }
 
-    /// π(m) in units of 2^−320; one beyond the table.
-    fn keep_exactly(&self, keep: &[UBig], count: u64) -> UBig {
-        let counted = self.counted(count).and_then(|m| usize::try_from(m).ok()).unwrap_or(0);
-        keep.get(counted).cloned().unwrap_or_else(one)
+    /// π(m), which is one where the table has no entry any more.
+    fn entry<'a>(&self, keep: &'a [Keep], count: u64) -> Option<&'a Keep> {
+        keep.get(usize::try_from(self.counted(count).unwrap_or(0)).unwrap_or(usize::MAX))
     }
 }
 
