@@ -53,12 +53,12 @@ mod selection;
 mod sparse;
 
 pub use choice::{ExponentialMechanism, MAX_CANDIDATES, NoisyMax, PermuteAndFlip, Scores};
-pub use clip::{AdaptiveClip, ClipConfig, ClipRound};
+pub use clip::{AdaptiveClip, ClipConfig, ClipRound, MAX_BOUND};
 pub use gaussian::{DistributedGaussian, Gaussian};
 pub use laplace::Laplace;
-pub use refine::{Estimate, Refinement};
-pub use selection::{KeyBounds, KeySelection};
-pub use sparse::{SparseAnswer, SparseVector, SparseVectorRun};
+pub use refine::{Estimate, MAX_DRAWS, Refinement};
+pub use selection::{KeyBounds, KeySelection, MAX_KEYS_PER_PERSON, MAX_MIN_FREQUENCY, MAX_TABLE};
+pub use sparse::{MAX_ROUNDS, SparseAnswer, SparseVector, SparseVectorRun};
 
 use thiserror::Error;
 
