@@ -64,15 +64,12 @@ pub struct AdaptiveClip {
     bound: u128,
 }
 
-/// What holds for one round.
+/// What holds for one round; made by [`AdaptiveClip::round`] alone, so that bound, weight and sensitivity agree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClipRound {
-    /// C, lattice steps.
-    pub bound: u64,
-    /// w, lattice steps.
-    pub weight: u64,
-    /// Joint squared L2 sensitivity of vector and bit, lattice steps squared.
-    pub delta2_squared: u128,
+    bound: u64,
+    weight: u64,
+    delta2_squared: u128,
 }
 
 impl AdaptiveClip {
@@ -137,6 +134,21 @@ impl AdaptiveClip {
 }
 
 impl ClipRound {
+    /// C, lattice steps.
+    pub fn bound(&self) -> u64 {
+        self.bound
+    }
+
+    /// w, lattice steps.
+    pub fn weight(&self) -> u64 {
+        self.weight
+    }
+
+    /// Joint squared L2 sensitivity of vector and bit, lattice steps squared.
+    pub fn delta2_squared(&self) -> u128 {
+        self.delta2_squared
+    }
+
     /// One person's part of the vector: clipped to the bound, with the bit as its last cell.
     ///
     /// Promise: given any integers, returns cells of squared L2 norm at most C² + w², so that the sum over persons has the
