@@ -10,6 +10,7 @@
 //! | [`Laplace`] | a vector, from its L1 sensitivity | ε, pure; proven |
 //! | [`Gaussian`] | a vector, from its joint L2 sensitivity | Rényi curve; proven |
 //! | [`DistributedGaussian`] | one node's share of a sum that nobody sees before noise | Rényi curve; argued for unequal shares |
+//! | [`Skellam`] | a vector, from its L1 and L2 sensitivity; any number of shares | Rényi curve; proven |
 //! | [`KeySelection`] | which keys exist, with noisy counts or without | ε or Rényi curve, and δ; proven |
 //! | [`PermuteAndFlip`], [`ExponentialMechanism`], [`NoisyMax`] | the index of a good candidate | ε, pure; proven |
 //! | [`SparseVector`] | which of many queries exceed a threshold, paid per "above" | ε per round, pure; proven |
@@ -50,6 +51,7 @@ mod gaussian;
 mod laplace;
 mod refine;
 mod selection;
+mod skellam;
 mod sparse;
 
 pub use choice::{ExponentialMechanism, MAX_CANDIDATES, NoisyMax, PermuteAndFlip, Scores};
@@ -58,6 +60,7 @@ pub use gaussian::{DistributedGaussian, Gaussian};
 pub use laplace::Laplace;
 pub use refine::{Estimate, MAX_DRAWS, Refinement};
 pub use selection::{KeyBounds, KeySelection, MAX_KEYS_PER_PERSON, MAX_MIN_FREQUENCY, MAX_TABLE};
+pub use skellam::Skellam;
 pub use sparse::{MAX_ROUNDS, SparseAnswer, SparseVector, SparseVectorRun};
 
 use thiserror::Error;
