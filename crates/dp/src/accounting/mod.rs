@@ -6,6 +6,7 @@
 //!
 //! Does not: admit or refuse anything. A number from here never decides whether rows are read.
 
+pub mod composition;
 pub mod gaussian;
 pub mod pld;
 pub mod pure;
