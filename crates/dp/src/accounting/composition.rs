@@ -116,14 +116,40 @@ struct Event {
 #[derive(Clone, Debug, PartialEq)]
 enum Mechanism {
     /// Gaussian noise on a Poisson sample; rate 1 is everybody.
-    Gaussian { q: f64, noise: f64 },
-    Laplace { q: f64, noise: f64 },
-    DiscreteLaplace { parameter: f64, sensitivity: u32 },
-    DiscreteGaussian { sigma: f64, sensitivity: u32, q: f64 },
-    EpsilonDelta { epsilon: f64, delta: f64 },
-    RandomizedResponse { noise: f64, buckets: u32 },
-    MixtureGaussian { sigma: f64, sensitivities: Vec<f64>, probs: Vec<f64> },
-    Tree { noise: f64, step_counts: Vec<u64> },
+    Gaussian {
+        q: f64,
+        noise: f64,
+    },
+    Laplace {
+        q: f64,
+        noise: f64,
+    },
+    DiscreteLaplace {
+        parameter: f64,
+        sensitivity: u32,
+    },
+    DiscreteGaussian {
+        sigma: f64,
+        sensitivity: u32,
+        q: f64,
+    },
+    EpsilonDelta {
+        epsilon: f64,
+        delta: f64,
+    },
+    RandomizedResponse {
+        noise: f64,
+        buckets: u32,
+    },
+    MixtureGaussian {
+        sigma: f64,
+        sensitivities: Vec<f64>,
+        probs: Vec<f64>,
+    },
+    Tree {
+        noise: f64,
+        step_counts: Vec<u64>,
+    },
 }
 
 /// Names of mechanisms and of their parameters, in the order of the array form.
@@ -256,7 +282,11 @@ pub fn parse(json: &str) -> Result<Vec<Row>, RowError> {
             Some(_) => return Err(in_file(Problem::Field { field: "pld", allowed: "an array of rows" })),
             None => core::slice::from_ref(&value),
         },
-        _ => return Err(in_file(Problem::Shape { expected: "a row, an array of rows, or an object with pld or events" })),
+        _ => {
+            return Err(in_file(Problem::Shape {
+                expected: "a row, an array of rows, or an object with pld or events",
+            }));
+        }
     };
     if rows.len() > MAX_ROWS {
         return Err(in_file(Problem::TooMany { what: "rows", limit: MAX_ROWS }));
@@ -294,7 +324,10 @@ fn read_events(object: &Map<String, Value>) -> Result<Vec<Event>, Problem> {
     let mut events = Vec::new();
     if let Some(list) = object.get("events") {
         let Value::Array(list) = list else {
-            return Err(Problem::Field { field: "events", allowed: "an array of rows or of [name, parameters…, count]" });
+            return Err(Problem::Field {
+                field: "events",
+                allowed: "an array of rows or of [name, parameters…, count]",
+            });
         };
         for entry in list.iter().take(MAX_EVENTS + 1) {
             match entry {
@@ -323,7 +356,10 @@ fn read_events(object: &Map<String, Value>) -> Result<Vec<Event>, Problem> {
         };
         if name == "composed" {
             let Some(Value::Array(list)) = params.get("events") else {
-                return Err(Problem::Field { field: "params.events", allowed: "an array of [name, parameters…, count]" });
+                return Err(Problem::Field {
+                    field: "params.events",
+                    allowed: "an array of [name, parameters…, count]",
+                });
             };
             for entry in list.iter().take(MAX_EVENTS + 1) {
                 let Value::Array(items) = entry else {
@@ -714,7 +750,11 @@ impl Build for AddRemove {
                 Pld::mixture_gaussian(grid, *sigma, sensitivities, probs)?
             }
             Mechanism::RandomizedResponse { .. } => {
-                return Err(Problem::Undefined { mechanism: "randomized_response", neighbours, allowed: "REPLACE_ONE" });
+                return Err(Problem::Undefined {
+                    mechanism: "randomized_response",
+                    neighbours,
+                    allowed: "REPLACE_ONE",
+                });
             }
             Mechanism::Tree { .. } => return Err(Problem::MixedTree),
         })

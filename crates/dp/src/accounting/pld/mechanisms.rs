@@ -9,7 +9,7 @@
 //!
 //! What has no proof is refused by not existing: there is no `Pld::<Replace>::laplace`.
 
-use super::pmf::{Cells, Family};
+use super::pmf::{Cells, Family, normal_pair};
 use super::{Grid, Pld, PldError, within};
 use crate::accounting::special::{LN_SQRT_2PI, phi, phi_inverse};
 use crate::accounting::{AddRemove, Adjacency, Replace};
@@ -37,7 +37,8 @@ impl Pld<AddRemove> {
         let low = phi_inverse(grid.tail);
         let high = upper_point(grid.tail, -low, family.mu - low, |z| (1.0 - q) * phi(-z) + q * phi(family.mu - z));
         let p_below = |z: f64| (1.0 - q) * phi(z) + q * phi(z - family.mu);
-        let cells = normal_cells(grid, &family, low, high, [p_below(low), phi(low), p_above(&family, high), phi(-high)])?;
+        let cells =
+            normal_cells(grid, &family, low, high, [p_below(low), phi(low), p_above(&family, high), phi(-high)])?;
         Ok(if q < 1.0 { Self::two_sided(grid, &cells) } else { Self::symmetric(grid, &cells) })
     }
 
@@ -332,6 +333,12 @@ impl Family for Sampled {
     fn steepness(&self, z: f64) -> f64 {
         z.abs() + self.mu + 2.0
     }
+    fn slope(&self, _: f64, loss: f64) -> f64 {
+        self.mu * (1.0 - (1.0 - self.q) * (-loss).exp())
+    }
+    fn q_pair(&self, middle: f64, step: f64) -> [f64; 2] {
+        normal_pair(middle, step)
+    }
 }
 
 /// Q = N(0, 1), P = Σ e^(ln p)·N(μ, 1) over (ln p, μ), every μ ≥ 0: the loss is convex and rising in z.
@@ -379,6 +386,12 @@ impl Family for Mixture {
     fn steepness(&self, z: f64) -> f64 {
         z.abs() + self.parts.iter().fold(0.0, |top: f64, (_, mu)| top.max(*mu)) + 2.0
     }
+    fn slope(&self, z: f64, _: f64) -> f64 {
+        self.both(z).1
+    }
+    fn q_pair(&self, middle: f64, step: f64) -> [f64; 2] {
+        normal_pair(middle, step)
+    }
 }
 
 /// Q = (1 − q)·N(0, 1) + q·N(−μ, 1), P the same with +μ. With q = 1 the pair of means ±μ.
@@ -408,6 +421,10 @@ impl Family for SampledReplace {
     fn steepness(&self, z: f64) -> f64 {
         z.abs() + 2.0 * self.mu + 2.0
     }
+    fn slope(&self, z: f64, _: f64) -> f64 {
+        let share = |z: f64| 1.0 - (1.0 - self.q) * (-mixed_loss(self.q, self.mu * (z - 0.5 * self.mu))).exp();
+        self.mu * (share(z) + share(-z))
+    }
 }
 
 /// The continuous part of sampled Laplace noise; t is the loss without sampling, between ∓1/b.
@@ -429,5 +446,198 @@ impl Family for SampledLaplace {
     }
     fn steepness(&self, _: f64) -> f64 {
         2.0
+    }
+    fn slope(&self, _: f64, loss: f64) -> f64 {
+        1.0 - (1.0 - self.q) * (-loss).exp()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::accounting::pld::pmf::Pmf;
+
+    const EPSILONS: [f64; 9] = [0.0, 0.01, 0.1, 0.5, 1.0, 2.0, 4.0, 8.0, 20.0];
+
+    /// Whether masses give an upper bound of an exact δ, and one that is tight to the grid.
+    fn is_tight_upper_bound(pmf: &Pmf, interval: f64, exact: impl Fn(f64) -> f64) -> Result<(), String> {
+        for epsilon in EPSILONS {
+            let (ours, exact) = (pmf.delta(interval, epsilon), exact(epsilon));
+            if ours < exact * (1.0 - 1e-11) - 1e-18 || ours > exact + interval * interval + 1e-4 * exact {
+                return Err(format!("at {epsilon}: {ours:e}, exactly {exact:e}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// δ of a pair of normal mixtures whose loss rises: P(z > c) − e^ε·Q(z > c) at the cut c, found by bisection.
+    fn exact_delta(family: &impl Family, p: &[(f64, f64)], q: &[(f64, f64)], epsilon: f64) -> f64 {
+        let (mut low, mut high) = (-60.0, 60.0);
+        for _ in 0..200 {
+            let middle = 0.5 * (low + high);
+            if family.loss(middle) > epsilon { high = middle } else { low = middle }
+        }
+        let above = |parts: &[(f64, f64)]| parts.iter().map(|(w, mu)| w * phi(mu - high)).sum::<f64>();
+        (above(p) - epsilon.exp() * above(q)).max(0.0)
+    }
+
+    #[test]
+    fn normal_noise_is_bounded_tightly_in_both_directions() {
+        for interval in [1e-4, 1e-3, 1e-2] {
+            let grid = Grid::new(interval).unwrap();
+            for (q, sigma) in [(1.0, 1.0), (1.0, 30.0), (0.01, 1.0), (0.5, 0.5), (0.9999, 3.0), (1e-5, 0.4), (0.2, 0.3)]
+            {
+                let mu = 1.0 / sigma;
+                let (with, without) = ([(1.0 - q, 0.0), (q, mu)], [(1.0, 0.0)]);
+                let family = Sampled { q, mu };
+                let pld = Pld::<AddRemove>::sampled_gaussian(grid, q, sigma).unwrap();
+                let exact = |epsilon| exact_delta(&family, &with, &without, epsilon);
+                is_tight_upper_bound(&pld.forward, interval, exact).unwrap_or_else(|e| panic!("{q} {sigma}: {e}"));
+                // δ of (Q, P) at ε is 1 − e^ε + e^ε·δ of (P, Q) at −ε; the difference of masses below the cut.
+                let reverse = |epsilon: f64| {
+                    let cut = family.inverse(-epsilon, 0.0).max(-60.0);
+                    (phi(cut) - epsilon.exp() * ((1.0 - q) * phi(cut) + q * phi(cut - mu))).max(0.0)
+                };
+                let pmf = pld.reverse.as_ref().unwrap_or(&pld.forward);
+                is_tight_upper_bound(pmf, interval, reverse).unwrap_or_else(|e| panic!("{q} {sigma} reverse: {e}"));
+
+                let family = SampledReplace { q, mu };
+                let other = [(1.0 - q, 0.0), (q, -mu)];
+                let pld = Pld::<Replace>::sampled_gaussian(grid, q, sigma).unwrap();
+                let exact = |epsilon| exact_delta(&family, &with, &other, epsilon);
+                is_tight_upper_bound(&pld.forward, interval, exact)
+                    .unwrap_or_else(|e| panic!("{q} {sigma} replace: {e}"));
+            }
+            let parts = [(0.2, 0.0), (0.5, 0.4), (0.3, 1.5)];
+            let family = Mixture { parts: parts.iter().map(|(p, mu): &(f64, f64)| (p.ln(), *mu)).collect() };
+            let pld = Pld::mixture_gaussian(grid, 2.0, &[0.0, 0.8, 3.0], &[0.2, 0.5, 0.3]).unwrap();
+            let exact = |epsilon| exact_delta(&family, &parts, &[(1.0, 0.0)], epsilon);
+            is_tight_upper_bound(&pld.forward, interval, exact).unwrap_or_else(|e| panic!("mixture: {e}"));
+        }
+    }
+
+    #[test]
+    fn laplace_is_bounded_tightly() {
+        let grid = Grid::new(1e-4).unwrap();
+        for b in [0.3, 1.0, 7.3, 100.0] {
+            let pld = Pld::sampled_laplace(grid, 1.0, b).unwrap();
+            // Balle, Barthe, Gaboardi 2018, Theorem 3: δ = 1 − e^((ε − 1/b)/2) below 1/b.
+            let exact = |epsilon: f64| -(0.5 * (epsilon - 1.0 / b)).min(0.0).exp_m1();
+            is_tight_upper_bound(&pld.forward, 1e-4, exact).unwrap_or_else(|e| panic!("{b}: {e}"));
+            for q in [0.01_f64, 0.4] {
+                let sampled = Pld::sampled_laplace(grid, q, b).unwrap();
+                // Sampling amplifies: δ(ln(1 + q(e^ε − 1))) = q·δ0(ε), exactly in the direction of removal.
+                let amplified = |epsilon: f64| q * exact((epsilon.exp_m1() / q).ln_1p());
+                is_tight_upper_bound(&sampled.forward, 1e-4, amplified).unwrap_or_else(|e| panic!("{b} {q}: {e}"));
+            }
+        }
+    }
+
+    /// The bench above has to notice losses that are rounded down, and masses that are lost.
+    #[test]
+    fn optimistic_masses_are_noticed() {
+        let grid = Grid::new(1e-3).unwrap();
+        let exact = |epsilon| crate::accounting::gaussian::delta(epsilon, 1.0) * (1.0 - 1e-12);
+        let pld = Pld::<AddRemove>::sampled_gaussian(grid, 1.0, 1.0).unwrap();
+        let honest = pld.forward.as_ref().clone();
+        assert_eq!(is_tight_upper_bound(&honest, 1e-3, exact), Ok(()));
+        let mut rounded_down = honest.clone();
+        rounded_down.first -= 1;
+        let mut cut = honest.clone();
+        cut.mass.truncate(cut.mass.len() * 3 / 4);
+        let mut thinner = honest.clone();
+        thinner.mass.iter_mut().for_each(|m| *m *= 1.0 - 1e-9);
+        let mut rounded_up = honest;
+        rounded_up.first += 1;
+        for (name, wrong) in [("down", rounded_down), ("cut", cut), ("thinner", thinner), ("up", rounded_up)] {
+            assert!(is_tight_upper_bound(&wrong, 1e-3, exact).is_err(), "{name}");
+        }
+    }
+
+    /// δ of integer noise against its shift, by enumeration.
+    fn enumerated(noise: &[f64], shift: usize, epsilon: f64) -> f64 {
+        let zeros = vec![0.0; shift];
+        let shifted = zeros.iter().chain(noise);
+        let still = noise.iter().chain(&zeros);
+        shifted.zip(still).map(|(p, q)| (p - epsilon.exp() * q).max(0.0)).sum()
+    }
+
+    fn discrete_gaussian_masses(sigma: f64, reach: i32) -> Vec<f64> {
+        let weights: Vec<f64> = (-reach..=reach).map(|x| (-0.5 * (f64::from(x) / sigma).powi(2)).exp()).collect();
+        let total: f64 = weights.iter().sum();
+        weights.iter().map(|w| w / total).collect()
+    }
+
+    fn convolved(a: &[f64], b: &[f64]) -> Vec<f64> {
+        let mut sum = vec![0.0; a.len() + b.len() - 1];
+        for (i, x) in a.iter().enumerate() {
+            for (j, y) in b.iter().enumerate() {
+                sum[i + j] += x * y;
+            }
+        }
+        sum
+    }
+
+    #[test]
+    fn integer_noise_agrees_with_enumeration() {
+        let grid = Grid::new(1e-4).unwrap();
+        let sum_of_three = {
+            let one = discrete_gaussian_masses(1.1547, 15);
+            convolved(&convolved(&one, &one), &one)
+        };
+        let cases = [
+            ("discrete Gaussian", Pld::discrete_gaussian(grid, 3.0, 2, 1.0), discrete_gaussian_masses(3.0, 45), 2),
+            ("narrow", Pld::discrete_gaussian(grid, 0.5, 1, 1.0), discrete_gaussian_masses(0.5, 8), 1),
+            ("sum of three", Pld::integer_noise(grid, &sum_of_three, 1), sum_of_three.clone(), 1),
+            (
+                "discrete Laplace",
+                Pld::discrete_laplace(grid, 0.4, 3),
+                {
+                    let weight = |x: i32| (-0.4 * f64::from(x.abs())).exp() * 0.2_f64.tanh();
+                    (-150..=150).map(weight).collect()
+                },
+                3,
+            ),
+        ];
+        for (name, pld, masses, shift) in cases {
+            let exact = |epsilon| enumerated(&masses, shift, epsilon) - 1e-15;
+            is_tight_upper_bound(&pld.unwrap().forward, 1e-4, exact).unwrap_or_else(|e| panic!("{name}: {e}"));
+        }
+        // Three nodes of σ = 1.1547 make σ = 2: at δ = 1e-6 that is 2.275793362834029 (numpy convolution).
+        let epsilon = Pld::<AddRemove>::integer_noise(grid, &sum_of_three, 1).unwrap().epsilon(1e-6).unwrap();
+        assert!((0.0..2e-6).contains(&(epsilon - 2.275_793_362_834_029)), "{epsilon}");
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        let grid = Grid::new(1e-4).unwrap();
+        for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.0, -1.0] {
+            assert!(Pld::<AddRemove>::sampled_gaussian(grid, 0.1, bad).is_err());
+            assert!(Pld::<Replace>::sampled_gaussian(grid, 0.1, bad).is_err());
+            assert!(Pld::sampled_laplace(grid, 0.1, bad).is_err());
+            assert!(Pld::discrete_laplace(grid, bad, 1).is_err());
+            assert!(Pld::discrete_gaussian(grid, bad, 1, 1.0).is_err());
+            assert!(Pld::mixture_gaussian(grid, bad, &[1.0], &[1.0]).is_err());
+            assert!(Pld::<Replace>::randomized_response(grid, bad, 4).is_err());
+            assert!(Grid::new(bad).is_err());
+        }
+        for bad in [f64::NAN, 1.0 + 1e-12, -1e-300, f64::INFINITY] {
+            assert!(Pld::<AddRemove>::sampled_gaussian(grid, bad, 1.0).is_err());
+            assert!(Pld::<Replace>::sampled_gaussian(grid, bad, 1.0).is_err());
+            assert!(Pld::sampled_laplace(grid, bad, 1.0).is_err());
+            assert!(Pld::discrete_gaussian(grid, 1.0, 1, bad).is_err());
+            assert!(Pld::<AddRemove>::epsilon_delta(grid, 1.0, bad).is_err());
+            assert!(Pld::<AddRemove>::from_pmfs(grid, &[bad, 0.5], &[0.5, 0.5]).is_err());
+        }
+        assert!(Pld::discrete_laplace(grid, 1.0, 0).is_err() && Pld::discrete_gaussian(grid, 1.0, 0, 1.0).is_err());
+        assert!(Pld::<Replace>::randomized_response(grid, 0.5, 1).is_err());
+        assert!(Pld::mixture_gaussian(grid, 1.0, &[1.0, 2.0], &[1.0]).is_err());
+        assert!(Pld::mixture_gaussian(grid, 1.0, &[-1.0], &[1.0]).is_err());
+        assert!(matches!(Pld::sampled_laplace(grid, 1.0, 1e-4), Err(PldError::TooWide { .. })));
+        // Extremes that must answer: nobody is sampled, noise without end.
+        for (q, sigma) in [(0.0, 1.0), (1e-300, 1.0), (0.5, 1e12), (1.0, 1e12)] {
+            let pld = Pld::<AddRemove>::sampled_gaussian(grid, q, sigma).unwrap();
+            assert!(pld.epsilon(1e-6).unwrap() < 1e-4, "{q} {sigma}");
+        }
     }
 }
