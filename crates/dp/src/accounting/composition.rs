@@ -295,7 +295,7 @@ pub fn parse(json: &str) -> Result<Vec<Row>, RowError> {
 }
 
 fn parse_row(place: usize, value: &Value) -> Result<Row, RowError> {
-    let id = value.get("id").and_then(Value::as_str).map_or_else(|| format!("#{place}"), |id| cut(id));
+    let id = value.get("id").and_then(Value::as_str).map_or_else(|| format!("#{place}"), cut);
     let read = || {
         let Value::Object(object) = value else {
             return Err(Problem::Shape { expected: "an object with mechanism or events" });
@@ -633,7 +633,7 @@ impl Row {
         if self.method() == Method::Renyi {
             return self.ask_renyi(question);
         }
-        let (mu_squared, rest) = self.merged::<A>()?;
+        let (mu_squared, rest) = self.merged()?;
         if rest.is_empty() {
             let mu = A::SENSITIVITY * mu_squared.sqrt();
             return Ok(match *question {
@@ -656,7 +656,7 @@ impl Row {
     }
 
     /// Σ (1/σ)² over unsampled Gaussians, which are one Gaussian together, and the others, equal ones once.
-    fn merged<A: Build>(&self) -> Result<(f64, Vec<(&Mechanism, u64)>), Problem> {
+    fn merged(&self) -> Result<Merged<'_>, Problem> {
         let mut mu_squared = 0.0;
         let mut rest: Vec<(&Mechanism, u64)> = Vec::new();
         let mut places: HashMap<String, usize> = HashMap::new();
@@ -696,6 +696,9 @@ impl Row {
         })
     }
 }
+
+/// Σ (1/σ)² of the unsampled Gaussians, and the other mechanisms with their counts.
+type Merged<'a> = (f64, Vec<(&'a Mechanism, u64)>);
 
 enum Question {
     Epsilon { delta: f64 },
