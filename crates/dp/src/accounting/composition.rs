@@ -39,7 +39,7 @@ const MAX_LIST: usize = 1000;
 /// The custom, and what a row without `discretization` gets, nats.
 const DEFAULT_INTERVAL: f64 = 1e-4;
 /// The share of δ that cut-off tails may take in all.
-const TAIL_SHARE: f64 = 1e-9;
+const TAIL_SHARE: f64 = 1e-7;
 
 /// One composition of mechanisms under one neighbouring relation.
 #[derive(Clone, Debug, PartialEq)]

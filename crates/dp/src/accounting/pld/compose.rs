@@ -29,7 +29,7 @@ use super::{Grid, MAX_CELLS, MAX_COMPOSITIONS, MIN_DELTA, Pld, PldError, within}
 use crate::accounting::Adjacency;
 
 /// Share of the tilted mass that may lie outside of the window on either side.
-const TAIL: f64 = 1e-10;
+const TAIL: f64 = 2e-7;
 /// Spectra below this are not multiplied out; 1e-22 of them in every frequency is far below u.
 const LN_NOTHING: f64 = -50.0;
 /// Tilts tried for one answer; each is half of the one before.
@@ -40,6 +40,8 @@ const MAX_DOUBT: f64 = 0.5;
 const GOOD_DOUBT: f64 = 1e-3;
 /// The share of δ up to which a window is used for another question.
 const FINE_DOUBT: f64 = 1e-6;
+/// Most cells of all parts together: 2^27 of 8 bytes are 1 GiB.
+const MAX_TOTAL_CELLS: usize = 1 << 27;
 /// Most different parts.
 const MAX_PARTS: usize = 100_000;
 
@@ -49,24 +51,32 @@ pub struct Composition<A: Adjacency> {
     grid: Grid,
     parts: Vec<(Pld<A>, u64)>,
     total: u64,
+    /// Cells of all parts.
+    cells: usize,
 }
 
 impl<A: Adjacency> Composition<A> {
     /// No release yet.
     pub fn new(grid: Grid) -> Self {
-        Self { grid, parts: Vec::new(), total: 0 }
+        Self { grid, parts: Vec::new(), total: 0, cells: 0 }
     }
 
     /// Adds `count` releases with this distribution.
     ///
     /// # Errors
-    /// [`PldError::Grids`] if it is on another grid; [`PldError::Compositions`] above [`MAX_COMPOSITIONS`].
+    /// [`PldError::Grids`] if it is on another grid; [`PldError::Compositions`] above [`MAX_COMPOSITIONS`];
+    /// [`PldError::TooWide`] if all parts together do not fit into memory.
     pub fn add(&mut self, pld: &Pld<A>, count: u64) -> Result<(), PldError> {
         if pld.grid.interval != self.grid.interval {
             return Err(PldError::Grids { expected: self.grid.interval, found: pld.grid.interval });
         }
         let total = self.total.checked_add(count).filter(|total| *total <= MAX_COMPOSITIONS);
-        self.total = total.filter(|_| self.parts.len() < MAX_PARTS).ok_or(PldError::Compositions)?;
+        let total = total.filter(|_| self.parts.len() < MAX_PARTS).ok_or(PldError::Compositions)?;
+        let cells = self.cells + pld.forward.mass.len() + pld.reverse.as_ref().map_or(0, |pmf| pmf.mass.len());
+        if cells > MAX_TOTAL_CELLS {
+            return Err(PldError::TooWide { nats: cells as f64 * self.grid.interval, interval: self.grid.interval });
+        }
+        (self.total, self.cells) = (total, cells);
         if count > 0 {
             self.parts.push((pld.clone(), count));
         }
@@ -262,17 +272,19 @@ impl<'a> Direction<'a> {
 
     /// The tilted composition where nearly all of its mass is.
     fn window(&self, theta: f64) -> Result<Window, PldError> {
-        let tilted: Vec<Tilted> = self.parts.iter().map(|part| Tilted::new(self.interval, part.pmf, theta)).collect();
-        let with_counts = || self.parts.iter().zip(&tilted).map(|(part, tilted)| (part.count, tilted));
-        let kappa: f64 = with_counts().map(|(count, t)| count as f64 * t.ln_mgf).sum();
-        let variance: f64 = with_counts().map(|(count, t)| count as f64 * t.variance).sum();
+        let tilt = |part: &Part<'a>| (part.count, Tilted::new(self.interval, part.pmf, theta));
+        let mut tilted: Vec<(u64, Tilted<'a>)> = self.parts.iter().map(tilt).collect();
+        let kappa: f64 = tilted.iter().map(|(count, t)| *count as f64 * t.ln_mgf).sum();
+        let variance: f64 = tilted.iter().map(|(count, t)| *count as f64 * t.variance).sum();
         let (low, high, last) = self.bounds(theta, kappa, variance.sqrt().max(self.interval));
         let cells = (high as f64 - low as f64) + 1.0;
         if cells > MAX_CELLS as f64 {
             return Err(PldError::TooWide { nats: cells * self.interval, interval: self.interval });
         }
         let len = fast_len((cells as usize).max(2));
-        let mut mass = convolve(with_counts(), len)?;
+        // The widest first: after them few frequencies are left.
+        tilted.sort_by(|(m, a), (n, b)| (*n as f64 * b.variance).total_cmp(&(*m as f64 * a.variance)));
+        let mut mass = convolve(&tilted, len)?;
         // Output m is the cell congruent to m + Σ count·first; the window starts at `low`.
         let offset: i128 = self.parts.iter().map(|p| i128::from(p.count) * i128::from(p.pmf.first)).sum();
         mass.rotate_left((i128::from(low) - offset).rem_euclid(len as i128) as usize);
@@ -303,9 +315,9 @@ impl<'a> Direction<'a> {
         let first = end(|pmf| pmf.first);
         let last = end(|pmf| pmf.first.saturating_add(pmf.mass.len() as i64 - 1));
         let (mut low, mut high) = (first as f64, last as f64);
-        // For a normal sum the best is √(2·ln(1/TAIL)) = 6.8 deviations; heavy tails need much less.
-        for step in -14_i32..=5 {
-            let s = 6.8 * (f64::from(step) / 3.0).exp2() / deviation;
+        // For a normal sum the best is √(2·ln(1/TAIL)) = 5.6 over the deviation; heavy tails need much less.
+        for step in -9_i32..=3 {
+            let s = 5.6 * (f64::from(step) / 2.0).exp2() / deviation;
             high = high.min((self.ln_mgf(theta + s) - kappa - TAIL.ln()) / (s * self.interval));
             low = low.max((TAIL.ln() - self.ln_mgf(theta - s) + kappa) / (s * self.interval));
         }
@@ -379,38 +391,72 @@ impl Window {
     }
 }
 
-/// One tilted and normalised distribution.
-struct Tilted {
-    mass: Vec<f64>,
+/// One distribution with what its tilt needs; the tilted masses are made where they are used.
+struct Tilted<'a> {
+    pmf: &'a Pmf,
+    /// θh.
+    exponent: f64,
     ln_mgf: f64,
     variance: f64,
+    /// 1/Σ of the masses tilted relative to the last cell.
+    scale: f64,
 }
 
-impl Tilted {
-    fn new(interval: f64, pmf: &Pmf, theta: f64) -> Self {
-        let last = pmf.first as f64 + pmf.mass.len() as f64 - 1.0;
-        let growth = (theta * interval).exp();
-        let mut mass = Vec::with_capacity(pmf.mass.len());
-        // Relative to the top cell no factor exceeds 1. Factors are multiplied up within blocks only.
-        for (block, chunk) in pmf.mass.chunks(64).enumerate() {
-            let mut factor = (theta * interval * (pmf.first as f64 + 64.0 * block as f64 - last)).exp();
+/// Cells between exact exponentials.
+const BLOCK: usize = 64;
+
+impl<'a> Tilted<'a> {
+    fn new(interval: f64, pmf: &'a Pmf, theta: f64) -> Self {
+        let mut tilted = Self { pmf, exponent: theta * interval, ln_mgf: 0.0, variance: 0.0, scale: 1.0 };
+        let last = (pmf.mass.len() as f64 - 1.0).max(0.0);
+        let (mut sum, mut first, mut second, mut away) = (0.0, 0.0, 0.0, -last);
+        tilted.for_each(|m| {
+            sum += m;
+            first += m * away;
+            second += m * away * away;
+            away += 1.0;
+        });
+        let mean = first / sum;
+        tilted.ln_mgf = sum.ln() + tilted.exponent * (pmf.first as f64 + last);
+        tilted.variance = (second / sum - mean * mean).max(0.0) * interval * interval;
+        tilted.scale = sum.recip();
+        tilted
+    }
+
+    /// Every tilted mass from the first cell on. Relative to the last cell no factor exceeds 1.
+    fn for_each(&self, mut f: impl FnMut(f64)) {
+        let growth = self.exponent.exp();
+        let len = self.pmf.mass.len();
+        for (block, chunk) in self.pmf.mass.chunks(BLOCK).enumerate() {
+            let before_last = len as f64 - 1.0 - (BLOCK * block) as f64;
+            let mut factor = self.scale * (-self.exponent * before_last).exp();
             for m in chunk {
-                mass.push(m * factor);
+                f(m * factor);
                 factor *= growth;
             }
         }
-        let sum: f64 = mass.iter().sum();
-        let scale = sum.recip();
-        let (mut mean, mut square) = (0.0, 0.0);
-        for (index, m) in mass.iter_mut().enumerate() {
-            *m *= scale;
-            mean += *m * index as f64;
+    }
+
+    /// All tilted masses, index modulo the length.
+    fn fold_into(&self, input: &mut [f64]) {
+        input.fill(0.0);
+        let len = input.len();
+        if self.pmf.mass.len() <= len {
+            let mut slots = input.iter_mut();
+            self.for_each(|m| {
+                if let Some(slot) = slots.next() {
+                    *slot = m;
+                }
+            });
+        } else {
+            let mut at = 0;
+            self.for_each(|m| {
+                if let Some(slot) = input.get_mut(at) {
+                    *slot += m;
+                }
+                at = if at + 1 == len { 0 } else { at + 1 };
+            });
         }
-        for (index, m) in mass.iter().enumerate() {
-            let away = index as f64 - mean;
-            square += m * away * away;
-        }
-        Self { mass, ln_mgf: sum.ln() + theta * last * interval, variance: square * interval * interval }
     }
 }
 
@@ -429,8 +475,8 @@ impl MgfBound {
         let mean = pmf.mass.iter().enumerate().map(|(i, m)| m * i as f64).sum::<f64>() / total;
         let away = |(i, m): (usize, &f64)| m * (i as f64 - mean) * (i as f64 - mean);
         let deviation = (pmf.mass.iter().enumerate().map(away).sum::<f64>() / total).sqrt();
-        // Blocks of a twentieth of a deviation widen a window by less than a part in a thousand.
-        let block = (0.05 * deviation).clamp(1.0, 4096.0) as usize;
+        // Blocks of a fifth of a deviation raise the exponent of a bound by a fiftieth of what it is.
+        let block = (0.2 * deviation).clamp(1.0, 4096.0) as usize;
         let mut mass = vec![0.0; pmf.mass.len().div_ceil(block) + 1];
         for (chunk, index) in pmf.mass.chunks(block).zip(0..) {
             let (mut low, mut high) = (0.0, 0.0);
@@ -469,23 +515,30 @@ thread_local! {
 }
 
 /// The circular convolution of all of them, count times each.
-fn convolve<'a>(parts: impl Iterator<Item = (u64, &'a Tilted)>, len: usize) -> Result<Vec<f64>, PldError> {
+fn convolve(parts: &[(u64, Tilted<'_>)], len: usize) -> Result<Vec<f64>, PldError> {
     // The lengths below are those the plan asks for, so an error of the library is a bug; it is refused as too wide.
     let refused = |_: FftError| PldError::TooWide { nats: len as f64, interval: 1.0 };
     let (forward, inverse) = PLANNER.with_borrow_mut(|p| (p.plan_fft_forward(len), p.plan_fft_inverse(len)));
     let mut scratch = forward.make_scratch_vec();
+    let mut input = forward.make_input_vec();
     let mut spectrum = forward.make_output_vec();
-    let mut product: Option<Vec<Complex<f64>>> = None;
+    // Frequencies beyond the end of `product` are nothing.
+    let mut product = vec![Complex::new(1.0, 0.0); len / 2 + 1];
     for (count, tilted) in parts {
-        let mut input = folded(&tilted.mass, len);
-        forward.process_with_scratch(&mut input, &mut spectrum, &mut scratch).map_err(refused)?;
-        raise(&mut spectrum, count);
-        match &mut product {
-            None => product = Some(spectrum.clone()),
-            Some(product) => product.iter_mut().zip(&spectrum).for_each(|(a, b)| *a *= b),
+        tilted.fold_into(&mut input);
+        let block = block_for(len, product.len());
+        if block >= MIN_BLOCK {
+            low_frequencies(&input, block, product.len(), &mut spectrum).map_err(refused)?;
+        } else {
+            spectrum.resize(len / 2 + 1, Complex::default());
+            forward.process_with_scratch(&mut input, &mut spectrum, &mut scratch).map_err(refused)?;
         }
+        raise(&mut spectrum, *count);
+        product.iter_mut().zip(&spectrum).for_each(|(a, b)| *a *= b);
+        let left = product.iter().rposition(|y| y.norm_sqr() > (2.0 * LN_NOTHING).exp()).map_or(1, |last| last + 1);
+        product.truncate(left);
     }
-    let mut product = product.unwrap_or_else(|| vec![Complex::new(1.0, 0.0); len / 2 + 1]);
+    product.resize(len / 2 + 1, Complex::default());
     // Real by symmetry; the library refuses rounding there.
     if let [first, .., last] = product.as_mut_slice() {
         (first.im, last.im) = (0.0, 0.0);
@@ -498,13 +551,78 @@ fn convolve<'a>(parts: impl Iterator<Item = (u64, &'a Tilted)>, len: usize) -> R
     Ok(output)
 }
 
-/// Index modulo `len`.
-fn folded(mass: &[f64], len: usize) -> Vec<f64> {
-    let mut input = vec![0.0; len];
-    for chunk in mass.chunks(len) {
-        input.iter_mut().zip(chunk).for_each(|(sum, m)| *sum += m);
+/// Moments per block of cells, of order 0 to 11.
+const MOMENTS: usize = 12;
+/// Largest phase between the middle and the edge of a block: 0.3^12/12! = 1.1e-15 is left out.
+const MAX_PHASE: f64 = 0.3;
+/// Smaller blocks are not faster than the full transform.
+const MIN_BLOCK: usize = 16;
+const MAX_BLOCK: usize = 256;
+
+/// The largest block, a power of two, in which the first `wanted` frequencies turn by little.
+fn block_for(len: usize, wanted: usize) -> usize {
+    let mut block = MAX_BLOCK;
+    while block > 1 && (len % block != 0 || core::f64::consts::PI * (wanted * block) as f64 > MAX_PHASE * len as f64) {
+        block /= 2;
     }
-    input
+    block
+}
+
+/// The first `wanted` frequencies of a transform, for a product in which the others have vanished.
+///
+/// Within a block of cells e^(−iωx) is a short Taylor series around the middle, so the transform is that of the blocks'
+/// moments, which is shorter by the size of a block.
+fn low_frequencies(
+    input: &[f64],
+    block: usize,
+    wanted: usize,
+    spectrum: &mut Vec<Complex<f64>>,
+) -> Result<(), FftError> {
+    let middle = 0.5 * (block as f64 - 1.0);
+    let powers = |cell: usize| {
+        let x = (cell as f64 - middle) / block as f64;
+        let mut power = 1.0;
+        [(); MOMENTS].map(|()| {
+            let this = power;
+            power *= x;
+            this
+        })
+    };
+    let table: Vec<[f64; MOMENTS]> = (0..block).map(powers).collect();
+    let blocks = input.len() / block;
+    let forward = PLANNER.with_borrow_mut(|p| p.plan_fft_forward(blocks));
+    let mut moments: [Vec<f64>; MOMENTS] = core::array::from_fn(|_| Vec::with_capacity(blocks));
+    for chunk in input.chunks(block) {
+        let mut sums = [0.0; MOMENTS];
+        for (m, powers) in chunk.iter().zip(&table) {
+            sums.iter_mut().zip(powers).for_each(|(sum, power)| *sum += m * power);
+        }
+        moments.iter_mut().zip(sums).for_each(|(list, sum)| list.push(sum));
+    }
+    let step = core::f64::consts::TAU / input.len() as f64;
+    spectrum.clear();
+    spectrum.resize(wanted, Complex::default());
+    let mut part = forward.make_output_vec();
+    let mut scratch = forward.make_scratch_vec();
+    let mut factorial = 1.0;
+    for (order, moments) in (0_i32..).zip(&mut moments) {
+        forward.process_with_scratch(moments, &mut part, &mut scratch)?;
+        for (frequency, (total, value)) in spectrum.iter_mut().zip(&part).enumerate() {
+            // (−iωD)^order/order!
+            let size = (step * frequency as f64 * block as f64).powi(order) / factorial;
+            *total += match order % 4 {
+                0 => value * size,
+                1 => Complex::new(value.im, -value.re) * size,
+                2 => -value * size,
+                _ => Complex::new(-value.im, value.re) * size,
+            };
+        }
+        factorial *= f64::from(order + 1);
+    }
+    for (frequency, total) in spectrum.iter_mut().enumerate() {
+        *total *= Complex::from_polar(1.0, -step * frequency as f64 * middle);
+    }
+    Ok(())
 }
 
 /// Every frequency to the power `count`, by squaring; what would become nothing is set to nothing.
@@ -530,10 +648,10 @@ fn raise(spectrum: &mut [Complex<f64>], count: u64) {
     }
 }
 
-/// The next length 2^a·3^b, b ≤ 2, a ≥ 1: transforms of these are fast and real ones need an even length.
+/// The next length 2^a, 3·2^a, 5·2^a or 9·2^a, a ≥ 1: transforms of these are fast, real ones need an even length.
 fn fast_len(cells: usize) -> usize {
-    let power = cells.next_power_of_two().max(16);
-    [power / 16 * 9, power / 4 * 3].into_iter().find(|len| *len >= cells).unwrap_or(power)
+    let power = cells.next_power_of_two().max(32);
+    [power / 16 * 9, power / 8 * 5, power / 4 * 3].into_iter().find(|len| *len >= cells).unwrap_or(power)
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ impl Pld<AddRemove> {
     pub fn sampled_gaussian(grid: Grid, q: f64, noise_multiplier: f64) -> Result<Self, PldError> {
         within("q", q, 0.0, 1.0)?;
         within("noise_multiplier", noise_multiplier, MIN_NOISE, MAX_NOISE)?;
-        let family = Sampled { q, mu: noise_multiplier.recip() };
+        let family = Sampled { q, ln_q: q.ln(), mu: noise_multiplier.recip() };
         let low = phi_inverse(grid.tail);
         let high = upper_point(grid.tail, -low, family.mu - low, |z| (1.0 - q) * phi(-z) + q * phi(family.mu - z));
         let p_below = |z: f64| (1.0 - q) * phi(z) + q * phi(z - family.mu);
@@ -51,7 +51,7 @@ impl Pld<AddRemove> {
     pub fn sampled_laplace(grid: Grid, q: f64, noise_multiplier: f64) -> Result<Self, PldError> {
         within("q", q, 0.0, 1.0)?;
         within("noise_multiplier", noise_multiplier, MIN_NOISE, MAX_NOISE)?;
-        let family = SampledLaplace { q, widest: noise_multiplier.recip() };
+        let family = SampledLaplace { q, ln_q: q.ln(), widest: noise_multiplier.recip() };
         let w = family.widest;
         let mut cells = Cells::new(grid, family.loss(-w), family.loss(w))?;
         // Both ends of the unsampled loss are atoms: outcomes on one side of both centres.
@@ -305,18 +305,22 @@ fn mixed_loss(q: f64, base: f64) -> f64 {
     }
 }
 
-/// The inverse of [`mixed_loss`]: infinite outside of its range.
-fn unmixed_loss(q: f64, loss: f64) -> f64 {
+/// The inverse of [`mixed_loss`]: infinite outside of its range. `ratio` is e^loss.
+fn unmixed_loss(q: f64, ln_q: f64, loss: f64, ratio: f64) -> f64 {
     if q >= 1.0 {
         return loss;
     }
-    let left = -((-q).ln_1p() - loss).exp_m1();
-    if left > 0.0 { loss + left.ln() - q.ln() } else { f64::NEG_INFINITY }
+    // 1 − (1 − q)·e^−loss, the share of the sampled part in P.
+    let plain = 1.0 - (1.0 - q) / ratio;
+    let share = if plain > 0.01 { plain } else { -((-q).ln_1p() - loss).exp_m1() };
+    if share > 0.0 { loss + share.ln() - ln_q } else { f64::NEG_INFINITY }
 }
 
 /// Q = N(0, 1), P = (1 − q)·N(0, 1) + q·N(μ, 1).
 struct Sampled {
     q: f64,
+    /// ln q, which every cell asks for.
+    ln_q: f64,
     mu: f64,
 }
 
@@ -327,14 +331,14 @@ impl Family for Sampled {
     fn ln_q(&self, z: f64) -> f64 {
         -0.5 * z * z - LN_SQRT_2PI
     }
-    fn inverse(&self, loss: f64, _: f64) -> f64 {
-        unmixed_loss(self.q, loss) / self.mu + 0.5 * self.mu
+    fn inverse(&self, loss: f64, ratio: f64, _: f64) -> f64 {
+        unmixed_loss(self.q, self.ln_q, loss, ratio) / self.mu + 0.5 * self.mu
     }
     fn steepness(&self, z: f64) -> f64 {
         z.abs() + self.mu + 2.0
     }
-    fn slope(&self, _: f64, loss: f64) -> f64 {
-        self.mu * (1.0 - (1.0 - self.q) * (-loss).exp())
+    fn slope(&self, _: f64, ratio: f64) -> f64 {
+        self.mu * (1.0 - (1.0 - self.q) / ratio)
     }
     fn q_pair(&self, middle: f64, step: f64) -> [f64; 2] {
         normal_pair(middle, step)
@@ -366,7 +370,7 @@ impl Family for Mixture {
     fn ln_q(&self, z: f64) -> f64 {
         -0.5 * z * z - LN_SQRT_2PI
     }
-    fn inverse(&self, loss: f64, near: f64) -> f64 {
+    fn inverse(&self, loss: f64, _: f64, near: f64) -> f64 {
         // Newton on a convex rising function: the first step lands above the root, then they descend to it.
         let mut z = near;
         for _ in 0..100 {
@@ -377,7 +381,7 @@ impl Family for Mixture {
             // A nearly flat start would leap to where everything overflows.
             let step = ((loss - value) / slope).min(8.0);
             z += step;
-            if step.abs() <= 1e-15 * (1.0 + z.abs()) {
+            if step.abs() <= 1e-13 * (1.0 + z.abs()) {
                 break;
             }
         }
@@ -410,7 +414,7 @@ impl Family for SampledReplace {
     }
     /// With u = e^(μz) and c = e^(μ²/2)·(1−q)/q the loss is ln((c + u)/(c + 1/u)), so that
     /// u = e^(loss/2)·(s + √(s² + 1)) with s = c·sinh(loss/2).
-    fn inverse(&self, loss: f64, _: f64) -> f64 {
+    fn inverse(&self, loss: f64, _: f64, _: f64) -> f64 {
         let half = 0.5 * loss;
         let magnitude = half.abs();
         let ln_c = 0.5 * self.mu * self.mu + (-self.q).ln_1p() - self.q.ln();
@@ -430,6 +434,8 @@ impl Family for SampledReplace {
 /// The continuous part of sampled Laplace noise; t is the loss without sampling, between ∓1/b.
 struct SampledLaplace {
     q: f64,
+    /// ln q.
+    ln_q: f64,
     widest: f64,
 }
 
@@ -441,14 +447,14 @@ impl Family for SampledLaplace {
     fn ln_q(&self, t: f64) -> f64 {
         -0.5 * (self.widest + t) - 2.0 * core::f64::consts::LN_2
     }
-    fn inverse(&self, loss: f64, _: f64) -> f64 {
-        unmixed_loss(self.q, loss)
+    fn inverse(&self, loss: f64, ratio: f64, _: f64) -> f64 {
+        unmixed_loss(self.q, self.ln_q, loss, ratio)
     }
     fn steepness(&self, _: f64) -> f64 {
         2.0
     }
-    fn slope(&self, _: f64, loss: f64) -> f64 {
-        1.0 - (1.0 - self.q) * (-loss).exp()
+    fn slope(&self, _: f64, ratio: f64) -> f64 {
+        1.0 - (1.0 - self.q) / ratio
     }
 }
 
@@ -489,13 +495,13 @@ mod tests {
             {
                 let mu = 1.0 / sigma;
                 let (with, without) = ([(1.0 - q, 0.0), (q, mu)], [(1.0, 0.0)]);
-                let family = Sampled { q, mu };
+                let family = Sampled { q, ln_q: q.ln(), mu };
                 let pld = Pld::<AddRemove>::sampled_gaussian(grid, q, sigma).unwrap();
                 let exact = |epsilon| exact_delta(&family, &with, &without, epsilon);
                 is_tight_upper_bound(&pld.forward, interval, exact).unwrap_or_else(|e| panic!("{q} {sigma}: {e}"));
                 // δ of (Q, P) at ε is 1 − e^ε + e^ε·δ of (P, Q) at −ε; the difference of masses below the cut.
                 let reverse = |epsilon: f64| {
-                    let cut = family.inverse(-epsilon, 0.0).max(-60.0);
+                    let cut = family.inverse(-epsilon, (-epsilon).exp(), 0.0).max(-60.0);
                     (phi(cut) - epsilon.exp() * ((1.0 - q) * phi(cut) + q * phi(cut - mu))).max(0.0)
                 };
                 let pmf = pld.reverse.as_ref().unwrap_or(&pld.forward);

@@ -27,6 +27,8 @@ pub(super) struct Cells {
     interval: f64,
     /// e^h − 1.
     growth: f64,
+    /// Mass of small losses that may be rounded up a long way.
+    left: f64,
     first: i64,
     p: Vec<f64>,
     q: Vec<f64>,
@@ -40,12 +42,12 @@ pub(super) trait Family {
     fn loss(&self, t: f64) -> f64;
     /// ln of the density of Q at t.
     fn ln_q(&self, t: f64) -> f64;
-    /// The t with this loss, infinite beyond the range; `near` is a t slightly below it.
-    fn inverse(&self, loss: f64, near: f64) -> f64;
+    /// The t with this loss, infinite beyond the range; `ratio` is e^loss, `near` is a t slightly below the result.
+    fn inverse(&self, loss: f64, ratio: f64, near: f64) -> f64;
     /// A bound of the logarithmic derivatives of both densities near t: how fast things change.
     fn steepness(&self, t: f64) -> f64;
-    /// The derivative of the loss at t, where the loss is `loss`.
-    fn slope(&self, t: f64, loss: f64) -> f64;
+    /// The derivative of the loss at t, where e^loss is `ratio`.
+    fn slope(&self, t: f64, ratio: f64) -> f64;
     /// Density of Q at `middle` ∓ `step`, for steps that are small against 1/steepness.
     fn q_pair(&self, middle: f64, step: f64) -> [f64; 2] {
         [middle - step, middle + step].map(|t| self.ln_q(t).exp())
@@ -73,6 +75,8 @@ const NARROW: f64 = 2e-3;
 const WIDE: f64 = 1.4;
 /// Pieces into which one cell is cut at most; a wider one keeps its mass but loses accuracy.
 const MAX_PIECES: f64 = 4096.0;
+/// At most this much mass is rounded up from far below: times a loss of 50 and 1e5 releases it is 5e-6.
+const MAX_LEFT: f64 = 1e-12;
 /// Losses whose exponential is far from overflow.
 const MAX_RATIO: f64 = 600.0;
 
@@ -91,7 +95,8 @@ impl Cells {
         let len = cells as usize;
         let zeros = || vec![0.0; len];
         let (interval, growth) = (grid.interval, grid.interval.exp_m1());
-        Ok(Self { interval, growth, first: low as i64, p: zeros(), q: zeros(), p_only: 0.0, q_only: 0.0 })
+        let left = (1e6 * grid.tail).min(MAX_LEFT);
+        Ok(Self { interval, growth, left, first: low as i64, p: zeros(), q: zeros(), p_only: 0.0, q_only: 0.0 })
     }
 
     /// Adds an outcome of masses `p` and `q`, whose loss ln(p/q) is `loss` where both are positive.
@@ -129,10 +134,10 @@ impl Cells {
             let floor = index as f64 * self.interval;
             // e^floor; products drift by an ulp per step.
             ratio = if turn % 64 == 0 { floor.exp() } else { ratio * (1.0 + self.growth) };
-            let top = floor + self.interval;
-            let next = if top >= end { to } else { family.inverse(top, at).clamp(at, to) };
+            let (top, top_ratio) = (floor + self.interval, ratio * (1.0 + self.growth));
+            let next = if top >= end { to } else { family.inverse(top, top_ratio, at).clamp(at, to) };
             let next_steep = family.steepness(next);
-            let next_slope = family.slope(next, top);
+            let next_slope = family.slope(next, top_ratio);
             let narrow = (next - at) * steep.max(next_steep) <= NARROW && next < to;
             if narrow && !slope.is_nan() && floor.abs() < MAX_RATIO {
                 self.add_narrow(family, index, ratio, [at, next], [slope, next_slope]);
@@ -216,14 +221,14 @@ impl Cells {
 
     /// The distribution of ln dP/dQ under P.
     pub(super) fn forward(&self) -> Pmf {
-        trimmed(self.first, self.p.clone(), self.p_only)
+        trimmed(self.first, self.p.clone(), self.p_only, self.left)
     }
 
     /// The distribution of ln dQ/dP under Q.
     pub(super) fn reverse(&self) -> Pmf {
         let mass = self.q.iter().rev().copied().collect::<Vec<_>>();
         let last = self.first.saturating_add(self.q.len() as i64 - 1);
-        trimmed(-last, mass, self.q_only)
+        trimmed(-last, mass, self.q_only, self.left)
     }
 }
 
@@ -235,13 +240,21 @@ fn small_exp_m1(x: f64) -> f64 {
     x * (1.0 + x * (0.5 + x * (1.0 / 6.0 + x * (1.0 / 24.0))))
 }
 
-/// Without the empty cells at both ends.
-fn trimmed(first: i64, mut mass: Vec<f64>, infinity: f64) -> Pmf {
+/// Without the empty cells above and nearly empty cells below, whose mass is rounded up to the first that is kept.
+fn trimmed(first: i64, mut mass: Vec<f64>, infinity: f64, left: f64) -> Pmf {
     let used = mass.iter().rposition(|m| *m > 0.0).map_or(0, |last| last + 1);
     mass.truncate(used);
-    let empty = mass.iter().position(|m| *m > 0.0).unwrap_or(0);
-    mass.drain(..empty);
-    Pmf { first: first.saturating_add(empty as i64), mass, infinity }
+    let mut sum = 0.0;
+    let kept = mass.iter().position(|m| {
+        sum += m;
+        sum > left
+    });
+    let cut = kept.unwrap_or(used.saturating_sub(1));
+    let below: f64 = mass.drain(..cut).sum();
+    if let Some(lowest) = mass.first_mut() {
+        *lowest += below;
+    }
+    Pmf { first: first.saturating_add(cut as i64), mass, infinity }
 }
 
 impl Pmf {
