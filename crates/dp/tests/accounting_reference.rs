@@ -215,6 +215,7 @@ fn trees_are_answered_by_renyi() {
     assert!(report.epsilon <= 2.9545027119221237 && report.epsilon > 2.95, "{}", report.epsilon);
 }
 
+#[expect(clippy::panic, reason = "a helper of tests")]
 fn one(text: &str) -> Row {
     let mut rows = parse(text).unwrap_or_else(|e| panic!("{text}: {e}"));
     assert_eq!(rows.len(), 1);

@@ -528,7 +528,8 @@ fn convolve(parts: &[(u64, Tilted<'_>)], len: usize) -> Result<Vec<f64>, PldErro
         tilted.fold_into(&mut input);
         let block = block_for(len, product.len());
         if block >= MIN_BLOCK {
-            low_frequencies(&input, block, product.len(), &mut spectrum).map_err(refused)?;
+            let used = tilted.pmf.mass.len();
+            low_frequencies(&input, used, block, product.len(), &mut spectrum).map_err(refused)?;
         } else {
             spectrum.resize(len / 2 + 1, Complex::default());
             forward.process_with_scratch(&mut input, &mut spectrum, &mut scratch).map_err(refused)?;
@@ -557,12 +558,14 @@ const MOMENTS: usize = 12;
 const MAX_PHASE: f64 = 0.3;
 /// Smaller blocks are not faster than the full transform.
 const MIN_BLOCK: usize = 16;
-const MAX_BLOCK: usize = 256;
+const MAX_BLOCK: usize = 512;
 
 /// The largest block, a power of two, in which the first `wanted` frequencies turn by little.
 fn block_for(len: usize, wanted: usize) -> usize {
     let mut block = MAX_BLOCK;
-    while block > 1 && (len % block != 0 || core::f64::consts::PI * (wanted * block) as f64 > MAX_PHASE * len as f64) {
+    while block > 1
+        && (!len.is_multiple_of(block) || core::f64::consts::PI * (wanted * block) as f64 > MAX_PHASE * len as f64)
+    {
         block /= 2;
     }
     block
@@ -574,6 +577,7 @@ fn block_for(len: usize, wanted: usize) -> usize {
 /// moments, which is shorter by the size of a block.
 fn low_frequencies(
     input: &[f64],
+    used: usize,
     block: usize,
     wanted: usize,
     spectrum: &mut Vec<Complex<f64>>,
@@ -592,13 +596,15 @@ fn low_frequencies(
     let blocks = input.len() / block;
     let forward = PLANNER.with_borrow_mut(|p| p.plan_fft_forward(blocks));
     let mut moments: [Vec<f64>; MOMENTS] = core::array::from_fn(|_| Vec::with_capacity(blocks));
-    for chunk in input.chunks(block) {
+    for chunk in input.chunks(block).take(used.div_ceil(block)) {
         let mut sums = [0.0; MOMENTS];
         for (m, powers) in chunk.iter().zip(&table) {
             sums.iter_mut().zip(powers).for_each(|(sum, power)| *sum += m * power);
         }
         moments.iter_mut().zip(sums).for_each(|(list, sum)| list.push(sum));
     }
+    // What follows the cells in use is empty.
+    moments.iter_mut().for_each(|list| list.resize(blocks, 0.0));
     let step = core::f64::consts::TAU / input.len() as f64;
     spectrum.clear();
     spectrum.resize(wanted, Complex::default());

@@ -14,7 +14,7 @@
 //! Two data sets give two directions (a person leaves, a person joins); ε is the larger of both. The neighbouring
 //! relation is a type, and distributions of different relations do not compose:
 //!
-//! ```compile_fail
+//! ```compile_fail,E0308
 //! use cohortium_dp::accounting::pld::{Composition, Grid, Pld};
 //! use cohortium_dp::accounting::{AddRemove, Replace};
 //! let grid = Grid::new(1e-4).unwrap();

@@ -64,6 +64,8 @@ pub(super) fn normal_pair(middle: f64, step: f64) -> [f64; 2] {
 
 /// Gauss-Legendre nodes and weights on (−1, 1), positive half.
 const TWO_POINTS: [(f64, f64); 1] = [(0.577_350_269_189_625_8, 1.0)];
+const THREE_POINTS: [(f64, f64); 2] =
+    [(0.774_596_669_241_483_4, 0.555_555_555_555_555_6), (0.0, 0.444_444_444_444_444_4)];
 const SIX_POINTS: [(f64, f64); 3] = [
     (0.238_619_186_083_196_9, 0.467_913_934_572_691_04),
     (0.661_209_386_466_264_5, 0.360_761_573_048_138_6),
@@ -71,6 +73,8 @@ const SIX_POINTS: [(f64, f64); 3] = [
 ];
 /// Width times steepness up to which two points err by less than 1e-14 of the mass: x⁴/4320.
 const NARROW: f64 = 2e-3;
+/// The same for three points, the middle one counted twice at half its weight: x⁶/2016000.
+const MIDDLING: f64 = 0.06;
 /// The same for six points: x¹²·(6!)⁴/(13·(12!)³) = x¹²·1.9e-16.
 const WIDE: f64 = 1.4;
 /// Pieces into which one cell is cut at most; a wider one keeps its mass but loses accuracy.
@@ -188,6 +192,8 @@ impl Cells {
         let change = width * family.steepness(from).max(family.steepness(to));
         let (points, pieces): (&[(f64, f64)], f64) = if change <= NARROW {
             (&TWO_POINTS, 1.0)
+        } else if change <= MIDDLING {
+            (&THREE_POINTS, 1.0)
         } else {
             (&SIX_POINTS, (change / WIDE).ceil().clamp(1.0, MAX_PIECES))
         };
