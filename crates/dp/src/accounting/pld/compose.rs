@@ -8,7 +8,7 @@
 //! Σ count·ln M, is below [`TAIL`]. Spectra are multiplied once and transformed back once.
 //!
 //! **Why the answer is an upper bound.** With y the exact tilted masses in the window, κ = Σ count·ln M(θ):
-//! 1. Mass above the window: at most TAIL·e^(κ − θ·top), added as infinite loss. Mass below wraps to the top of the
+//! 1. Mass above the window: at most [`TAIL`]·e^(κ − θ·top), added as infinite loss. Mass below wraps to the top of the
 //!    window, where it can only add.
 //! 2. Rounding: every output of a transform of length N is a sum over inputs along paths of log₂ N butterflies, so a
 //!    spectrum errs by at most η = 8u·(log₂ N + 3) per frequency where Σ|inputs| ≤ 1 (u = 2^−53; Higham 2002, §24.1,
@@ -30,10 +30,14 @@ use crate::accounting::Adjacency;
 
 /// Share of the tilted mass that may lie outside of the window on either side.
 const TAIL: f64 = 2e-7;
+/// The same where the answer is within a few cells, so that a tilt cannot tell the middle from the tail.
+const FINE_TAIL: f64 = 1e-14;
 /// Spectra below this are not multiplied out; 1e-22 of them in every frequency is far below u.
 const LN_NOTHING: f64 = -50.0;
 /// Tilts tried for one answer; each is half of the one before.
 const MAX_TILTS: u32 = 48;
+/// Tilts in a row that may bring nothing before the search ends.
+const MAX_STALLED: u32 = 2;
 /// The share of δ that the error bounds may have at most; more is refused.
 const MAX_DOUBT: f64 = 0.5;
 /// The share of δ up to which no other tilt is tried: a part in a thousand of δ is less than that of ε.
@@ -184,19 +188,27 @@ impl<'a> Direction<'a> {
         }
         // The ε that Rényi divergence of order t + 1 gives (Canonne, Kamath, Steinke 2020, Proposition 12).
         let mut theta = self.best_tilt(|t| (self.ln_mgf(t) - delta.ln() + ln_factor(t)) / t);
-        let mut best: Option<(f64, f64)> = None;
+        let (mut best, mut tail, mut stalled): (Option<(f64, f64)>, f64, u32) = (None, TAIL, 0);
         for _ in 0..MAX_TILTS {
-            let window = match self.window(theta) {
+            let window = match self.window(theta, tail) {
                 Err(_) if best.is_some() => break,
                 window => window?,
             };
             if let Some((epsilon, doubt)) = window.epsilon(delta) {
                 // Every tilt gives an upper bound; a smaller one is tried while it makes ours better.
-                let better = best.is_none_or(|(least, _)| epsilon < least);
+                let better = best.is_none_or(|(least, _)| epsilon <= least);
                 if better {
                     best = Some((epsilon, doubt));
                 }
-                if !better || doubt <= GOOD_DOUBT * delta {
+                if doubt <= GOOD_DOUBT * delta {
+                    break;
+                }
+                if tail > FINE_TAIL {
+                    tail = FINE_TAIL;
+                    continue;
+                }
+                stalled += u32::from(!better);
+                if stalled > MAX_STALLED {
                     break;
                 }
             }
@@ -222,19 +234,27 @@ impl<'a> Direction<'a> {
             return Ok(delta.min(1.0));
         }
         let mut theta = self.best_tilt(|t| self.ln_mgf(t) - t * epsilon + ln_factor(t));
-        let mut best: Option<(f64, f64)> = None;
+        let (mut best, mut tail, mut stalled): (Option<(f64, f64)>, f64, u32) = (None, TAIL, 0);
         for _ in 0..MAX_TILTS {
-            let window = match self.window(theta) {
+            let window = match self.window(theta, tail) {
                 Err(_) if best.is_some() => break,
                 window => window?,
             };
             if let Some((delta, doubt)) = window.delta(epsilon) {
-                let better = best.is_none_or(|(least, _)| delta < least);
+                let better = best.is_none_or(|(least, _)| delta <= least);
                 if better {
                     best = Some((delta, doubt));
                     *cached = Some(window);
                 }
-                if !better || doubt <= GOOD_DOUBT * delta {
+                if doubt <= GOOD_DOUBT * delta {
+                    break;
+                }
+                if tail > FINE_TAIL {
+                    tail = FINE_TAIL;
+                    continue;
+                }
+                stalled += u32::from(!better);
+                if stalled > MAX_STALLED {
                     break;
                 }
             }
@@ -248,12 +268,17 @@ impl<'a> Direction<'a> {
         self.parts.iter().map(|part| part.count as f64 * part.bound.ln_mgf(t)).sum()
     }
 
-    /// The t > 0 with the smallest value of a function with one valley, by golden section in ln t. A few percent are
-    /// near enough: any tilt gives an upper bound.
+    /// A t > 0 with a small value of a function: the best of a ladder, then golden section in ln t around it. Heavy
+    /// tails make several valleys. A few percent are near enough: any tilt gives an upper bound.
     fn best_tilt(&self, f: impl Fn(f64) -> f64) -> f64 {
         const GOLDEN: f64 = 0.618_033_988_749_894_9;
-        // At the largest tilt neighbouring cells differ by a factor of e^0.1.
-        let (mut low, mut high) = (1e-5_f64.ln(), (0.1 / self.interval).ln());
+        const LADDER: u32 = 24;
+        // At the largest tilt neighbouring cells differ by a factor of e⁴, and a block of them by less than overflow.
+        let (lowest, highest) = (1e-5_f64.ln(), (4.0 / self.interval).ln());
+        let step = (highest - lowest) / f64::from(LADDER);
+        let rungs = (0..=LADDER).map(|rung| lowest + step * f64::from(rung)).map(|ln_t| (f(ln_t.exp()), ln_t));
+        let (_, best) = rungs.fold((f64::INFINITY, lowest), |a, b| if b.0 < a.0 { b } else { a });
+        let (mut low, mut high) = ((best - step).max(lowest), (best + step).min(highest));
         let (mut left, mut right) = (high - GOLDEN * (high - low), low + GOLDEN * (high - low));
         let (mut at_left, mut at_right) = (f(left.exp()), f(right.exp()));
         while high - low > 0.1 {
@@ -271,12 +296,12 @@ impl<'a> Direction<'a> {
     }
 
     /// The tilted composition where nearly all of its mass is.
-    fn window(&self, theta: f64) -> Result<Window, PldError> {
+    fn window(&self, theta: f64, tail: f64) -> Result<Window, PldError> {
         let tilt = |part: &Part<'a>| (part.count, Tilted::new(self.interval, part.pmf, theta));
         let mut tilted: Vec<(u64, Tilted<'a>)> = self.parts.iter().map(tilt).collect();
         let kappa: f64 = tilted.iter().map(|(count, t)| *count as f64 * t.ln_mgf).sum();
         let variance: f64 = tilted.iter().map(|(count, t)| *count as f64 * t.variance).sum();
-        let (low, high, last) = self.bounds(theta, kappa, variance.sqrt().max(self.interval));
+        let (low, high, last) = self.bounds(theta, tail, kappa, variance.sqrt().max(self.interval));
         let cells = (high as f64 - low as f64) + 1.0;
         if cells > MAX_CELLS as f64 {
             return Err(PldError::TooWide { nats: cells * self.interval, interval: self.interval });
@@ -292,7 +317,7 @@ impl<'a> Direction<'a> {
         let norm = self.total * (eta + 2.5 * f64::EPSILON) + eta;
         let spread = (-(-2.0 * theta * self.interval).exp_m1()).recip().min(len as f64).sqrt();
         // Nothing is above the end of the support.
-        let above = if high < last { TAIL * (kappa - theta * high as f64 * self.interval).exp() } else { 0.0 };
+        let above = if high < last { tail * (kappa - theta * high as f64 * self.interval).exp() } else { 0.0 };
         let scale = self.total.mul_add(1e-13, 1.0);
         Ok(Window {
             interval: self.interval,
@@ -307,7 +332,7 @@ impl<'a> Direction<'a> {
     }
 
     /// First and last cell of the window, by Chernoff's bounds of the tilted sum, and the last of its support.
-    fn bounds(&self, theta: f64, kappa: f64, deviation: f64) -> (i64, i64, i64) {
+    fn bounds(&self, theta: f64, tail: f64, kappa: f64, deviation: f64) -> (i64, i64, i64) {
         let end = |f: fn(&Pmf) -> i64| {
             let sum: i128 = self.parts.iter().map(|p| i128::from(p.count) * i128::from(f(p.pmf))).sum();
             sum.clamp(i128::from(i64::MIN / 4), i128::from(i64::MAX / 4)) as i64
@@ -318,8 +343,8 @@ impl<'a> Direction<'a> {
         // For a normal sum the best is √(2·ln(1/TAIL)) = 5.6 over the deviation; heavy tails need much less.
         for step in -9_i32..=3 {
             let s = 5.6 * (f64::from(step) / 2.0).exp2() / deviation;
-            high = high.min((self.ln_mgf(theta + s) - kappa - TAIL.ln()) / (s * self.interval));
-            low = low.max((TAIL.ln() - self.ln_mgf(theta - s) + kappa) / (s * self.interval));
+            high = high.min((self.ln_mgf(theta + s) - kappa - tail.ln()) / (s * self.interval));
+            low = low.max((tail.ln() - self.ln_mgf(theta - s) + kappa) / (s * self.interval));
         }
         // A cell more on both sides is for rounding here; NaN becomes the ends of the support.
         let high = if high < last as f64 { high.ceil() as i64 + 1 } else { last };
@@ -490,6 +515,8 @@ impl MgfBound {
                 *b += high;
             }
         }
+        // Both ends are positive, so that the sum is however steep the tilt.
+        mass.truncate(mass.iter().rposition(|m| *m > 0.0).map_or(0, |last| last + 1));
         Self { first: pmf.first as f64 * interval, step: block as f64 * interval, mass }
     }
 
@@ -787,6 +814,19 @@ mod tests {
             }
         }
         assert!(curve.is_sorted_by(|a, b| a >= b), "{curve:?}");
+    }
+
+    /// Answers within a few cells of zero, where the first window was once refused.
+    #[test]
+    fn tiny_losses_are_answered() {
+        let grid = Grid::new(1e-4).unwrap().with_tail(1e-18);
+        for (q, sigma, count, delta, theirs) in
+            [(0.001_275_189_3, 30.825_372, 5, 2.614_089e-8, 3.984_194e-4), (1e-4, 50.0, 3, 1e-7, 0.0)]
+        {
+            let pld = Pld::<AddRemove>::sampled_gaussian(grid, q, sigma).unwrap();
+            let epsilon = composed(grid, &[(pld, count)]).epsilon(delta).unwrap();
+            assert!((epsilon - theirs).abs() < 1e-4, "{q} {sigma}: {epsilon} {theirs}");
+        }
     }
 
     #[test]
