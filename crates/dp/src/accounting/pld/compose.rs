@@ -40,8 +40,8 @@ const MAX_TILTS: u32 = 48;
 const MAX_STALLED: u32 = 2;
 /// The share of δ that the error bounds may have at most; more is refused.
 const MAX_DOUBT: f64 = 0.5;
-/// The share of δ up to which no other tilt is tried: a part in a thousand of δ is less than that of ε.
-const GOOD_DOUBT: f64 = 1e-3;
+/// The share of δ up to which no other tilt is tried; of ε it is a smaller share.
+const GOOD_DOUBT: f64 = 2e-4;
 /// The share of δ up to which a window is used for another question.
 const FINE_DOUBT: f64 = 1e-6;
 /// Most cells of all parts together: 2^27 of 8 bytes are 1 GiB.
