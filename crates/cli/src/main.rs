@@ -7,6 +7,7 @@ mod account;
 mod audit;
 mod dataset;
 mod demo;
+mod dp;
 mod federation;
 mod hospitals;
 mod hub;
@@ -65,6 +66,9 @@ enum Command {
     /// What was spent and what is left
     #[command(subcommand)]
     Account(account::Command),
+    /// Calculate what mechanisms cost in privacy, and how much noise a target needs
+    #[command(subcommand)]
+    Dp(dp::Command),
     /// Check offline what happened
     #[command(subcommand)]
     Audit(audit::Command),
@@ -94,6 +98,7 @@ fn run(arguments: Arguments, output: &Output) -> Result<(), Failure> {
             Command::Study(command) => study::run(command, &need_home()?, output).await,
             Command::Query(arguments) => query::run(arguments, &need_home()?, output).await,
             Command::Account(command) => account::run(&command, &need_home()?, output),
+            Command::Dp(command) => dp::run(&command, output),
             Command::Audit(command) => audit::run(&command, home.as_deref(), output),
         }
     })
