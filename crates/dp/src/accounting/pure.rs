@@ -25,7 +25,7 @@ pub const MAX_EPSILON: f64 = 700.0;
 /// Above the rounding of the closed forms.
 const HAIR: f64 = 1e-12;
 
-/// An (ε, δ) guarantee.
+/// An (ε, δ) guarantee. The fields are public, so whoever computes with one checks it again.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Guarantee {
     /// ε, nats.
@@ -52,10 +52,12 @@ impl Guarantee {
 ///
 /// Promise: given mechanisms with these guarantees, also chosen adaptively, all their answers together have the returned
 /// one. Proven (Dwork, Kenthapadi, McSherry, Mironov, Naor 2006, Theorem 1). δ is at most 1, ε may exceed [`MAX_EPSILON`].
+/// A part whose ε or δ is negative or no number promises nothing, so the whole has ε = ∞ or δ = 1.
 pub fn compose_basic(parts: &[Guarantee]) -> Guarantee {
     let slack = 1.0 + f64::EPSILON * (parts.len() as f64 + 1.0);
-    let epsilon = parts.iter().map(|part| part.epsilon).sum::<f64>() * slack;
-    let delta = parts.iter().map(|part| part.delta).sum::<f64>() * slack;
+    let or_nothing = |x: f64| if x >= 0.0 { x } else { f64::INFINITY };
+    let epsilon = parts.iter().map(|part| or_nothing(part.epsilon)).sum::<f64>() * slack;
+    let delta = parts.iter().map(|part| or_nothing(part.delta)).sum::<f64>() * slack;
     Guarantee { epsilon, delta: delta.min(1.0) }
 }
 
@@ -65,8 +67,10 @@ pub fn compose_basic(parts: &[Guarantee]) -> Guarantee {
 /// one, or basic composition's if its ε is smaller. Proven (Dwork and Roth 2014, Theorem 3.20).
 ///
 /// # Errors
-/// [`PureError::Parameter`] unless 0 < `slack_delta` < 1; [`PureError::TooMany`] above [`MAX_COUNT`].
+/// [`PureError::Parameter`] unless 0 < `slack_delta` < 1 and `each` is what [`Guarantee::new`] makes;
+/// [`PureError::TooMany`] above [`MAX_COUNT`].
 pub fn compose_advanced(each: Guarantee, count: u64, slack_delta: f64) -> Result<Guarantee, PureError> {
+    let each = Guarantee::new(each.epsilon, each.delta)?;
     if count > MAX_COUNT {
         return Err(PureError::TooMany { limit: MAX_COUNT });
     }
@@ -87,12 +91,13 @@ pub fn compose_advanced(each: Guarantee, count: u64, slack_delta: f64) -> Result
 /// Viswanath 2015, Theorem 3.3) up to the bound on rounding, which is argued.
 ///
 /// # Errors
-/// [`PureError::Parameter`] unless ε is finite and not negative; [`PureError::TooMany`] above [`MAX_EXACT`].
+/// [`PureError::Parameter`] unless ε is finite and not negative and `each` is what [`Guarantee::new`] makes;
+/// [`PureError::TooMany`] above [`MAX_EXACT`].
 pub fn optimal_delta(each: Guarantee, count: u64, epsilon: f64) -> Result<f64, PureError> {
     if !(epsilon >= 0.0 && epsilon.is_finite()) {
         return Err(PureError::Parameter { field: "epsilon", allowed: "finite and not negative" });
     }
-    let losses = Losses::new(each.epsilon, count)?;
+    let losses = Losses::new(each, count)?;
     let mut tail = Tail::default();
     for successes in (0..=count).rev() {
         if losses.loss(successes) <= epsilon {
@@ -112,13 +117,13 @@ pub fn optimal_delta(each: Guarantee, count: u64, epsilon: f64) -> Result<f64, P
 /// rounding will do. Proven, as [`optimal_delta`].
 ///
 /// # Errors
-/// [`PureError::Parameter`] unless 0 < δ < 1; [`PureError::TooMany`] above [`MAX_EXACT`]; [`PureError::DeltaTooSmall`] if
-/// the mechanisms' own δ already exceed it.
+/// [`PureError::Parameter`] unless 0 < δ < 1 and `each` is what [`Guarantee::new`] makes; [`PureError::TooMany`] above
+/// [`MAX_EXACT`]; [`PureError::DeltaTooSmall`] if the mechanisms' own δ already exceed it.
 pub fn optimal_epsilon(each: Guarantee, count: u64, delta: f64) -> Result<f64, PureError> {
     if !(delta > 0.0 && delta < 1.0) {
         return Err(PureError::Parameter { field: "delta", allowed: "between 0 and 1, without them" });
     }
-    let losses = Losses::new(each.epsilon, count)?;
+    let losses = Losses::new(each, count)?;
     // What is left of δ once each mechanism has failed as it may: 1 − (1 − δ)/(1 − δ0)^k.
     let left = -expm1(log1p(-delta) - count as f64 * log1p(-each.delta));
     let left = left - HAIR * (left.abs() + if each.delta > 0.0 { delta } else { 0.0 });
@@ -177,7 +182,8 @@ struct Losses {
 }
 
 impl Losses {
-    fn new(epsilon: f64, count: u64) -> Result<Self, PureError> {
+    fn new(each: Guarantee, count: u64) -> Result<Self, PureError> {
+        let Guarantee { epsilon, .. } = Guarantee::new(each.epsilon, each.delta)?;
         if count > MAX_EXACT {
             return Err(PureError::TooMany { limit: MAX_EXACT });
         }
@@ -307,6 +313,20 @@ mod tests {
                 last = now;
             }
         }
+    }
+
+    /// An ε that is no number once made the least ε of the composition zero: no loss at all.
+    #[test]
+    fn repro_guarantees_made_by_hand_promise_nothing() {
+        for (epsilon, delta) in [(f64::NAN, 0.0), (-1.0, 0.0), (701.0, 0.0), (1.0, f64::NAN), (1.0, -0.5)] {
+            let forged = Guarantee { epsilon, delta };
+            assert!(optimal_epsilon(forged, 10, 1e-6).is_err(), "{forged:?}");
+            assert!(optimal_delta(forged, 10, 1.0).is_err(), "{forged:?}");
+            assert!(compose_advanced(forged, 10, 1e-6).is_err(), "{forged:?}");
+            let basic = compose_basic(&[each(3.0, 0.1), forged]);
+            assert!(basic.epsilon >= 3.0 && basic.delta >= 0.1, "{basic:?}");
+        }
+        assert_eq!(compose_basic(&[Guarantee { epsilon: f64::NAN, delta: f64::NAN }]).epsilon, f64::INFINITY);
     }
 
     #[test]
