@@ -125,7 +125,8 @@ pub fn compose<I: IntoIterator<Item = f64>>(mus: I) -> f64 {
         if mu < 0.0 || mu.is_nan() {
             return f64::INFINITY;
         }
-        squares += mu * mu;
+        // A square may be too small for an f64: then it counts as the smallest normal one, which is more.
+        squares += if mu > 0.0 { mu * mu + f64::MIN_POSITIVE } else { 0.0 };
         count += 1.0;
     }
     sqrt(squares) * (1.0 + f64::EPSILON * count)
@@ -297,6 +298,8 @@ mod tests {
     fn composition_adds_squares() {
         assert!((compose([3.0, 4.0]) - 5.0).abs() < 1e-14);
         assert!(compose([0.1; 100]) >= 1.0);
+        // Squares that are no f64 any more are not forgotten.
+        assert!(compose([1e-200]) >= 1e-200 && compose([3e-160, 4e-160]) >= 5e-160 && compose([0.0, 0.0]) == 0.0);
         assert_eq!(compose([]), 0.0);
         assert_eq!(compose([1.0, f64::NAN]), f64::INFINITY);
         assert_eq!(compose([-1.0]), f64::INFINITY);
