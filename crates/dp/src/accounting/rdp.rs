@@ -470,10 +470,14 @@ pub fn subsampled_gaussian_price(
 /// every machine: "report only the best one" has a price, and this is it.
 ///
 /// # Errors
-/// [`RdpError::ApproximatePrice`] if `base` hides keys at a δ: the theorem is about pure Rényi curves.
+/// [`RdpError::ApproximatePrice`] if `base` hides keys at a δ: the theorem is about pure Rényi curves;
+/// [`RdpError::Parameter`] if it was computed on another grid.
 pub fn selection_price(base: &Price, runs: &Runs) -> Result<Price, RdpError> {
     if base.delta != AttoDelta::ZERO {
         return Err(RdpError::ApproximatePrice);
+    }
+    if base.version != GRID_VERSION {
+        return Err(RdpError::Parameter { field: "the version of the price", allowed: "the one of this grid" });
     }
     let at_grid: Vec<(f64, f64)> = ORDERS
         .iter()
@@ -627,7 +631,9 @@ impl Mechanism {
 /// Every summand is raised by [`HAIR`] of itself, and so is the sum for its own rounding.
 fn sum_of(parts: &[Part], order: f64) -> f64 {
     let sum: f64 = parts.iter().map(|part| part.mechanism.cost(order) * (1.0 + HAIR) * part.times as f64).sum();
-    sum * (1.0 + f64::EPSILON * (parts.len() as f64 + 4.0))
+    // What is too small for an f64 is not nothing.
+    let least = if parts.is_empty() { 0.0 } else { f64::MIN_POSITIVE };
+    sum * (1.0 + f64::EPSILON * (parts.len() as f64 + 4.0)) + least
 }
 
 /// ε + ln(1 − (α−1)/(2α−1)·(1 − e^(−(2α−1)ε)))/(α−1): Table II with the dominant exponential taken out.
@@ -1100,6 +1106,18 @@ mod tests {
         let mut approximate = base.price();
         approximate.delta = AttoDelta::new(1).unwrap();
         assert_eq!(selection_price(&approximate, &runs), Err(RdpError::ApproximatePrice));
+        // Otherwise a price of an unknown grid would come out as one of ours, and be charged.
+        let foreign = Price { version: GRID_VERSION + 1, ..base.price() };
+        assert!(matches!(selection_price(&foreign, &runs), Err(RdpError::Parameter { .. })));
+    }
+
+    /// αε²/2 underflows here, and the price was zero.
+    #[test]
+    fn repro_tiny_costs_are_not_free() {
+        for curve in [RdpCurve::<AddRemove>::pure(1e-200).unwrap(), laplaces(1e200, 1)] {
+            assert!(curve.price().curve.orders().iter().all(|cost| cost.get() == 1), "{curve:?}");
+        }
+        assert_eq!(RdpCurve::<AddRemove>::zero().price().curve, Curve::default());
     }
 
     #[test]
