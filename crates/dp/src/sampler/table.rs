@@ -206,10 +206,14 @@ mod tests {
     use crate::exact::tests::{Oracle, is_close, oracle, oracle_exp_neg};
     use crate::testing::{Scripted, seeded};
 
-    const LAWS: [Law; 13] = [
+    const LAWS: [Law; 17] = [
         Law::Gaussian { num: 1, den: 1 },
         Law::Gaussian { num: 7, den: 2 },
         Law::Gaussian { num: 1, den: 5 },
+        Law::Gaussian { num: 1, den: 3 },
+        Law::Gaussian { num: 7, den: 5 },
+        Law::Gaussian { num: 1, den: 1 << 30 },
+        Law::Gaussian { num: u64::MAX, den: (1 << 56) + 1 },
         Law::Gaussian { num: 1, den: 1 << 40 },
         Law::Gaussian { num: 256, den: 1 },
         Law::HalfGaussian { num: 257, den: 4 },
