@@ -10,7 +10,7 @@ use dashu::integer::UBig;
 use rand_core::CryptoRng;
 
 use super::cost::{NANO, laplace_curve, nano_above, price_of};
-use super::{MechanismError, add_to_each, check_range, laplace_scale};
+use super::{MAX_EPSILON_NANO, MechanismError, add_to_each, check_range, laplace_scale};
 use crate::price::{AttoDelta, NanoNats, Price};
 use crate::raw::Raw;
 use crate::sampler::{Scale, discrete_laplace};
@@ -27,12 +27,12 @@ impl Laplace {
     /// From the L1 sensitivity and the scale t, both in lattice steps.
     ///
     /// # Errors
-    /// [`MechanismError::Zero`], [`MechanismError::TooLarge`].
+    /// [`MechanismError::Zero`], [`MechanismError::TooLarge`]; also where ε = Δ1/t is above [`MAX_EPSILON_NANO`].
     pub fn new(l1_sensitivity: u64, scale: Scale) -> Result<Self, MechanismError> {
         check_range("l1_sensitivity", l1_sensitivity, super::MAX_MAGNITUDE.unsigned_abs())?;
         let epsilon_num = UBig::from(l1_sensitivity) * scale.den();
         let curve = laplace_curve(&epsilon_num, &UBig::from(scale.num()), l1_sensitivity, 1);
-        Ok(Self { l1: l1_sensitivity, scale, price: price_of(curve) })
+        Self { l1: l1_sensitivity, scale, price: price_of(curve) }.checked()
     }
 
     /// For a person who moves at most `cells` cells by at most `step` each: the same ε as an L1 sensitivity of
@@ -44,7 +44,13 @@ impl Laplace {
         check_range("cells", cells, super::MAX_MAGNITUDE.unsigned_abs())?;
         check_range("step", step, super::MAX_MAGNITUDE.unsigned_abs() / cells)?;
         let curve = laplace_curve(&(UBig::from(step) * scale.den()), &UBig::from(scale.num()), step, cells);
-        Ok(Self { l1: cells * step, scale, price: price_of(curve) })
+        Self { l1: cells * step, scale, price: price_of(curve) }.checked()
+    }
+
+    /// Refuses noise that is next to none: it would hand out the raw values in all but name.
+    fn checked(self) -> Result<Self, MechanismError> {
+        check_range("epsilon, in units of 1e-9", self.epsilon().get(), MAX_EPSILON_NANO)?;
+        Ok(self)
     }
 
     /// From the L1 sensitivity in lattice steps and the ε to spend: the scale is Δ1/ε exactly.
@@ -103,6 +109,13 @@ mod tests {
         assert_eq!(Laplace::new(1, Scale::new(3).unwrap()).unwrap().epsilon().get(), 333_333_334);
     }
 
+    /// The scale is 2^40/4, within its limit, though 2^40 times 1e9 is beyond 64 bits.
+    #[test]
+    fn repro_large_sensitivities_fit_with_a_plain_epsilon() {
+        let laplace = Laplace::with_epsilon(1 << 40, NanoNats::new(4 * NANO)).unwrap();
+        assert_eq!((laplace.scale().num(), laplace.scale().den(), laplace.epsilon().get()), (1 << 38, 1, 4 * NANO));
+    }
+
     #[test]
     fn small_moves_of_many_cells_cost_less_than_one_large_move() {
         let scale = Scale::new(10).unwrap();
@@ -123,6 +136,17 @@ mod tests {
         for (l1, nano) in [(0, 1), (1, 0), (1 << 40, 1), (u64::MAX, NANO), (1, MAX_JSON_INTEGER)] {
             assert!(Laplace::with_epsilon(l1, NanoNats::new(nano)).is_err(), "{l1} {nano}");
         }
+    }
+
+    /// Noise of scale 2^−40 is zero in every draw: `release` was a way to read raw values.
+    #[test]
+    fn repro_noise_that_is_none_is_refused() {
+        let limit = MechanismError::TooLarge { field: "epsilon, in units of 1e-9", limit: MAX_EPSILON_NANO };
+        for (l1, num, den) in [(1, 1, 1 << 40), (1001, 1, 1), (1 << 60, 1 << 40, 1)] {
+            assert_eq!(Laplace::new(l1, Scale::ratio(num, den).unwrap()), Err(limit.clone()), "{l1} {num}/{den}");
+        }
+        assert!(Laplace::new(1000, Scale::new(1).unwrap()).is_ok());
+        assert_eq!(Laplace::with_cells(11, 100, Scale::new(1).unwrap()), Err(limit));
     }
 
     #[test]

@@ -128,10 +128,12 @@ fn check_range(field: &'static str, value: u64, limit: u64) -> Result<(), Mechan
 /// The scale sensitivity/ε of discrete Laplace noise, for an ε in units of 1e-9.
 fn laplace_scale(sensitivity: u64, epsilon_nano: u64) -> Result<Scale, MechanismError> {
     check_range("epsilon, in units of 1e-9", epsilon_nano, MAX_EPSILON_NANO)?;
+    // The unit of ε in lowest terms, so that a sensitivity of 2^40 fits with an ε that has few digits.
+    let unit = Scale::ratio(cost::NANO, epsilon_nano)?;
     let num = sensitivity
-        .checked_mul(cost::NANO)
+        .checked_mul(unit.num())
         .ok_or(MechanismError::TooLarge { field: "sensitivity", limit: u64::MAX / cost::NANO })?;
-    Ok(Scale::ratio(num, epsilon_nano)?)
+    Ok(Scale::ratio(num, unit.den())?)
 }
 
 /// Clamps every value and adds one draw to each.
