@@ -21,7 +21,8 @@
 //! Variances are in steps squared. Rényi divergence is in units of 1e-9 nats, δ in units of 1e-18.
 //!
 //! **Rounding.** Prices are rounded up, caps down, deterministically on every machine: two parties that
-//! disagree about a price could not run a task. Only reports and error bars use `f64`.
+//! disagree about a price could not run a task. Reports and error bars use `f64`; so do the prices of subsampled and of
+//! selected releases ([`accounting::rdp`]), which have no closed form: there every error is bounded and added.
 //!
 //! **What this room does not do.** It does not bound contributions (the sensitivity is an argument), does not
 //! make anything durable, does not run in constant time (the running time of a sampler depends on the noise,

@@ -29,7 +29,8 @@ pub const MAX_RAW_MAGNITUDE: i64 = 1 << 60;
 
 /// Adds this node's noise, all components, to raw values.
 ///
-/// Promise: given raw integers of joint L2 sensitivity Δ and fresh seeds, returns values that carry noise of variance
+/// Promise: given raw integers of joint L2 sensitivity Δ and seeds that no other values were noised with (which nothing
+/// here can check, because a node that crashed may do the same again), returns values that carry noise of variance
 /// `plan.node_variance()`; never less, never the raw values. Together with the other honest survivors' noise the sum
 /// is private at [`crate::price::plan_price`], *not* this vector alone: mask it. Argued: other parties' independent
 /// noise is post-processing (Dwork and Roth 2014, Proposition 2.1), colluders subtract at most their own.
@@ -185,7 +186,8 @@ impl NoiseSeeds {
         Self(plan.components.iter().map(|_| Seed::draw(rng)).collect())
     }
 
-    /// Takes back seeds that the node's journal kept, to reveal excess after a crash. Never to noise anew.
+    /// Takes back seeds that the node's journal kept, after a crash: to reveal excess, or to noise the very same values
+    /// again. Never for other values: the difference of two vectors with the same noise is exact.
     ///
     /// # Errors
     /// [`NoiseError::SeedCount`] unless there is one per component.

@@ -9,8 +9,10 @@
 
 /// A value computed from rows and not yet noised.
 ///
-/// Promise: given a value, returns a box from which no public function of any crate can get it back. It has no
-/// `Debug`, `Display`, `Serialize`, `Deref`, `Clone` or comparison. By type; shown by the examples below.
+/// Promise: given a value, returns a box out of which it comes only with noise on it, or as a noisy choice. It has no
+/// `Debug`, `Display`, `Serialize`, `Deref`, `Clone` or comparison. By type; shown by the examples below. How much the
+/// noise hides is for its caller to choose and for the account to price: a generator whose output is known, a seed
+/// that is known, or a variance of 2^−40 hides nothing.
 ///
 /// Making one and asking for its public shape is fine:
 ///

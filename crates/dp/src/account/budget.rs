@@ -21,6 +21,9 @@ use crate::price::{AttoDelta, Curve, NanoNats, ORDER_COUNT, ORDERS, Price, epsil
 pub const MAX_EPSILON: NanoNats = NanoNats::new(1_000_000_000_000);
 
 /// A promise (ε, δ), of which `delta_thresholds` is set aside for releases that hide keys below a threshold.
+///
+/// A budget may be so small that no order of the grid has a cap ([`Budget::caps`] are all `None`), for instance ε = 0.01
+/// at δ = 1e-18: then it admits nothing, not even what costs nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "BudgetFields")]
 pub struct Budget {

@@ -113,6 +113,9 @@ use task::Task;
 pub const MAX_ENTRIES: u64 = 1 << 20;
 
 /// The account of one dataset.
+///
+/// A clone is for trying out what an entry would do. Two that both take in entries are two books, each of which spends
+/// the whole budget: only the one whose entries are durable counts, and so does only its [`Spent`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Account {
     name: String,

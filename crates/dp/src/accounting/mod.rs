@@ -4,7 +4,8 @@
 //! `f64`, for people: ε at a δ, δ at an ε, whole trade-off curves, and the noise that a target needs. It may be
 //! tighter than the account, because it sees a composition that is fixed in advance.
 //!
-//! Does not: admit or refuse anything. A number from here never decides whether rows are read.
+//! Does not: admit or refuse anything. Of the numbers from here only those that come as a [`crate::Price`] may be charged
+//! ([`rdp`] has three functions that return one), and so decide whether rows are read; the others never do.
 
 pub mod composition;
 pub mod gaussian;
