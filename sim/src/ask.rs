@@ -184,7 +184,7 @@ impl World {
     }
 
     /// Everything that a researcher can check about an answer: the hub's signature, receipts, price and noise against
-    /// the plan, and that the release stands in a log that every member has cosigned.
+    /// the plan, and that the release stands in a log that `t` members have cosigned.
     ///
     /// # Errors
     /// The first thing that does not hold.
@@ -218,7 +218,7 @@ impl World {
             .collect::<Result<Vec<_>, _>>()
             .map_err(broken)?;
         let head = SignedCheckpoint::open(inclusion.note.as_bytes(), &log).map_err(broken)?;
-        head.verify_quorum(&witnesses, witnesses.len()).map_err(broken)?;
+        head.verify_quorum(&witnesses, self.agreement().secure_sum.threshold as usize).map_err(broken)?;
         let path: Vec<[u8; 32]> = inclusion.path.iter().map(|hash| *hash.as_bytes()).collect();
         let leaf = leaf_hash(&canonical_bytes(entry).map_err(broken)?);
         let (size, root) = (head.checkpoint().size(), head.checkpoint().root());

@@ -72,7 +72,9 @@ impl Wire {
     #[must_use]
     pub fn masked(&self) -> Vec<MaskedHeader> {
         self.steps(|step| match step {
-            RoundStep::Masked { header } => header.peek::<MaskedHeader>().ok().map(|header| header.claims().clone()),
+            RoundStep::Masked { header, .. } => {
+                header.peek::<MaskedHeader>().ok().map(|header| header.claims().clone())
+            }
             _ => None,
         })
     }

@@ -35,7 +35,8 @@ struct TaskRecord<'a> {
     plan: Hash,
     priced: Result<Priced, PlanError>,
     refusals: Vec<Refusal>,
-    release: Option<(u64, Hash)>,
+    /// Index, hash, and who is in the total.
+    release: Option<(u64, Hash, Vec<Name>)>,
     /// For each node that said what became of the price: the sequence number of its spend, or nothing if it refunded.
     settled: BTreeMap<Name, Option<u64>>,
     study: &'a Study,
@@ -86,7 +87,7 @@ impl<'a> Tasks<'a> {
     /// two after its reservation, and a node that has neither refused nor settled may be at either, or not have been
     /// heard of at all (reserved and refunded).
     pub(crate) fn hidden_at_most(&self, key: &AccountKey) -> u64 {
-        let open = self.by_hash.values().filter(|record| record.release.is_none() && record.is_unsettled_at(key));
+        let open = self.by_hash.values().filter(|record| record.is_unsettled_at(key));
         2 * open.count() as u64
     }
 
@@ -109,13 +110,18 @@ impl<'a> Tasks<'a> {
         if record.study.agreement.hash() != entry.agreement {
             return Err(at(index, "is about a task of another study"));
         }
-        match record.release {
-            Some((release, _)) => {
+        match &record.release {
+            // Who dropped out says what it had paid when it comes back.
+            Some((release, _, survivors)) if !is_price_of_a_drop_out(entry, survivors) => {
                 Err(at(index, format!("is about a task that was released before, at entry {release}")))
             }
-            None => Ok(record),
+            _ => Ok(record),
         }
     }
+}
+
+fn is_price_of_a_drop_out(entry: &Entry, survivors: &[Name]) -> bool {
+    matches!((&entry.fact, &entry.author), (Fact::Price { .. }, Author::Node(node)) if !survivors.contains(node))
 }
 
 impl<'a> TaskRecord<'a> {
@@ -234,7 +240,7 @@ impl<'a> TaskRecord<'a> {
             let key = self.account_key(index, &receipt.organisation)?;
             books.state(index, &key, receipt.account_sequence, &receipt.account_head.to_string())?;
         }
-        self.release = Some((index, document.hash()));
+        self.release = Some((index, document.hash(), document.survivors.clone()));
         Ok(())
     }
 
@@ -329,8 +335,8 @@ impl<'a> TaskRecord<'a> {
             let clauses = refusal.clauses.iter();
             clauses.map(|clause| format!("{name}: {}", printable(clause))).collect::<Vec<_>>()
         };
-        match (self.release, &self.failure) {
-            (Some((entry, release)), _) => Outcome::Released { entry, release },
+        match (&self.release, &self.failure) {
+            (Some((entry, release, _)), _) => Outcome::Released { entry: *entry, release: *release },
             (None, _) if !self.refusals.is_empty() => {
                 Outcome::Refused { clauses: self.refusals.iter().flat_map(clauses).collect() }
             }

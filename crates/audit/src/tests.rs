@@ -12,7 +12,7 @@ use cohortium_messages::{
     AGREEMENT_VERSION, Agreement, Analysis, Approval, Bounding, Budgets, DatasetTerms, Document, Entry, Hash, HubEntry,
     Measure, Name, OrganisationSecrets, Output, OutputColumn, PLAN_VERSION, PROTOCOL_VERSION, Party, Plan,
     RELEASE_VERSION, Receipt, ReleaseDocument, ResearcherSecrets, ResearcherTerms, RiskAcceptance, RoundContext,
-    SecureSumTerms, SigningKey, Task, Timestamp, Verified, canonical_bytes, encode_cells,
+    SecureSumTerms, SigningKey, SurvivorSet, Task, Timestamp, Verified, canonical_bytes, encode_cells,
 };
 use cohortium_query::Priced;
 use cohortium_store::{Batch, MemoryStore, Store as _};
@@ -203,15 +203,19 @@ impl World {
                 organisation: self.houses[house].0.clone(),
                 plan: priced.plan_hash(),
                 snapshot: Hash::of(b"rows"),
-                survivors: self.agreement.participants(),
                 task: hash_of(task),
             };
             edit(&mut receipt);
             Envelope::sign(&receipt, &self.houses[house].1.message).unwrap()
         };
+        let consent = |(from, secrets): &(Name, OrganisationSecrets)| {
+            let (context, survivors) = (self.context(task, 3).hash().unwrap(), self.agreement.participants());
+            Envelope::sign(&SurvivorSet { context, from: from.clone(), survivors }, &secrets.message).unwrap()
+        };
         let document = ReleaseDocument {
             agreement: self.agreement.hash(),
             cells: encode_cells(&vec![7; priced.layout().cells()]),
+            consents: self.houses.iter().take(3).map(consent).collect(),
             noise_variance: priced.noise().remaining_total_variance(3).unwrap().to_string(),
             plan: priced.plan_hash(),
             receipts: (0..3).map(receipt).collect(),

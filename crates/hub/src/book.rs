@@ -1,7 +1,7 @@
 //! The hub's log: heads go out to the witnesses, cosignatures come back, and what waited for them goes on.
 //!
-//! Witnesses are the members of every study that is complete. In this version the quorum is all members of the study:
-//! a task is shown to nodes, and a release to the researcher, only under a head that all of them have cosigned.
+//! Witnesses are the members of every study that is complete. A task is shown to nodes under a head that all members of
+//! its study have cosigned, a release to the researcher under one that `t` of them have.
 
 use std::collections::BTreeSet;
 
@@ -87,13 +87,24 @@ impl Hub {
         waiting.sort_by_key(|(waits_for, ..)| *waits_for);
         for (index, task, record) in waiting {
             let keys = self.witness_keys(&record.participants)?;
-            if head.verify_quorum(&keys, keys.len()).is_ok() {
+            let quorum = self.quorum(&record, keys.len())?;
+            if head.verify_quorum(&keys, quorum).is_ok() {
                 let path = self.log.inclusion_proof(index, size).map_err(own)?;
                 let path = path.into_iter().map(Hash::from_bytes).collect();
                 self.go_on(task, record, Inclusion { index, note: head.to_string(), path })?;
             }
         }
         Ok(())
+    }
+
+    /// How many members must have cosigned. A task starts under a head that all have, since all must deal for it. For
+    /// the proof of a release `t` suffice, so that it does not wait for a drop-out: 2t > n + c, so two heads that `t`
+    /// cosigned have an honest witness in common, who cosigns one history only.
+    fn quorum(&self, record: &TaskRecord, members: usize) -> Result<usize, No> {
+        match record.phase {
+            Phase::Ended => Ok(self.agreement(&record.study)?.secure_sum.threshold as usize),
+            _ => Ok(members),
+        }
     }
 
     fn go_on(&mut self, task: Hash, mut record: TaskRecord, inclusion: Inclusion) -> Result<(), No> {

@@ -65,8 +65,8 @@ pub(crate) struct TaskRecord {
     pub deadline: Timestamp,
     /// The researcher's log entry.
     pub entry: Envelope,
-    /// Announced vectors.
-    pub headers: BTreeMap<Name, Envelope>,
+    /// Announced vectors: header, receipt and log entry of the price.
+    pub headers: BTreeMap<Name, (Envelope, Envelope, Envelope)>,
     /// The proof for the release.
     pub inclusion: Option<Inclusion>,
     /// All members of the study, sorted.
@@ -79,8 +79,8 @@ pub(crate) struct TaskRecord {
     pub position: u64,
     /// The release, its log entry and that entry's index.
     pub release: Option<(Envelope, Envelope, u64)>,
-    /// Reveal, receipt and log entry of each node.
-    pub reveals: BTreeMap<Name, (Envelope, Envelope, Envelope)>,
+    /// What survivors reveal.
+    pub reveals: BTreeMap<Name, Envelope>,
     /// Signatures on the survivor set.
     pub sets: BTreeMap<Name, Envelope>,
     /// Where it is.
@@ -89,6 +89,8 @@ pub(crate) struct TaskRecord {
     pub step: u32,
     /// The study.
     pub study: Name,
+    /// Who is in the sum, once that is fixed; sorted.
+    pub survivors: Vec<Name>,
     /// The signed task.
     pub task: Envelope,
     /// What is waited for, or why it ended.
@@ -118,15 +120,15 @@ impl TaskRecord {
     }
 
     /// Who has not yet delivered what the present phase waits for.
-    fn awaited(&self) -> Vec<Name> {
-        let has_delivered = |name: &Name| match self.phase {
-            Phase::Witnesses => false,
-            Phase::Permits => self.permits.contains_key(name),
-            Phase::Vectors => self.headers.contains_key(name),
-            Phase::Signatures => self.sets.contains_key(name),
-            Phase::Reveals => self.reveals.contains_key(name),
-            Phase::Ended => true,
+    pub(crate) fn awaited(&self) -> Vec<Name> {
+        let is_awaited = |name: &&Name| match self.phase {
+            Phase::Witnesses => true,
+            Phase::Permits => !self.permits.contains_key(*name),
+            Phase::Vectors => !self.headers.contains_key(*name),
+            Phase::Signatures => self.survivors.contains(name) && !self.sets.contains_key(*name),
+            Phase::Reveals => self.sets.contains_key(*name) && !self.reveals.contains_key(*name),
+            Phase::Ended => false,
         };
-        self.participants.iter().filter(|name| !has_delivered(name)).cloned().collect()
+        self.participants.iter().filter(is_awaited).cloned().collect()
     }
 }

@@ -1,7 +1,11 @@
 //! A round at the hub: permits and shares, masked vectors, signatures on the survivor set, reveals, the release.
 //!
 //! The protocol itself is `mpc`'s [`Coordinator`]; it is rebuilt from the signed messages at every step, so that what
-//! is stored is only what was received. In this version all members must survive: a round with a missing one is void.
+//! is stored is only what was received.
+//!
+//! **Drop-outs.** Every member must permit and deal. From then on a phase waits for everyone until its deadline, and then
+//! goes on without those who did not come, as long as `t` did: vectors fix who is in the sum, signatures and reveals
+//! open it. Who comes back in time takes part; who comes too late has paid, and that is logged.
 
 use cohortium_messages::{
     Agreement, Entry, Envelope, Fact, Hash, InboxItem, MaskedHeader, Name, RING_BITS, Receipt, Reply, Reveal,
@@ -31,9 +35,9 @@ impl Hub {
             RoundStep::Cosigned { line, size } => self.cosigned(node, line, *size),
             RoundStep::Permitted { entry, shares } => self.permitted(node, entry, shares, now),
             RoundStep::Refused { entry } => self.refused_by(node, entry),
-            RoundStep::Masked { header } => self.masked(node, header, now),
+            RoundStep::Masked { entry, header, receipt } => self.masked(node, [entry, header, receipt], now),
             RoundStep::Survivors { set } => self.survivors_signed(node, set, now),
-            RoundStep::Revealed { entry, receipt, reveal } => self.revealed(node, entry, receipt, reveal, now),
+            RoundStep::Revealed { reveal } => self.revealed(node, reveal, now),
             RoundStep::Settled { entry } => self.settled(node, entry),
         }
     }
@@ -102,25 +106,45 @@ impl Hub {
         self.put(changes, *task, &record)
     }
 
-    /// A node announces its masked vector; the answer says how many of its bytes are here.
-    fn masked(&mut self, node: &Name, envelope: &Envelope, now: Timestamp) -> Result<Reply, No> {
-        let header = open::<MaskedHeader>(envelope, &self.organisation(node)?.message_key)?;
-        let task = self.task_of_context(header.context, Phase::Vectors)?;
-        let mut round = self.round(task)?;
-        if header.from != *node || header.bytes != u64::from(round.context.elements) * u64::from(RING_BITS / 8) {
+    /// A node announces its masked vector and accounts for it; the answer says how many of its bytes are here.
+    fn masked(&mut self, node: &Name, message: [&Envelope; 3], now: Timestamp) -> Result<Reply, No> {
+        let [entry, header, receipt] = message;
+        let key = self.organisation(node)?.message_key;
+        let (opened, logged) = (open::<MaskedHeader>(header, &key)?, self.node_entry(node, entry)?);
+        demand_sender(node, &opened.from)?;
+        demand_sender(node, &open::<Receipt>(receipt, &key)?.organisation)?;
+        let Fact::Price { task, .. } = &logged.fact else {
+            return no("malformed", String::from("the log entry is no price"));
+        };
+        let (task, mut round) = (*task, self.round(*task)?);
+        demand_same_terms(&round.record, node, &logged)?;
+        if !matches!(round.record.phase, Phase::Permits | Phase::Vectors) && !round.record.headers.contains_key(node) {
+            // Too late to be in the sum, but what was paid belongs in the log.
+            return self.log_after_the_end(node, &logged, entry);
+        }
+        if round.context.hash().map_err(own)? != opened.context {
+            return no("malformed", String::from("the vector is about another round than the price"));
+        }
+        if opened.bytes != u64::from(round.context.elements) * u64::from(RING_BITS / 8) {
             return no("malformed", String::from("the vector has another length than the plan says"));
         }
-        if already(round.record.headers.get(node).map(|known| (known == envelope, true)))?.is_none() {
-            round.record.headers.insert(node.clone(), envelope.clone());
+        let message = (header.clone(), receipt.clone(), entry.clone());
+        if already(round.record.headers.get(node).map(|known| (*known == message, true)))?.is_none() {
+            demand_phase(&round.record, Phase::Vectors)?;
+            round.record.headers.insert(node.clone(), message);
             self.put(Changes::default(), task, &round.record)?;
         }
-        if self.store.get(VECTORS, &header.sha256.to_string()).map_err(own)?.is_some() {
+        if round.record.phase != Phase::Vectors || self.has_vector(&opened)? {
             // A crash may have come between the last vector and the question that follows it.
             self.ask_for_signatures(task, now)?;
-            return Ok(Reply::Vector { have: header.bytes });
+            return Ok(Reply::Vector { have: opened.bytes });
         }
-        let have = self.partial.entry(header.sha256).or_default().len() as u64;
+        let have = self.partial.entry(opened.sha256).or_default().len() as u64;
         Ok(Reply::Vector { have })
+    }
+
+    fn has_vector(&self, header: &MaskedHeader) -> Result<bool, No> {
+        Ok(self.store.get(VECTORS, &header.sha256.to_string()).map_err(own)?.is_some())
     }
 
     /// Takes a piece of an announced vector. When all vectors are complete, everyone is asked to sign who is in the sum.
@@ -168,7 +192,7 @@ impl Hub {
     /// The task and header of an announced vector of a round under way.
     fn announced(&self, sha256: Hash) -> Result<(Hash, MaskedHeader), No> {
         for (task, record) in self.tasks_in(Phase::Vectors)? {
-            for header in record.headers.values() {
+            for (header, ..) in record.headers.values() {
                 let header = header.peek::<MaskedHeader>().map_err(own)?;
                 if header.claims().sha256 == sha256 {
                     return Ok((task, header.claims().clone()));
@@ -178,82 +202,109 @@ impl Hub {
         no("unknown", String::from("nobody announced a vector with this hash, or its round is over"))
     }
 
-    fn ask_for_signatures(&mut self, task: Hash, now: Timestamp) -> Result<(), No> {
-        let mut round = self.round(task)?;
-        let coordinator = self.coordinator(&round)?;
-        if coordinator.masked_from() != round.record.participants {
-            return Ok(());
+    /// Goes on without those who did not come in time, if enough did; whether it did.
+    pub(crate) fn go_on_without(&mut self, task: Hash, now: Timestamp) -> Result<bool, No> {
+        let round = self.round(task)?;
+        let threshold = round.agreement.secure_sum.threshold as usize;
+        let here = match round.record.phase {
+            Phase::Vectors => self.coordinator(&round)?.masked_from().len(),
+            Phase::Signatures => round.record.sets.len(),
+            Phase::Reveals => round.record.reveals.len(),
+            Phase::Witnesses | Phase::Permits | Phase::Ended => 0,
+        };
+        if here < threshold {
+            return Ok(false);
         }
+        match round.record.phase {
+            Phase::Vectors => self.fix_survivors(round, now)?,
+            Phase::Signatures => self.send_signatures(round, now)?,
+            _ => self.open_sum(round, now)?,
+        }
+        Ok(true)
+    }
+
+    /// Once all vectors are here there is nothing to wait for.
+    fn ask_for_signatures(&mut self, task: Hash, now: Timestamp) -> Result<(), No> {
+        let round = self.round(task)?;
+        let is_complete = round.record.phase == Phase::Vectors
+            && self.coordinator(&round)?.masked_from() == round.record.participants;
+        if is_complete { self.fix_survivors(round, now) } else { Ok(()) }
+    }
+
+    /// Names who is in the sum, once and for all: those whose vectors are here. The others are told that they are not.
+    fn fix_survivors(&mut self, mut round: Round, now: Timestamp) -> Result<(), No> {
+        let task = round.task.hash();
+        let survivors = self.coordinator(&round)?.masked_from();
         let mut changes = Changes::default();
         for name in &round.record.participants {
-            let survivors = round.record.participants.clone();
-            changes.inbox.push((name.clone(), InboxItem::Survivors { survivors, task }));
+            changes.inbox.push((name.clone(), InboxItem::Survivors { survivors: survivors.clone(), task }));
         }
+        round.record.survivors = survivors;
         self.next_phase(&mut round.record, Phase::Signatures, "waiting for the members to sign who is in the sum", now);
-        self.put(changes, task, &round.record).map(|_| ())
+        self.put(changes, task, &round.record).map(drop)
     }
 
     /// A node signed the survivor set: once all have, everyone gets all signatures.
     fn survivors_signed(&mut self, node: &Name, envelope: &Envelope, now: Timestamp) -> Result<Reply, No> {
         let set = open::<SurvivorSet>(envelope, &self.organisation(node)?.message_key)?;
         demand_sender(node, &set.from)?;
-        let task = self.task_of_context(set.context, Phase::Signatures)?;
+        let task = self.task_of_context(set.context, &[Phase::Signatures, Phase::Reveals])?;
         let mut round = self.round(task)?;
         if let Some(reply) = already(round.record.sets.get(node).map(|known| (known == envelope, true)))? {
             return Ok(reply);
         }
         round.record.sets.insert(node.clone(), envelope.clone());
         self.coordinator(&round)?;
-        let mut changes = Changes::default();
-        if round.record.sets.len() == round.record.participants.len() {
-            for name in &round.record.participants {
-                let sets = round.record.sets.values().cloned().collect();
-                changes.inbox.push((name.clone(), InboxItem::Signatures { sets, task }));
-            }
-            self.next_phase(&mut round.record, Phase::Reveals, "waiting for the members to open the sum", now);
+        if round.record.phase == Phase::Reveals {
+            // Late, but perhaps in time to reveal in the place of one who signed and is lost.
+            let sets = round.record.sets.values().cloned().collect();
+            let inbox = vec![(node.clone(), InboxItem::Signatures { sets, task })];
+            return self.put(Changes { inbox, ..Changes::default() }, task, &round.record);
         }
-        self.put(changes, task, &round.record)
+        if round.record.awaited().is_empty() {
+            self.send_signatures(round, now)?;
+            return Ok(Reply::Accepted);
+        }
+        self.put(Changes::default(), task, &round.record)
     }
 
-    /// A node revealed: once all have, the sum is opened and released.
-    fn revealed(
-        &mut self,
-        node: &Name,
-        entry: &Envelope,
-        receipt: &Envelope,
-        reveal: &Envelope,
-        now: Timestamp,
-    ) -> Result<Reply, No> {
-        let key = self.organisation(node)?.message_key;
-        let (opened, logged) = (open::<Reveal>(reveal, &key)?, self.node_entry(node, entry)?);
+    /// Sends the signatures to those who signed: the others could not reveal.
+    fn send_signatures(&mut self, mut round: Round, now: Timestamp) -> Result<(), No> {
+        let task = round.task.hash();
+        let mut changes = Changes::default();
+        for name in round.record.sets.keys() {
+            let sets = round.record.sets.values().cloned().collect();
+            changes.inbox.push((name.clone(), InboxItem::Signatures { sets, task }));
+        }
+        self.next_phase(&mut round.record, Phase::Reveals, "waiting for the members to open the sum", now);
+        self.put(changes, task, &round.record).map(drop)
+    }
+
+    /// A node revealed: once all who signed have, the sum is opened and released.
+    fn revealed(&mut self, node: &Name, reveal: &Envelope, now: Timestamp) -> Result<Reply, No> {
+        let opened = open::<Reveal>(reveal, &self.organisation(node)?.message_key)?;
         demand_sender(node, &opened.from)?;
-        demand_sender(node, &open::<Receipt>(receipt, &key)?.organisation)?;
-        let Fact::Price { task, .. } = &logged.fact else {
-            return no("malformed", String::from("the log entry is no price"));
-        };
-        let (task, mut round) = (*task, self.round(*task)?);
-        if round.record.phase == Phase::Ended {
-            return self.settled(node, entry); // too late to open anything, but what was paid belongs in the log
-        }
-        demand_same_terms(&round.record, node, &logged)?;
-        demand_phase(&round.record, Phase::Reveals)?;
-        if round.context.hash().map_err(own)? != opened.context {
-            return no("malformed", String::from("the reveal is about another round than the price"));
-        }
-        let message = (reveal.clone(), receipt.clone(), entry.clone());
-        if let Some(reply) = already(round.record.reveals.get(node).map(|known| (*known == message, true)))? {
+        let task = self.task_of_context(opened.context, &[Phase::Reveals])?;
+        let mut round = self.round(task)?;
+        if let Some(reply) = already(round.record.reveals.get(node).map(|known| (known == reveal, true)))? {
             return Ok(reply);
         }
-        round.record.reveals.insert(node.clone(), message);
-        let coordinator = self.coordinator(&round)?;
-        if round.record.reveals.len() < round.record.participants.len() {
-            return self.put(Changes::default(), task, &round.record);
+        round.record.reveals.insert(node.clone(), reveal.clone());
+        self.coordinator(&round)?; // refuses a reveal that does not fit the round
+        if round.record.awaited().is_empty() {
+            self.open_sum(round, now)?;
+            return Ok(Reply::Accepted);
         }
-        match coordinator.total() {
-            Ok(total) => self.release(round, total, now),
+        self.put(Changes::default(), task, &round.record)
+    }
+
+    /// Opens the sum and releases it, or ends the task with what stands in the way.
+    fn open_sum(&mut self, round: Round, now: Timestamp) -> Result<(), No> {
+        match self.coordinator(&round)?.total() {
+            Ok(total) => self.release(round, total, now).map(drop),
             Err(error) => {
-                self.void(task, round.record, TaskState::Failed, &error.to_string(), now)?;
-                Ok(Reply::Accepted)
+                let task = round.task.hash();
+                self.void(task, round.record, TaskState::Failed, &error.to_string(), now)
             }
         }
     }
@@ -270,11 +321,13 @@ impl Hub {
             false,
         );
         let permit = policy.decide(&request).map_err(own)?;
-        let receipts = round.record.reveals.values().map(|(_, receipt, _)| receipt.clone());
+        let paid = round.record.survivors.iter().filter_map(|name| round.record.headers.get(name));
+        let receipts = paid.map(|(_, receipt, _)| receipt.clone());
         let receipts = receipts.map(|receipt| ReceiptEvidence::new(receipt, &round.agreement));
         let receipts =
             receipts.collect::<Result<Vec<_>, _>>().map_err(|error| refusal("malformed", error.to_string()))?;
-        let release = match Release::make(total, &permit, &round.agreement, receipts, now) {
+        let consents = round.record.sets.values().cloned().collect();
+        let release = match Release::make(total, &permit, &round.agreement, receipts, consents, now) {
             Ok(release) => release,
             Err(error) => {
                 self.void(task, round.record, TaskState::Failed, &error.to_string(), now)?;
@@ -287,7 +340,7 @@ impl Hub {
         let fact = Fact::Release { body: Hash::of(&body), release: payload, task };
         let entry = self.hub_entry(&round.agreement, fact, now)?;
         let mut changes = Changes { bodies: vec![body], ..Changes::default() };
-        changes.entries.extend(round.record.reveals.values().map(|(_, _, price)| price.clone()));
+        changes.entries.extend(round.record.headers.values().map(|(_, _, price)| price.clone()));
         changes.entries.push(entry.clone());
         let index = self.log.size() + changes.entries.len() as u64 - 1;
         for name in &round.record.participants {
@@ -309,7 +362,7 @@ impl Hub {
         let record = self.task(*task)?;
         demand_same_terms(&record, node, &logged)?;
         demand_phase(&record, Phase::Ended)?;
-        if let Some(reply) = already(record.reveals.get(node).map(|(_, _, price)| (price == entry, true)))? {
+        if let Some(reply) = already(record.headers.get(node).map(|(_, _, price)| (price == entry, true)))? {
             return Ok(reply);
         }
         self.log_after_the_end(node, &logged, entry)
@@ -349,19 +402,19 @@ impl Hub {
         for (node, (_, shares)) in &record.permits {
             coordinator.accept_shares(open(shares, &self.organisation(node)?.message_key)?).map_err(refuse)?;
         }
-        for (node, header) in &record.headers {
+        for (node, (header, ..)) in &record.headers {
             let header = open::<MaskedHeader>(header, &self.organisation(node)?.message_key)?;
             if let Some(bytes) = self.store.get(VECTORS, &header.sha256.to_string()).map_err(own)? {
                 coordinator.accept_masked(&header, bytes).map_err(refuse)?;
             }
         }
         if matches!(record.phase, Phase::Signatures | Phase::Reveals) {
-            coordinator.restore_proposal(record.participants.clone()).map_err(refuse)?;
+            coordinator.restore_proposal(record.survivors.clone()).map_err(refuse)?;
         }
         for (node, set) in &record.sets {
             coordinator.accept_survivor_set(open(set, &self.organisation(node)?.message_key)?).map_err(refuse)?;
         }
-        for (node, (reveal, ..)) in &record.reveals {
+        for (node, reveal) in &record.reveals {
             coordinator.accept_reveal(open(reveal, &self.organisation(node)?.message_key)?).map_err(refuse)?;
         }
         Ok(coordinator)
@@ -374,9 +427,9 @@ impl Hub {
         if is_by_node { Ok(entry) } else { no("signature", String::from("the log entry is in another's name")) }
     }
 
-    fn task_of_context(&self, context: Hash, phase: Phase) -> Result<Hash, No> {
-        for (task, _) in self.tasks_in(phase)? {
-            if self.round(task)?.context.hash().map_err(own)? == context {
+    fn task_of_context(&self, context: Hash, phases: &[Phase]) -> Result<Hash, No> {
+        for (task, record) in self.open_tasks()? {
+            if phases.contains(&record.phase) && self.round(task)?.context.hash().map_err(own)? == context {
                 return Ok(task);
             }
         }

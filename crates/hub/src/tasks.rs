@@ -91,6 +91,7 @@ impl Hub {
             state: TaskState::Proposed,
             step: 1,
             study: agreement.study.clone(),
+            survivors: Vec::new(),
             task: task.clone(),
             why: String::from("waiting for the members to cosign the log"),
         }
@@ -134,16 +135,20 @@ impl Hub {
         Ok(Reply::Released(Some(TaskStatus { question, ..record.status(task) })))
     }
 
-    /// Ends every task whose present phase has taken too long.
+    /// Ends the wait of every task whose present phase has taken too long: without those who did not come, where enough
+    /// did, or else for good.
     pub(crate) fn expire_tasks(&mut self, now: Timestamp) -> Result<(), HubError> {
         let in_own_words = |no| match no {
             No::Own(error) => error,
             No::Refused(refused) => HubError(refused.why),
         };
         for (task, record) in self.open_tasks().map_err(in_own_words)? {
-            if record.phase != Phase::Ended && record.deadline <= now {
-                let awaited: Vec<String> = record.status(task).awaited.iter().map(ToString::to_string).collect();
-                let why = format!("no answer in time from {} ({})", awaited.join(", "), record.why);
+            if record.phase == Phase::Ended || record.deadline > now {
+                continue;
+            }
+            let awaited: Vec<String> = record.awaited().iter().map(ToString::to_string).collect();
+            let why = format!("no answer in time from {} ({})", awaited.join(", "), record.why);
+            if !self.go_on_without(task, now).map_err(in_own_words)? {
                 self.void(task, record, TaskState::Expired, &why, now).map_err(in_own_words)?;
             }
         }
@@ -164,9 +169,11 @@ impl Hub {
         let mut changes = Changes::default();
         match record.phase {
             Phase::Permits => changes.entries.extend(record.permits.values().map(|(entry, _)| entry.clone())),
-            // Who has revealed has paid, and is done: what it paid would otherwise be missing in the log.
-            Phase::Reveals => changes.entries.extend(record.reveals.values().map(|(_, _, price)| price.clone())),
-            Phase::Witnesses | Phase::Vectors | Phase::Signatures | Phase::Ended => {}
+            // Who announced a vector has paid: what it paid belongs in the log, whatever became of the round.
+            Phase::Vectors | Phase::Signatures | Phase::Reveals => {
+                changes.entries.extend(record.headers.values().map(|(_, _, price)| price.clone()));
+            }
+            Phase::Witnesses | Phase::Ended => {}
         }
         changes.entries.push(self.hub_entry(&agreement, fact, now)?);
         for node in &record.participants {
@@ -180,7 +187,7 @@ impl Hub {
 
     /// Erases the masked vectors of a round that is over.
     pub(crate) fn drop_vectors(&mut self, changes: &mut Changes, record: &TaskRecord) {
-        for header in record.headers.values() {
+        for (header, ..) in record.headers.values() {
             if let Ok(header) = header.peek::<cohortium_messages::MaskedHeader>() {
                 self.partial.remove(&header.claims().sha256);
                 changes.batch.delete(VECTORS, &header.claims().sha256.to_string());

@@ -158,22 +158,22 @@ pub enum RoundStep {
         /// The log entry.
         entry: Envelope,
     },
-    /// The node announces its masked vector; the bytes follow.
+    /// The node announces its masked vector, and accounts for what it spent; the bytes follow.
     Masked {
+        /// The log entry of the price.
+        entry: Envelope,
         /// The signed header.
         header: Envelope,
+        /// The receipt.
+        receipt: Envelope,
     },
     /// The node signed the survivor set.
     Survivors {
         /// The signed set.
         set: Envelope,
     },
-    /// The node reveals, and accounts for what it spent.
+    /// The node reveals what opens the sum.
     Revealed {
-        /// The log entry of the price.
-        entry: Envelope,
-        /// The receipt.
-        receipt: Envelope,
         /// The reveal.
         reveal: Envelope,
     },

@@ -18,11 +18,13 @@ pub struct ReleaseDocument {
     pub agreement: Hash,
     /// The noised total, one 64-bit little-endian integer per cell, base64. In lattice steps.
     pub cells: String,
+    /// The survivor sets that members signed: at least `t`, each by another survivor, all naming [`Self::survivors`].
+    pub consents: Vec<Envelope>,
     /// Variance of the noise in every cell, in lattice steps squared, as a decimal integer.
     pub noise_variance: String,
     /// The plan.
     pub plan: Hash,
-    /// The signed receipts of the nodes, one per survivor.
+    /// The signed receipts of the nodes, one per survivor: who paid, and for what.
     pub receipts: Vec<Envelope>,
     /// When.
     pub released_at: Timestamp,

@@ -166,7 +166,8 @@ pub struct ExcessSeed {
     pub seed: Hash,
 }
 
-/// A node's receipt for one round: what it sent, and the state of its account after paying. Signed by its message key.
+/// A node's receipt for one round: what it sent, and the state of its account after paying. Signed by its message key,
+/// and sent with the masked vector, so that whoever is in a sum has given one even if it is not heard of again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Receipt {
@@ -188,8 +189,6 @@ pub struct Receipt {
     pub plan: Hash,
     /// The commitment to the rows that were read.
     pub snapshot: Hash,
-    /// Who is in the sum, as this node signed it.
-    pub survivors: Vec<Name>,
     /// The task.
     pub task: Hash,
 }

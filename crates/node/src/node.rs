@@ -277,9 +277,9 @@ impl Node {
         for (item, task) in &outgoing {
             head += 1;
             let vector = match item {
-                Outgoing::Masked(masked) => {
-                    batch.put(VECTORS, &masked.sha256().to_string(), masked.bytes().to_vec());
-                    Some(masked.sha256())
+                Outgoing::Masked { vector, .. } => {
+                    batch.put(VECTORS, &vector.sha256().to_string(), vector.bytes().to_vec());
+                    Some(vector.sha256())
                 }
                 _ => None,
             };

@@ -18,8 +18,15 @@ pub enum Outgoing {
         /// The tree size.
         size: u64,
     },
-    /// A masked vector: noised, paid, permitted. See [`MaskedVector`].
-    Masked(MaskedVector),
+    /// A masked vector: noised, paid, permitted; with the receipt and the price. See [`MaskedVector`].
+    Masked {
+        /// The log entry of the price.
+        entry: Envelope,
+        /// The receipt.
+        receipt: Envelope,
+        /// The vector.
+        vector: MaskedVector,
+    },
     /// The shape of a dataset, and a salted commitment to it.
     Offer(Envelope),
     /// This node's half of a pairwise secret.
@@ -33,15 +40,8 @@ pub enum Outgoing {
     },
     /// A refusal, with every failing clause.
     Refusal(Envelope),
-    /// Shares of masks and seeds of excess noise, the receipt and the price.
-    Reveal {
-        /// The log entry of the price.
-        entry: Envelope,
-        /// The receipt.
-        receipt: Envelope,
-        /// The reveal.
-        reveal: Envelope,
-    },
+    /// Shares of masks and seeds of excess noise.
+    Reveal(Envelope),
     /// What became of a void round's price.
     Settlement(Envelope),
     /// The signature on the survivor set.
@@ -105,12 +105,12 @@ impl Outgoing {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Cosignature { .. } => "cosignature",
-            Self::Masked(_) => "masked vector",
+            Self::Masked { .. } => "masked vector and receipt",
             Self::Offer(_) => "offer",
             Self::Pairwise(_) => "pairwise key half",
             Self::Permitted { .. } => "permit and shares",
             Self::Refusal(_) => "refusal",
-            Self::Reveal { .. } => "reveal and receipt",
+            Self::Reveal(_) => "reveal",
             Self::Settlement(_) => "settlement",
             Self::Survivors(_) => "survivor set",
         }
@@ -121,8 +121,8 @@ impl Outgoing {
     pub fn in_words(&self) -> String {
         match self {
             Self::Cosignature { size, .. } => format!("we have seen the hub's log up to entry {size} and it only grew"),
-            Self::Masked(vector) => format!(
-                "{} bytes: sums with our noise in them, under masks that only the sum of all members removes",
+            Self::Masked { vector, .. } => format!(
+                "{} bytes: sums with our noise in them, under masks that only the sum over many members removes; what it cost",
                 vector.bytes.len()
             ),
             Self::Offer(_) => String::from("a dataset's columns and bounds, and a salted commitment to its rows"),
@@ -131,9 +131,7 @@ impl Outgoing {
                 String::from("our policy permits the task, the price is reserved; sealed shares of this round's masks")
             }
             Self::Refusal(_) => String::from("we refuse the task, with every clause that fails"),
-            Self::Reveal { .. } => String::from(
-                "shares that open the sum of the signed survivors, seeds of excess noise, our receipt and price",
-            ),
+            Self::Reveal(_) => String::from("shares that open the sum of the signed survivors, seeds of excess noise"),
             Self::Settlement(_) => String::from("the round was void; what became of its price"),
             Self::Survivors(_) => String::from("who is in the sum, signed once"),
         }
@@ -146,12 +144,13 @@ impl Outgoing {
             Self::Offer(offer) => return Call::Offer { offer: offer.clone() },
             Self::Pairwise(message) => return Call::Pairwise { message: message.clone() },
             Self::Cosignature { line, size } => RoundStep::Cosigned { line: line.clone(), size: *size },
-            Self::Masked(vector) => RoundStep::Masked { header: vector.header.clone() },
+            Self::Masked { entry, receipt, vector } => {
+                let (entry, header, receipt) = (entry.clone(), vector.header.clone(), receipt.clone());
+                RoundStep::Masked { entry, header, receipt }
+            }
             Self::Permitted { entry, shares } => RoundStep::Permitted { entry: entry.clone(), shares: shares.clone() },
             Self::Refusal(entry) => RoundStep::Refused { entry: entry.clone() },
-            Self::Reveal { entry, receipt, reveal } => {
-                RoundStep::Revealed { entry: entry.clone(), receipt: receipt.clone(), reveal: reveal.clone() }
-            }
+            Self::Reveal(reveal) => RoundStep::Revealed { reveal: reveal.clone() },
             Self::Settlement(entry) => RoundStep::Settled { entry: entry.clone() },
             Self::Survivors(set) => RoundStep::Survivors { set: set.clone() },
         };

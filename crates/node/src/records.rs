@@ -58,8 +58,10 @@ pub enum RunState {
     Masked,
     /// The survivor set is signed.
     Signed,
-    /// Shares are revealed and the receipt is given.
+    /// Shares are revealed.
     Revealed,
+    /// The round goes on without this node, whose vector came too late.
+    LeftOut,
     /// The answer is out.
     Released,
     /// This node refused.
@@ -76,6 +78,7 @@ impl std::fmt::Display for RunState {
             Self::Masked => "masked",
             Self::Signed => "signed",
             Self::Revealed => "revealed",
+            Self::LeftOut => "left out",
             Self::Released => "released",
             Self::Refused => "refused",
             Self::Void => "void",

@@ -1,6 +1,6 @@
 //! One round of the secure sum at a node: pay, read, noise, mask, sign who is in the sum, reveal.
 
-use cohortium_dp::{AccountEntry, Next, add_noise};
+use cohortium_dp::{AccountEntry, Next, Spent, add_noise};
 use cohortium_messages::{
     Agreement, Envelope, Fact, Hash, Name, Receipt, ReleaseDocument, SealedShare, SurvivorSet, Task, Timestamp,
     Verified,
@@ -62,8 +62,11 @@ impl Node {
         step.run.state = RunState::Masked;
         step.run.masked = Some(vector.sha256());
         step.run.why = String::from("waiting for the set of survivors");
-        let mut changes = Changes { account: vec![spend], ..Changes::default() };
-        changes.outgoing.push((Outgoing::Masked(vector), Some(task)));
+        let receipt = Envelope::sign(&Self::receipt(&step, &self.organisation, &spent)?, &self.secrets.message);
+        let receipt = receipt.map_err(own)?;
+        let entry = self.price_entry(&step, vec![spend.clone()], now)?;
+        let mut changes = Changes { account: vec![spend], decisions: vec![entry.clone()], ..Changes::default() };
+        changes.outgoing.push((Outgoing::Masked { entry, receipt, vector }, Some(task)));
         self.finish(changes, step, now)
     }
 
@@ -81,11 +84,16 @@ impl Node {
         }
     }
 
-    /// Signs who is in the sum, once. This version signs only the full set: a round with a missing member is void.
+    /// Signs who is in the sum, once; or learns that it is not.
+    ///
+    /// Promise: given any number of proposed sets, signs one at most, of at least `t` members and itself among them; after
+    /// a set without it this node signs none, and has forgotten how.
     pub(crate) fn on_survivors(&mut self, task: Hash, survivors: &[Name], now: Timestamp) -> Result<(), NodeError> {
         let Some(mut step) = self.step(task, &[RunState::Masked])? else { return Ok(()) };
-        if survivors != step.agreement.participants() {
-            return Err(peer("the proposed survivor set is not the full set of members"));
+        let is_large_enough = survivors.len() >= step.agreement.secure_sum.threshold as usize;
+        if is_large_enough && !survivors.contains(&self.organisation) {
+            let why = "the round goes on without us";
+            return self.end_run(step.run, task, RunState::LeftOut, why, Changes::default(), now);
         }
         let set = step.member.sign_survivors(survivors).map_err(peer)?;
         let signed = Envelope::sign(&set, &self.secrets.message).map_err(own)?;
@@ -97,59 +105,75 @@ impl Node {
         self.finish(changes, step, now)
     }
 
-    /// Enough members signed the same set: reveals, gives the receipt and the price, forgets the round's secrets.
+    /// Enough members signed the same set: reveals, and forgets the round's secrets.
     pub(crate) fn on_signatures(&mut self, task: Hash, sets: &[Envelope], now: Timestamp) -> Result<(), NodeError> {
-        let Some(mut step) = self.step(task, &[RunState::Signed])? else { return Ok(()) };
+        let Some(step) = self.step(task, &[RunState::Signed])? else { return Ok(()) };
         let sets = sets
             .iter()
             .map(|envelope| open_from_member::<SurvivorSet>(&step.agreement, envelope, |set| &set.from))
             .collect::<Result<Vec<_>, _>>()?;
         let reveal = step.member.reveal(&sets).map_err(peer)?;
         let reveal = Envelope::sign(&reveal, &self.secrets.message).map_err(own)?;
-        let receipt = Envelope::sign(&self.receipt(&step)?, &self.secrets.message).map_err(own)?;
-        let entry = self.price_entry(&step, Vec::new(), now)?;
-        step.run.state = RunState::Revealed;
-        step.run.why = String::from("waiting for the release");
-        let mut changes = Changes { decisions: vec![entry.clone()], ..Changes::default() };
-        changes.outgoing.push((Outgoing::Reveal { entry, receipt, reveal }, Some(task)));
-        self.forget_secrets(&mut changes.batch, &mut step.run);
-        changes.batch.put(RUNS, &task.to_string(), json(&step.run)?);
-        self.commit(changes, now)
+        let mut changes = Changes::default();
+        changes.outgoing.push((Outgoing::Reveal(reveal), Some(task)));
+        self.end_run(step.run, task, RunState::Revealed, "waiting for the release", changes, now)
     }
 
     /// The round is void: refunds what was not read, charges what was, forgets the secrets.
     pub(crate) fn on_void(&mut self, task: Hash, reason: &str, now: Timestamp) -> Result<(), NodeError> {
         let open = [RunState::Permitted, RunState::Reading, RunState::Masked, RunState::Signed];
-        let Some(mut step) = self.step(task, &open)? else { return Ok(()) };
+        let Some(step) = self.step(task, &open)? else { return Ok(()) };
         let account = self.accounts.get(&step.run.dataset).ok_or_else(|| own("the dataset has no account"))?;
         let (key, time) = (task.to_string(), Some(now.to_string()));
         let last = match step.run.state {
             RunState::Permitted => Some(next_entry(account.refund(&key, 0, time).map_err(own)?)?),
             RunState::Reading => Some(next_entry(account.spend(&key, 0, time).map_err(own)?)?),
-            _ => None,
+            _ => None, // accounted for with the masked vector
         };
-        let account_entries: Vec<AccountEntry> = last.into_iter().collect();
-        let entry = self.price_entry(&step, account_entries.clone(), now)?;
-        step.run.state = RunState::Void;
-        step.run.why = reason.chars().take(500).filter(|c| !c.is_control()).collect();
-        let mut changes = Changes { account: account_entries, decisions: vec![entry.clone()], ..Changes::default() };
-        changes.outgoing.push((Outgoing::Settlement(entry), Some(task)));
-        self.forget_secrets(&mut changes.batch, &mut step.run);
-        changes.batch.put(RUNS, &task.to_string(), json(&step.run)?);
+        let mut changes = Changes::default();
+        if let Some(last) = last {
+            let entry = self.price_entry(&step, vec![last.clone()], now)?;
+            changes = Changes { account: vec![last], decisions: vec![entry.clone()], ..changes };
+            changes.outgoing.push((Outgoing::Settlement(entry), Some(task)));
+        }
+        self.end_run(step.run, task, RunState::Void, reason, changes, now)
+    }
+
+    /// The last step of a run here: forgets its secrets together with everything else that changes.
+    fn end_run(
+        &mut self,
+        mut run: RunRecord,
+        task: Hash,
+        state: RunState,
+        why: &str,
+        mut changes: Changes,
+        now: Timestamp,
+    ) -> Result<(), NodeError> {
+        run.state = state;
+        run.why = why.chars().take(500).filter(|c| !c.is_control()).collect();
+        self.forget_secrets(&mut changes.batch, &mut run);
+        changes.batch.put(RUNS, &task.to_string(), json(&run)?);
         self.commit(changes, now)
     }
 
     /// Keeps the release of a task that this node took part in, once it checks out.
     pub(crate) fn on_released(&mut self, task: Hash, release: &Envelope) -> Result<(), NodeError> {
-        let Some(mut run) = self.run(task)?.filter(|run| run.state == RunState::Revealed) else { return Ok(()) };
+        let waits = [RunState::Masked, RunState::Signed, RunState::Revealed, RunState::LeftOut];
+        let Some(mut run) = self.run(task)?.filter(|run| waits.contains(&run.state)) else { return Ok(()) };
         let agreement = self.agreement(&run.study)?.ok_or_else(|| own("the agreement is gone"))?;
         let signed_task = open_task(&agreement, &run.task)?;
         let document = release.open::<ReleaseDocument>(&self.hub.message_key).map_err(peer)?;
         let priced = cohortium_query::check(&signed_task.plan, &agreement, agreement.hash()).map_err(peer)?;
         cohortium_policy::verify_release(&document, &agreement, &signed_task, &priced).map_err(peer)?;
-        run.state = RunState::Released;
-        run.why = String::new();
+        run.why = if document.survivors.contains(&self.organisation) {
+            run.state = RunState::Released;
+            String::new()
+        } else {
+            run.state = RunState::LeftOut;
+            String::from("the answer was made without us")
+        };
         let mut batch = Batch::new();
+        self.forget_secrets(&mut batch, &mut run);
         batch.put(RELEASES, &task.to_string(), json(release)?);
         batch.put(RUNS, &task.to_string(), json(&run)?);
         self.store.commit(batch).map_err(own)
@@ -186,20 +210,18 @@ impl Node {
         }
     }
 
-    fn receipt(&self, step: &Step) -> Result<Receipt, NodeError> {
-        let account = self.accounts.get(&step.run.dataset).ok_or_else(|| own("the dataset has no account"))?;
+    fn receipt(step: &Step, organisation: &Name, spent: &Spent) -> Result<Receipt, NodeError> {
         let context = step.run.context.as_ref().ok_or_else(|| own("the run has no context"))?;
         Ok(Receipt {
-            account_head: account.head().parse().map_err(own)?,
-            account_sequence: account.sequence(),
+            account_head: spent.head().parse().map_err(own)?,
+            account_sequence: spent.sequence(),
             agreement: step.agreement.hash(),
             context: context.hash().map_err(own)?,
             dataset: step.run.dataset.clone(),
             masked: step.run.masked.ok_or_else(|| own("nothing was masked"))?,
-            organisation: self.organisation.clone(),
+            organisation: organisation.clone(),
             plan: context.plan,
             snapshot: step.run.snapshot.ok_or_else(|| own("the run has no snapshot"))?,
-            survivors: step.run.survivors.clone(),
             task: step.task.hash(),
         })
     }

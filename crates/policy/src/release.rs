@@ -1,23 +1,23 @@
 //! The one door through which a release is made, and the same checks for whoever doubts it later.
 //!
 //! A release needs four things that cannot be made up: a [`Total`] (it went through the whole secure sum), a [`Permit`]
-//! (every clause held), the agreement its custodians signed, and the signed receipt of every survivor (each node ran this
-//! plan for this task under this agreement, paid, and consented to this survivor set). [`verify_release`] repeats from
-//! the document alone what can be repeated: an auditor needs no access to hub or nodes.
+//! (every clause held), the agreement its custodians signed, and what survivors signed: each a receipt (it ran this plan
+//! for this task under this agreement, and paid), at least `t` of them who is in the sum. [`verify_release`] repeats
+//! from the document alone what can be repeated: an auditor needs no access to hub or nodes.
 //!
 //! What receipts do not prove: that the published cells are the sum. They bind plan, price and participants; a hub that
 //! publishes other numbers is caught only by running the task again (a free repetition returns the stored release).
 //! Whether the release is in the log is `ledger`'s to check; whether the task was permitted is decided anew with
 //! [`Policy::decide`](crate::Policy::decide).
 //!
-//! Assumes: a hostile hub, and receipts from hostile nodes. At most `c` organisations collude; `t` receipts contain at
-//! least `t − c` honest ones.
+//! Assumes: a hostile hub, and signatures of hostile nodes. At most `c` organisations collude; of `t` that signed at
+//! least `t − c` are honest.
 
 use std::collections::BTreeSet;
 
 use cohortium_messages::{
-    Agreement, Envelope, EnvelopeError, Hash, Name, RELEASE_VERSION, Receipt, ReleaseDocument, Task, Timestamp,
-    Verified, decode_cells, encode_cells,
+    Agreement, Envelope, EnvelopeError, Hash, Name, RELEASE_VERSION, Receipt, ReleaseDocument, SurvivorSet, Task,
+    Timestamp, Verified, decode_cells, encode_cells,
 };
 use cohortium_mpc::Total;
 use cohortium_query::Priced;
@@ -44,25 +44,25 @@ pub enum ReleaseError {
     /// Two of the things handed in are about something else. The caller must act; in a document, the hub.
     #[error("the {0} is not the same in all documents that are put together")]
     Different(&'static str),
-    /// A receipt is not signed by the organisation it names, or is not a receipt. That node must act.
-    #[error("receipt: {0}")]
-    Receipt(#[from] EnvelopeError),
-    /// A receipt names an organisation that is no party.
-    #[error("receipt: `{0}` is no party of the agreement")]
+    /// A receipt or survivor set is not signed by the organisation it names, or is something else. That node must act.
+    #[error("receipt or survivor set: {0}")]
+    Signature(#[from] EnvelopeError),
+    /// A receipt or survivor set names an organisation that is no party.
+    #[error("receipt or survivor set: `{0}` is no party of the agreement")]
     NotAParty(Name),
-    /// A receipt says something else than the rest. That node must act, or the hub mixed rounds.
-    #[error("the receipt of `{organisation}` states another {field}")]
-    ReceiptDisagrees {
+    /// A receipt or survivor set says something else than the rest. That node must act, or the hub mixed rounds.
+    #[error("what `{organisation}` signed states another {field}")]
+    Disagrees {
         /// What differs.
         field: &'static str,
         /// Whose receipt.
         organisation: Name,
     },
-    /// Two receipts of one organisation.
-    #[error("`{0}` has two receipts")]
-    ReceiptTwice(Name),
-    /// A receipt of someone who is not in the sum.
-    #[error("`{0}` has a receipt but is not among the survivors")]
+    /// Two receipts or two survivor sets of one organisation.
+    #[error("`{0}` has two receipts or signed the survivor set twice")]
+    Twice(Name),
+    /// A receipt or survivor set of someone who is not in the sum.
+    #[error("`{0}` has a receipt or signed the survivor set, and is not among the survivors")]
     NotASurvivor(Name),
     /// A survivor without a receipt.
     #[error("survivor `{0}` has no receipt")]
@@ -70,6 +70,14 @@ pub enum ReleaseError {
     /// The survivors are not sorted, not different, or not parties of the task.
     #[error("the survivors must be participants of the task, sorted and different")]
     Survivors,
+    /// Too few survivors signed who is in the sum.
+    #[error("{found} survivors signed who is in the total, and the agreement demands {threshold}")]
+    TooFewConsents {
+        /// How many did.
+        found: usize,
+        /// `t`.
+        threshold: u32,
+    },
     /// Fewer survivors than agreed: the round is void.
     #[error("{found} organisations are in the total, and the agreement demands {threshold}")]
     TooFew {
@@ -98,7 +106,7 @@ impl ReceiptEvidence {
     /// Checks a receipt against the message key that the agreement states for the organisation it names.
     ///
     /// # Errors
-    /// [`ReleaseError::NotAParty`], or [`ReleaseError::Receipt`] for a wrong signature, shape or size.
+    /// [`ReleaseError::NotAParty`], or [`ReleaseError::Signature`] for a wrong signature, shape or size.
     pub fn new(envelope: Envelope, agreement: &Agreement) -> Result<Self, ReleaseError> {
         let organisation = envelope.peek::<Receipt>()?.claims().organisation.clone();
         let party = agreement.party(&organisation).ok_or(ReleaseError::NotAParty(organisation))?;
@@ -127,6 +135,7 @@ impl Release {
         permit: &Permit,
         agreement: &Verified<Agreement>,
         receipts: Vec<ReceiptEvidence>,
+        consents: Vec<Envelope>,
         now: Timestamp,
     ) -> Result<Self, ReleaseError> {
         same("task", total.task(), permit.task().hash())?;
@@ -141,12 +150,13 @@ impl Release {
             survivors: total.survivors(),
             task: permit.task(),
         };
-        claim.check(&receipts)?;
+        claim.check(&receipts, &consents)?;
         let mut receipts = receipts;
         receipts.sort_by(|a, b| a.receipt.organisation.cmp(&b.receipt.organisation));
         let document = ReleaseDocument {
             agreement: agreement.hash(),
             cells: encode_cells(total.cells()),
+            consents,
             noise_variance: total.noise_variance().to_string(),
             plan: permit.plan(),
             receipts: receipts.into_iter().map(|evidence| evidence.envelope).collect(),
@@ -184,7 +194,7 @@ pub fn verify_release(
     same("study", &document.study, &agreement.study)?;
     same("task", document.task, task.hash())?;
     same("plan", document.plan, priced.plan_hash())?;
-    if document.receipts.len() > agreement.parties.len() {
+    if document.receipts.len().max(document.consents.len()) > agreement.parties.len() {
         // Before any signature is checked: each costs time.
         return Err(ReleaseError::Different("set of survivors"));
     }
@@ -203,7 +213,7 @@ pub fn verify_release(
         survivors: &document.survivors,
         task,
     };
-    claim.check(&receipts)
+    claim.check(&receipts, &document.consents)
 }
 
 /// What a release claims, wherever it comes from.
@@ -221,13 +231,14 @@ struct Claim<'a> {
 }
 
 impl Claim<'_> {
-    fn check(&self, receipts: &[ReceiptEvidence]) -> Result<(), ReleaseError> {
+    fn check(&self, receipts: &[ReceiptEvidence], consents: &[Envelope]) -> Result<(), ReleaseError> {
         let plan = self.task.plan.hash().map_err(|_| ReleaseError::Different("plan"))?;
         same("plan", plan, self.priced.plan_hash())?;
         same("agreement", self.task.plan.agreement, self.agreement.hash())?;
         same("study", &self.task.study, &self.agreement.study)?;
         self.check_survivors()?;
-        self.check_receipts(receipts)?;
+        let context = self.check_receipts(receipts)?;
+        self.check_consents(consents, context)?;
         let expected = self.priced.layout().cells();
         if self.cells != Some(expected) {
             return Err(ReleaseError::Cells { expected, found: self.cells });
@@ -248,8 +259,8 @@ impl Claim<'_> {
         if found < threshold as usize { Err(ReleaseError::TooFew { found, threshold }) } else { Ok(()) }
     }
 
-    /// Exactly one receipt of each survivor, all about this round.
-    fn check_receipts(&self, receipts: &[ReceiptEvidence]) -> Result<(), ReleaseError> {
+    /// Exactly one receipt of each survivor, all about one round, whose context is returned.
+    fn check_receipts(&self, receipts: &[ReceiptEvidence]) -> Result<Hash, ReleaseError> {
         let mut seen = BTreeSet::new();
         let context = self.context.or_else(|| receipts.first().map(|evidence| evidence.receipt.context));
         for ReceiptEvidence { envelope, receipt } in receipts {
@@ -257,7 +268,7 @@ impl Claim<'_> {
             // The evidence may have been made under another agreement: check the signature under this one.
             let party = self.agreement.party(&organisation).ok_or(ReleaseError::NotAParty(organisation.clone()))?;
             if !envelope.is_signed_by(&party.message_key) {
-                return Err(ReleaseError::ReceiptDisagrees { field: "message key", organisation });
+                return Err(ReleaseError::Disagrees { field: "message key", organisation });
             }
             if !self.survivors.contains(&organisation) {
                 return Err(ReleaseError::NotASurvivor(organisation));
@@ -267,21 +278,46 @@ impl Claim<'_> {
                 ("context", Some(receipt.context) == context),
                 ("dataset", receipt.dataset == self.priced.plan().dataset),
                 ("plan", receipt.plan == self.priced.plan_hash()),
-                ("set of survivors", receipt.survivors == self.survivors),
                 ("task", receipt.task == self.task.hash()),
             ] {
                 if !agrees {
-                    return Err(ReleaseError::ReceiptDisagrees { field, organisation });
+                    return Err(ReleaseError::Disagrees { field, organisation });
                 }
             }
             if !seen.insert(&receipt.organisation) {
-                return Err(ReleaseError::ReceiptTwice(organisation));
+                return Err(ReleaseError::Twice(organisation));
             }
         }
         match self.survivors.iter().find(|name| !seen.contains(name)) {
             Some(missing) => Err(ReleaseError::ReceiptMissing(missing.clone())),
-            None => Ok(()),
+            // There is a survivor, and it has a receipt.
+            None => context.ok_or(ReleaseError::Survivors),
         }
+    }
+
+    /// At least `t` survivors signed that these are the survivors of this round.
+    fn check_consents(&self, consents: &[Envelope], context: Hash) -> Result<(), ReleaseError> {
+        let mut seen = BTreeSet::new();
+        for envelope in consents {
+            let organisation = envelope.peek::<SurvivorSet>()?.claims().from.clone();
+            let party = self.agreement.party(&organisation).ok_or(ReleaseError::NotAParty(organisation.clone()))?;
+            let set = envelope.open::<SurvivorSet>(&party.message_key)?;
+            if !self.survivors.contains(&organisation) {
+                return Err(ReleaseError::NotASurvivor(organisation));
+            }
+            for (field, agrees) in
+                [("context", set.context == context), ("set of survivors", set.survivors == self.survivors)]
+            {
+                if !agrees {
+                    return Err(ReleaseError::Disagrees { field, organisation });
+                }
+            }
+            if !seen.insert(organisation.clone()) {
+                return Err(ReleaseError::Twice(organisation));
+            }
+        }
+        let (found, threshold) = (seen.len(), self.agreement.secure_sum.threshold);
+        if found < threshold as usize { Err(ReleaseError::TooFewConsents { found, threshold }) } else { Ok(()) }
     }
 
     /// Whether the stated variance can be: what the plan leaves for so many survivors, and for each survivor that did
@@ -304,6 +340,9 @@ fn same<T: PartialEq>(what: &'static str, left: T, right: T) -> Result<(), Relea
 
 #[cfg(test)]
 mod tests {
+    use cohortium_messages::Document;
+    use serde::Serialize;
+
     use super::*;
     use crate::compile::compile;
     use crate::decide::Request;
@@ -344,16 +383,40 @@ mod tests {
                 organisation: organisation.clone(),
                 plan: total.plan(),
                 snapshot: Hash::of(b"rows"),
-                survivors: total.survivors().to_vec(),
                 task: total.task(),
             };
             edit(&mut receipt);
+            self.sign(&receipt, organisation)
+        }
+
+        /// What each survivor signs about who is in the sum.
+        fn consents(&self, total: &Total, edit: impl Fn(&mut SurvivorSet)) -> Vec<Envelope> {
+            let consent = |organisation: &Name| {
+                let (context, survivors) = (total.context_hash(), total.survivors().to_vec());
+                let mut set = SurvivorSet { context, from: organisation.clone(), survivors };
+                edit(&mut set);
+                self.sign(&set, organisation)
+            };
+            total.survivors().iter().map(consent).collect()
+        }
+
+        fn sign<T: Document + Serialize>(&self, document: &T, organisation: &Name) -> Envelope {
             let (_, keys) = self.world.secrets.iter().find(|(name, _)| name == organisation).unwrap();
-            Envelope::sign(&receipt, &keys.message).unwrap()
+            Envelope::sign(document, &keys.message).unwrap()
         }
 
         fn make(&self, total: Total, receipts: Vec<ReceiptEvidence>) -> Result<Release, ReleaseError> {
-            Release::make(total, &self.permit, &self.world.agreement, receipts, start())
+            let consents = self.consents(&total, |_| ());
+            self.make_with(total, receipts, consents)
+        }
+
+        fn make_with(
+            &self,
+            total: Total,
+            receipts: Vec<ReceiptEvidence>,
+            consents: Vec<Envelope>,
+        ) -> Result<Release, ReleaseError> {
+            Release::make(total, &self.permit, &self.world.agreement, receipts, consents, start())
         }
 
         fn verify(&self, document: &ReleaseDocument) -> Result<(), ReleaseError> {
@@ -395,12 +458,11 @@ mod tests {
     fn receipts_that_do_not_fit_make_no_release() {
         let case = case();
         type Edit = fn(&mut Receipt);
-        let cases: [(&str, Edit); 6] = [
+        let cases: [(&str, Edit); 5] = [
             ("agreement", |r| r.agreement = Hash::of(b"other")),
             ("context", |r| r.context = Hash::of(b"other")),
             ("dataset", |r| r.dataset = name("other")),
             ("plan", |r| r.plan = Hash::of(b"other")),
-            ("set of survivors", |r| drop(r.survivors.pop())),
             ("task", |r| r.task = Hash::of(b"other")),
         ];
         for (expected, edit) in cases {
@@ -413,7 +475,7 @@ mod tests {
             });
             let error = case.make(total, receipts).unwrap_err();
             assert!(
-                matches!(&error, ReleaseError::ReceiptDisagrees { field, organisation }
+                matches!(&error, ReleaseError::Disagrees { field, organisation }
                     if *field == expected && *organisation == name("c")),
                 "{expected}: {error}"
             );
@@ -426,7 +488,7 @@ mod tests {
         };
         assert!(matches!(edited(&|r, _| drop(r.pop())), ReleaseError::ReceiptMissing(n) if n == name("d")));
         assert!(matches!(edited(&|r, _| r.clear()), ReleaseError::ReceiptMissing(_)));
-        assert!(matches!(edited(&|r, _| r[0] = r[1].clone()), ReleaseError::ReceiptTwice(n) if n == name("b")));
+        assert!(matches!(edited(&|r, _| r[0] = r[1].clone()), ReleaseError::Twice(n) if n == name("b")));
         let total = case.total(&["b"], &[]);
         let mut receipts = case.receipts(&total, |_| ());
         let extra = case.receipt(&total, &name("b"), |_| ());
@@ -439,11 +501,46 @@ mod tests {
         let forged_receipts = forged.receipts(&total, |r| r.agreement = case.world.agreement.hash());
         assert!(matches!(
             ReceiptEvidence::new(forged_receipts[0].envelope.clone(), &case.world.agreement),
-            Err(ReleaseError::Receipt(EnvelopeError::Signature { .. }))
+            Err(ReleaseError::Signature(EnvelopeError::Signature { .. }))
         ));
         // Evidence that was made under other keys is no evidence here.
         let error = case.make(total, forged_receipts).unwrap_err();
-        assert!(matches!(error, ReleaseError::ReceiptDisagrees { field: "message key", .. }), "{error}");
+        assert!(matches!(error, ReleaseError::Disagrees { field: "message key", .. }), "{error}");
+    }
+
+    #[test]
+    fn consents_that_do_not_fit_make_no_release() {
+        let case = case();
+        let made = |edit: &dyn Fn(&mut Vec<Envelope>, &Total)| {
+            let total = case.total(&[], &[]);
+            let receipts = case.receipts(&total, |_| ());
+            let mut consents = case.consents(&total, |_| ());
+            edit(&mut consents, &total);
+            case.make_with(total, receipts, consents)
+        };
+        // Four survivors, t = 3: one may be silent, two may not.
+        assert!(made(&|c, _| drop(c.pop())).is_ok());
+        assert!(matches!(made(&|c, _| c.truncate(2)), Err(ReleaseError::TooFewConsents { found: 2, threshold: 3 })));
+        assert!(matches!(made(&|c, _| c[0] = c[1].clone()), Err(ReleaseError::Twice(n)) if n == name("b")));
+        let other_set = |c: &mut Vec<Envelope>, total: &Total| {
+            c[2] = case.consents(total, |set| drop(set.survivors.pop())).remove(2);
+        };
+        assert!(matches!(made(&other_set), Err(ReleaseError::Disagrees { field: "set of survivors", .. })));
+        let other_round = |c: &mut Vec<Envelope>, total: &Total| {
+            c[2] = case.consents(total, |set| set.context = Hash::of(b"other")).remove(2);
+        };
+        assert!(matches!(made(&other_round), Err(ReleaseError::Disagrees { field: "context", .. })));
+        let in_anothers_name = |c: &mut Vec<Envelope>, total: &Total| {
+            c[2] = case.consents(total, |set| set.from = name("d")).remove(2);
+        };
+        assert!(matches!(made(&in_anothers_name), Err(ReleaseError::Signature(_))));
+        let total = case.total(&["b"], &[]);
+        let receipts = case.receipts(&total, |_| ());
+        let mut consents = case.consents(&total, |_| ());
+        let set = SurvivorSet { context: total.context_hash(), from: name("b"), survivors: total.survivors().to_vec() };
+        consents.push(case.sign(&set, &name("b")));
+        let error = case.make_with(total, receipts, consents).unwrap_err();
+        assert!(matches!(error, ReleaseError::NotASurvivor(n) if n == name("b")));
     }
 
     #[test]
@@ -456,7 +553,8 @@ mod tests {
         let total = case.total(&[], &[]);
         let receipts = case.receipts(&total, |_| ());
         let amended = World::with(4, |agreement| agreement.revision = 2);
-        let error = Release::make(total, &case.permit, &amended.agreement, receipts, start()).unwrap_err();
+        let consents = case.consents(&total, |_| ());
+        let error = Release::make(total, &case.permit, &amended.agreement, receipts, consents, start()).unwrap_err();
         assert!(matches!(error, ReleaseError::Different("agreement")));
     }
 
@@ -466,13 +564,13 @@ mod tests {
         let total = case.total(&[], &[]);
         let cells = total.cells().to_vec();
         let receipts = case.receipts(&total, |_| ());
-        let other_round = case.total(&["b"], &[]);
-        let other_receipt = case.receipt(&other_round, &name("a"), |_| ());
+        let other_receipt = case.receipt(&total, &name("a"), |receipt| receipt.context = Hash::of(b"x"));
+        let other_consent = case.consents(&total, |set| drop(set.survivors.pop())).remove(0);
         let good = case.make(total, receipts).unwrap();
         case.verify(good.document()).unwrap();
         let variance: u128 = good.document().noise_variance.parse().unwrap();
         type Edit<'a> = &'a dyn Fn(&mut ReleaseDocument);
-        let edits: [(&str, Edit<'_>); 14] = [
+        let edits: [(&str, Edit<'_>); 16] = [
             ("other_agreement", &|d| d.agreement = Hash::of(b"x")),
             ("other_study", &|d| d.study = name("x")),
             ("other_task", &|d| d.task = Hash::of(b"x")),
@@ -493,6 +591,8 @@ mod tests {
             ("survivors_not_sorted", &|d| d.survivors.swap(0, 1)),
             ("receipt_missing", &|d| drop(d.receipts.pop())),
             ("receipt_of_another_round", &|d| d.receipts[0] = other_receipt.clone()),
+            ("consents_missing", &|d| d.consents.truncate(2)),
+            ("consent_to_another_set", &|d| d.consents[0] = other_consent.clone()),
         ];
         for (defect, edit) in edits {
             let mut bad = good.document().clone();

@@ -14,6 +14,7 @@ mod common;
 #[cfg(test)]
 mod crashes;
 #[cfg(test)]
+mod dropouts;
 mod hostile_hub;
 #[cfg(test)]
 mod neighbours;
