@@ -23,10 +23,12 @@ mod name;
 mod offer;
 mod plan;
 mod release;
+mod ring;
 mod roster;
 mod round;
 mod secret_file;
 mod task;
+mod threshold;
 mod time;
 
 pub use agreement::{
@@ -51,6 +53,7 @@ pub use plan::{
     Predicate, Scalar,
 };
 pub use release::{RELEASE_VERSION, ReleaseDocument, decode_cells, encode_cells};
+pub use ring::{MAX_ELEMENTS, Ring, noise_margin};
 pub use roster::{HubEntry, Invitation, ResearcherEntry, RosterEntry};
 pub use round::{
     ExcessSeed, MaskedHeader, PairwiseCiphertext, RING_BITS, Receipt, Reveal, RevealedShare, RoundContext, RoundShares,
@@ -58,6 +61,7 @@ pub use round::{
 };
 pub use secret_file::{OrganisationSecrets, ResearcherSecrets};
 pub use task::Task;
+pub use threshold::{ReleaseMode, ThresholdError, check_thresholds};
 pub use time::{TimeError, Timestamp};
 
 /// The version of the protocol that every message carries. A peer that speaks another one is refused.
