@@ -5,9 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{CanonicalError, Document, Hash, Name, canonical_bytes};
+use crate::{CanonicalError, Document, Hash, Name, Ring, canonical_bytes};
 
-/// Bits of the ring in which version 1 sums: Z_2^64.
+/// Bits of the ring in which queries are summed: Z_2^64.
 pub const RING_BITS: u32 = 64;
 
 /// What a round is about. Its hash goes into every key derivation and every message of the round: whoever is shown
@@ -29,7 +29,7 @@ pub struct RoundContext {
     pub position: u64,
     /// The protocol version.
     pub protocol: u32,
-    /// [`RING_BITS`].
+    /// The width of the ring: 32, 64 or 128 ([`Ring`]).
     pub ring_bits: u32,
     /// The round, from 0.
     pub round: u32,
@@ -47,7 +47,19 @@ impl RoundContext {
     /// # Errors
     /// Ours alone.
     pub fn hash(&self) -> Result<Hash, CanonicalError> {
-        Ok(Hash::of_parts("cohortium/round-context/v1", &[&canonical_bytes(self)?]))
+        Ok(Hash::of_parts("cohortium/round-context/v2", &[&canonical_bytes(self)?]))
+    }
+
+    /// The ring, if there is one of this width.
+    #[must_use]
+    pub const fn ring(&self) -> Option<Ring> {
+        Ring::from_bits(self.ring_bits)
+    }
+
+    /// How many bytes a masked vector of this round has, if the ring is one.
+    #[must_use]
+    pub fn vector_bytes(&self) -> Option<u64> {
+        self.ring().map(|ring| u64::from(self.elements) * u64::from(ring.bytes()))
     }
 
     /// The position of a participant.
@@ -86,6 +98,8 @@ pub struct RoundShares {
     pub excess_commitments: Vec<Hash>,
     /// Who.
     pub from: Name,
+    /// Commitments to the mask keys with every other member, in order. Both ends of a pair give the same value.
+    pub mask_key_commitments: Vec<Hash>,
     /// Commitment to the self-mask seed.
     pub self_mask_commitment: Hash,
     /// For every other member, its two shares, sealed.
@@ -196,17 +210,17 @@ pub struct Receipt {
 macro_rules! documents {
     ($($kind:ty => $name:literal, $limit:expr;)*) => {
         $(impl Document for $kind {
-            const TYPE: &'static str = concat!("application/vnd.cohortium.", $name, ".v1+json");
+            const TYPE: &'static str = concat!("application/vnd.cohortium.", $name, "+json");
             const MAX_BYTES: usize = $limit;
         })*
     };
 }
 
 documents! {
-    PairwiseCiphertext => "pairwise-ciphertext", 4096;
-    RoundShares => "round-shares", 256 << 10;
-    MaskedHeader => "masked-header", 2048;
-    SurvivorSet => "survivor-set", 16 << 10;
-    Reveal => "reveal", 64 << 10;
-    Receipt => "receipt", 16 << 10;
+    PairwiseCiphertext => "pairwise-ciphertext.v1", 4096;
+    RoundShares => "round-shares.v2", 256 << 10;
+    MaskedHeader => "masked-header.v1", 2048;
+    SurvivorSet => "survivor-set.v1", 16 << 10;
+    Reveal => "reveal.v1", 64 << 10;
+    Receipt => "receipt.v1", 16 << 10;
 }

@@ -1,7 +1,9 @@
 //! What a round may be: the rules that both sides check before anything else.
 
 use cohortium_dp::NoisePlan;
-use cohortium_messages::{Hash, MAX_CELLS, MAX_ORGANISATIONS, Name, PROTOCOL_VERSION, RING_BITS, RoundContext};
+use cohortium_messages::{
+    Hash, MAX_ELEMENTS, Name, PROTOCOL_VERSION, ReleaseMode, Ring, RoundContext, ThresholdError, check_thresholds,
+};
 
 use crate::MpcError;
 
@@ -17,28 +19,24 @@ pub(crate) fn check(context: &RoundContext, noise: &NoisePlan) -> Result<Hash, M
     if context.protocol != PROTOCOL_VERSION {
         return refuse("unknown protocol version");
     }
-    if context.ring_bits != RING_BITS {
-        return refuse("the ring must be Z_2^64");
+    if context.ring().is_none() {
+        return refuse("the ring must be Z_2^32, Z_2^64 or Z_2^128");
     }
-    if !(1..=MAX_CELLS).contains(&(context.elements as usize)) {
-        return refuse("elements must be from 1 to 2^20");
+    if !(1..=MAX_ELEMENTS).contains(&context.elements) {
+        return refuse("elements must be from 1 to 10^8");
     }
     if context.position > MAX_POSITION {
         return refuse("position must be below 2^53 - 1");
     }
-    let n = context.participants.len();
-    if !(2..=MAX_ORGANISATIONS).contains(&n) {
-        return refuse("participants must be from 2 to 100");
+    let (n, t, c) = (context.participants.len(), context.threshold, context.colluders);
+    if let Err(broken) = check_thresholds(n, t, c, ReleaseMode::Noised) {
+        return refuse(rule(broken));
     }
     if !is_sorted(&context.participants) {
         return refuse("participants must be sorted, each once");
     }
-    let (n, t, c) = (n as u64, u64::from(context.threshold), u64::from(context.colluders));
-    if !(c >= 1 && c < t && t <= n && 2 * t > n + c) {
-        return refuse("need 1 <= colluders < threshold <= participants and 2 threshold > participants + colluders");
-    }
-    if (noise.sigma2(), u64::from(noise.participants()), noise.threshold(), noise.colluders())
-        != (context.sigma2, n, context.threshold, context.colluders)
+    if (noise.sigma2(), noise.participants() as usize, noise.threshold(), noise.colluders())
+        != (context.sigma2, n, t, c)
     {
         return Err(MpcError::NoisePlan);
     }
@@ -64,7 +62,23 @@ pub(crate) fn check_survivors(context: &RoundContext, survivors: &[Name]) -> Res
     Ok(())
 }
 
+/// The ring of a context that was checked.
+pub(crate) fn ring(context: &RoundContext) -> Result<Ring, MpcError> {
+    context.ring().ok_or(MpcError::Context("the ring must be Z_2^32, Z_2^64 or Z_2^128"))
+}
+
 /// How many bytes a masked vector of this round has.
-pub(crate) fn vector_bytes(context: &RoundContext) -> u64 {
-    u64::from(context.elements) * u64::from(RING_BITS / 8)
+pub(crate) fn vector_bytes(context: &RoundContext) -> Result<u64, MpcError> {
+    Ok(u64::from(context.elements) * u64::from(ring(context)?.bytes()))
+}
+
+/// A broken rule of the thresholds in words. Every one is the planner's to mend.
+const fn rule(broken: ThresholdError) -> &'static str {
+    match broken {
+        ThresholdError::Participants => "participants must be from 2 to 100",
+        ThresholdError::Colluders => "colluders must be at least 1",
+        ThresholdError::Threshold => "the threshold must be above the colluders and at most the participants",
+        ThresholdError::TwoSets => "2 threshold > participants + colluders is needed",
+        ThresholdError::Alone => "an exact sum needs a threshold of colluders + 2",
+    }
 }

@@ -8,20 +8,22 @@
 //! stored messages in the order shares, vectors, [`Coordinator::restore_proposal`], signatures, reveals.
 //!
 //! It does not verify signatures (it takes [`Verified`], opened with the message key of the member the document
-//! names), and cannot tell a wrong input or a wrong deposited key from a right one: a malicious member can spoil the
-//! sum, as it can by lying about its own data.
+//! names), and cannot tell a wrong input from a right one: a malicious member can spoil the sum by lying about its own
+//! data, or by masking with other keys than it committed to, which is the same.
 
 use std::collections::BTreeMap;
 
-use cohortium_dp::{NoisePlan, RevealedSeed, excess_noise};
+use cohortium_dp::{NoisePlan, RevealedSeed};
 use cohortium_messages::{
     Hash, MaskedHeader, Name, Reveal, RevealedShare, RoundContext, RoundShares, SealedShare, SurvivorSet, Verified,
 };
+use zeroize::Zeroizing;
 
-use crate::keystream::{Sign, add_keystream};
+use crate::keystream::{CHUNK_ELEMENTS, Mask, Sign};
 use crate::member::{SHARE_PAIR_BYTES, count, others, sign_of};
 use crate::schedule::{self, DEPOSIT_AAD, Key};
 use crate::shamir::{self, Share};
+use crate::unmask::{Excess, Unmasker};
 use crate::{MpcError, context};
 
 /// How many choices of `t` shares are tried for one secret before giving up. The first ones are runs of neighbours,
@@ -40,10 +42,10 @@ pub struct Coordinator {
     reveals: BTreeMap<Name, Reveal>,
 }
 
-/// A masked vector as it came.
+/// A masked vector as it came; without bytes when the caller keeps them elsewhere.
 struct Vector {
     sha256: Hash,
-    bytes: Vec<u8>,
+    bytes: Option<Vec<u8>>,
 }
 
 /// The noised sum of a round.
@@ -73,6 +75,15 @@ pub struct Inconsistency {
     pub dealer: Name,
     /// Who revealed it.
     pub holder: Name,
+}
+
+/// Two members that committed to different keys for the mask that both of them put on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disagreement {
+    /// The one that sorts first.
+    pub one: Name,
+    /// The other.
+    pub other: Name,
 }
 
 impl Total {
@@ -149,12 +160,27 @@ impl Coordinator {
         record(&mut self.shares, message.from.clone(), message)
     }
 
-    /// The sealed shares for one participant, once every participant has dealt. The round cannot go on without them:
-    /// with fewer participants it has to be begun anew, under a new context and log position.
+    /// The pairs of whom both have dealt and whose commitments to their mask key differ. Not empty: the round is void,
+    /// before anything is masked. One of the two lied, or was shown another round; which one cannot be told.
+    #[must_use]
+    pub fn disagreements(&self) -> Vec<Disagreement> {
+        let mut found = Vec::new();
+        for (one, dealt) in &self.shares {
+            let later = others(&self.context, one).zip(&dealt.mask_key_commitments).filter(|(other, _)| *other > one);
+            for (other, commitment) in later {
+                if self.mask_key_commitment(other, one).is_some_and(|theirs| theirs != commitment) {
+                    found.push(Disagreement { one: one.clone(), other: other.clone() });
+                }
+            }
+        }
+        found
+    }
+
+    /// The sealed shares for one participant, once every participant has dealt and no two disagree. The round cannot go
+    /// on without them: with fewer participants it has to be begun anew, under a new context and log position.
     #[must_use]
     pub fn shares_for(&self, to: &Name) -> Option<Vec<SealedShare>> {
-        let is_complete = self.shares.len() == self.context.participants.len();
-        if !is_complete || self.context.index_of(to).is_none() {
+        if self.check_dealt().is_err() || self.context.index_of(to).is_none() {
             return None;
         }
         Some(self.shares.values().flat_map(|dealt| &dealt.shares).filter(|share| share.to == *to).cloned().collect())
@@ -169,18 +195,37 @@ impl Coordinator {
     /// Takes a masked vector with its signed header.
     ///
     /// # Errors
-    /// [`MpcError::WrongStep`] before all shares are here, [`MpcError::Length`], [`MpcError::VectorHash`],
-    /// [`MpcError::Equivocation`], and [`MpcError::TooLate`] once a survivor set without it was proposed.
+    /// [`MpcError::WrongStep`] before all shares are here, [`MpcError::MaskKeys`] when two members disagree,
+    /// [`MpcError::Length`], [`MpcError::VectorHash`], [`MpcError::Equivocation`], and [`MpcError::TooLate`] once a
+    /// survivor set without it was proposed.
     pub fn accept_masked(&mut self, header: &Verified<MaskedHeader>, bytes: Vec<u8>) -> Result<(), MpcError> {
+        let (found, sha256) = (bytes.len() as u64, Hash::of(&bytes));
+        self.accept_vector(header, found, Vector { sha256, bytes: Some(bytes) })
+    }
+
+    /// Takes the signed header of a masked vector whose bytes the caller has made durable elsewhere: `bytes` of them,
+    /// with this hash, which the caller computed from what came and not from what was announced. The sums then come
+    /// from [`Self::unmasker`].
+    ///
+    /// # Errors
+    /// As [`Self::accept_masked`].
+    pub fn accept_masked_stored(
+        &mut self,
+        header: &Verified<MaskedHeader>,
+        bytes: u64,
+        sha256: Hash,
+    ) -> Result<(), MpcError> {
+        self.accept_vector(header, bytes, Vector { sha256, bytes: None })
+    }
+
+    fn accept_vector(&mut self, header: &Verified<MaskedHeader>, bytes: u64, vector: Vector) -> Result<(), MpcError> {
         self.check_sender(&header.context, &header.from)?;
-        if self.shares.len() != self.context.participants.len() {
-            return Err(MpcError::WrongStep { first: "collect the shares of all participants" });
-        }
-        let expected = context::vector_bytes(&self.context);
-        if let Some(found) = [header.bytes, bytes.len() as u64].into_iter().find(|found| *found != expected) {
+        self.check_dealt()?;
+        let expected = context::vector_bytes(&self.context)?;
+        if let Some(found) = [header.bytes, bytes].into_iter().find(|found| *found != expected) {
             return Err(MpcError::Length { expected, found });
         }
-        if Hash::of(&bytes) != header.sha256 {
+        if vector.sha256 != header.sha256 {
             return Err(MpcError::VectorHash { from: header.from.clone() });
         }
         match self.vectors.get(&header.from) {
@@ -191,7 +236,7 @@ impl Coordinator {
         if self.proposal.is_some() {
             return Err(MpcError::TooLate { from: header.from.clone() });
         }
-        self.vectors.insert(header.from.clone(), Vector { sha256: header.sha256, bytes });
+        self.vectors.insert(header.from.clone(), vector);
         Ok(())
     }
 
@@ -295,9 +340,38 @@ impl Coordinator {
     /// the stated variance.
     ///
     /// # Errors
-    /// [`MpcError::TooFew`] signatures or reveals, [`MpcError::Unrecoverable`] or [`MpcError::Deposit`] naming the
-    /// member whose secrets do not come out.
+    /// As [`Self::unmasker`]; [`MpcError::NotInMemory`] when a vector is kept elsewhere, [`MpcError::TooWide`] when a
+    /// sum has more than 64 bits, which only Z_2^128 allows.
     pub fn total(&self) -> Result<Total, MpcError> {
+        let unmasker = self.unmasker()?;
+        let vectors = unmasker.survivors.iter().map(|name| self.vector(name)).collect::<Result<Vec<_>, _>>()?;
+        let excess = unmasker.excess_noise()?;
+        let mut cells = Vec::with_capacity(excess.len());
+        let ours = MpcError::Internal("a vector is shorter than its chunks");
+        for (chunk, excess) in excess.chunks(CHUNK_ELEMENTS).enumerate() {
+            let bytes = vectors.iter().map(|vector| vector.get(unmasker.bytes_of(chunk)).ok_or(ours.clone()));
+            for sum in unmasker.unmask(chunk, &bytes.collect::<Result<Vec<_>, _>>()?, excess)? {
+                cells.push(i64::try_from(sum).map_err(|_| MpcError::TooWide)?);
+            }
+        }
+        Ok(Total {
+            cells,
+            noise_variance: unmasker.noise_variance,
+            survivors: unmasker.survivors,
+            context_hash: self.context_hash,
+            task: self.context.task,
+            plan: self.context.plan,
+            inconsistencies: unmasker.inconsistencies,
+        })
+    }
+
+    /// What opens the sum chunk by chunk, from at least `t` reveals. With more reveals later it may be made again: then
+    /// less noise stays.
+    ///
+    /// # Errors
+    /// [`MpcError::TooFew`] signatures or reveals; [`MpcError::Unrecoverable`], [`MpcError::Deposit`] or
+    /// [`MpcError::DepositedKey`] naming the member whose secrets do not come out as committed to.
+    pub fn unmasker(&self) -> Result<Unmasker, MpcError> {
         let needed = self.context.threshold as usize;
         let too_few = |what, found| MpcError::TooFew { what, needed, found };
         let survivors = self.agreed().ok_or(too_few("signatures on the survivor set", self.signatures.len()))?;
@@ -305,17 +379,17 @@ impl Coordinator {
             return Err(too_few("reveals", self.reveals.len()));
         }
         let mut inconsistencies = Vec::new();
-        let mut sum = self.sum_of_vectors(survivors)?;
-        self.remove_self_masks(survivors, &mut sum, &mut inconsistencies)?;
-        self.remove_masks_with_drop_outs(survivors, &mut sum, &mut inconsistencies)?;
-        let noise_variance = self.remove_excess(survivors, &mut sum)?;
-        Ok(Total {
-            cells: sum.into_iter().map(u64::cast_signed).collect(),
-            noise_variance,
+        let mut masks = self.self_masks(survivors, &mut inconsistencies)?;
+        masks.extend(self.masks_with_drop_outs(survivors, &mut inconsistencies)?);
+        let (excess, noise_variance) = self.excess(survivors)?;
+        Ok(Unmasker {
+            ring: context::ring(&self.context)?,
+            elements: self.context.elements as usize,
             survivors: survivors.to_vec(),
-            context_hash: self.context_hash,
-            task: self.context.task,
-            plan: self.context.plan,
+            masks,
+            noise: self.noise.clone(),
+            excess,
+            noise_variance,
             inconsistencies,
         })
     }
@@ -368,24 +442,31 @@ impl Coordinator {
         Ok(())
     }
 
-    fn sum_of_vectors(&self, survivors: &[Name]) -> Result<Vec<u64>, MpcError> {
-        let mut sum = vec![0u64; self.context.elements as usize];
-        for name in survivors {
-            let vector = self.vectors.get(name).ok_or(MpcError::Internal("the vector of a survivor is missing"))?;
-            let (words, _) = vector.bytes.as_chunks::<8>();
-            for (total, word) in sum.iter_mut().zip(words) {
-                *total = total.wrapping_add(u64::from_le_bytes(*word));
-            }
+    /// Whether every participant has dealt and no two disagree about a mask key.
+    fn check_dealt(&self) -> Result<(), MpcError> {
+        if self.shares.len() != self.context.participants.len() {
+            return Err(MpcError::WrongStep { first: "collect the shares of all participants" });
         }
-        Ok(sum)
+        match self.disagreements().pop() {
+            Some(Disagreement { one, other }) => Err(MpcError::MaskKeys { one, other }),
+            None => Ok(()),
+        }
     }
 
-    fn remove_self_masks(
-        &self,
-        survivors: &[Name],
-        sum: &mut [u64],
-        inconsistencies: &mut Vec<Inconsistency>,
-    ) -> Result<(), MpcError> {
+    /// What `of` committed to for the mask that it shares with `with`.
+    fn mask_key_commitment(&self, of: &Name, with: &Name) -> Option<&Hash> {
+        let commitments = &self.shares.get(of)?.mask_key_commitments;
+        others(&self.context, of).zip(commitments).find(|(peer, _)| *peer == with).map(|(_, commitment)| commitment)
+    }
+
+    fn vector(&self, of: &Name) -> Result<&[u8], MpcError> {
+        let vector = self.vectors.get(of).ok_or(MpcError::Internal("the vector of a survivor is missing"))?;
+        vector.bytes.as_deref().ok_or_else(|| MpcError::NotInMemory { from: of.clone() })
+    }
+
+    /// What takes off the self-masks of the survivors.
+    fn self_masks(&self, survivors: &[Name], inconsistencies: &mut Vec<Inconsistency>) -> Result<Vec<Mask>, MpcError> {
+        let mut masks = Vec::with_capacity(self.context.participants.len());
         for of in survivors {
             let commitment = self.dealt(of)?.self_mask_commitment;
             let seed = self.recover(
@@ -395,17 +476,19 @@ impl Coordinator {
                 |seed| schedule::self_mask_commitment(&self.context_hash, of, seed) == commitment,
             )?;
             let key = schedule::self_mask_key(&seed, &self.context_hash, of)?;
-            add_keystream(&key, sum, Sign::Minus)?;
+            masks.push(Mask { key, sign: Sign::Minus });
         }
-        Ok(())
+        Ok(masks)
     }
 
-    fn remove_masks_with_drop_outs(
+    /// What takes off the masks that survivors put on with those who dropped out, from the drop-outs' deposits. Every
+    /// key is checked against what the survivor committed to before anything was masked.
+    fn masks_with_drop_outs(
         &self,
         survivors: &[Name],
-        sum: &mut [u64],
         inconsistencies: &mut Vec<Inconsistency>,
-    ) -> Result<(), MpcError> {
+    ) -> Result<Vec<Mask>, MpcError> {
+        let mut masks = Vec::new();
         for of in self.context.participants.iter().filter(|name| !survivors.contains(name)) {
             let commitment = self.dealt(of)?.deposit_key_commitment;
             let key = self.recover(
@@ -419,37 +502,39 @@ impl Coordinator {
             let opened = schedule::open(&key, DEPOSIT_AAD, &parts, &self.dealt(of)?.deposit, len);
             let mask_keys = opened.ok_or(MpcError::Deposit { of: of.clone() })?;
             let (mask_keys, _) = mask_keys.as_chunks::<32>();
-            for (peer, mask_key) in
-                others(&self.context, of).zip(mask_keys).filter(|(peer, _)| survivors.contains(peer))
-            {
-                add_keystream(mask_key, sum, sign_of(peer, of).opposite())?;
+            let with_survivors = others(&self.context, of).zip(mask_keys).filter(|(peer, _)| survivors.contains(peer));
+            for (peer, mask_key) in with_survivors {
+                let deposited = schedule::mask_key_commitment(&self.context_hash, peer, of, mask_key);
+                if self.mask_key_commitment(peer, of) != Some(&deposited) {
+                    return Err(MpcError::DepositedKey { of: of.clone(), with: peer.clone() });
+                }
+                masks.push(Mask { key: Zeroizing::new(*mask_key), sign: sign_of(peer, of).opposite() });
             }
         }
-        Ok(())
+        Ok(masks)
     }
 
-    /// Subtracts the excess noise of all who revealed it; returns the variance that is left.
-    fn remove_excess(&self, survivors: &[Name], sum: &mut [u64]) -> Result<u128, MpcError> {
+    /// The excess noise of all who revealed it, and the variance that is left when it is taken off.
+    fn excess(&self, survivors: &[Name]) -> Result<(Vec<Excess>, u128), MpcError> {
         let kept = self.noise.kept(count(survivors)?)?;
         let kept_variance: u64 = self.noise.components().iter().take(kept).sum();
-        let mut variance = 0u128;
+        let (mut excess, mut variance) = (Vec::new(), 0u128);
         for name in survivors {
             let Some(reveal) = self.reveals.get(name) else {
                 variance += u128::from(self.noise.node_variance());
                 continue;
             };
+            variance += u128::from(kept_variance);
             let seed = |seed: &cohortium_messages::ExcessSeed| RevealedSeed {
                 component: seed.component,
                 seed: *seed.seed.as_bytes(),
             };
             let seeds: Vec<_> = reveal.excess_seeds.iter().map(seed).collect();
-            let excess = excess_noise(&self.noise, count(survivors)?, &seeds, sum.len())?;
-            for (total, noise) in sum.iter_mut().zip(excess) {
-                *total = total.wrapping_sub(noise.cast_unsigned());
+            if !seeds.is_empty() {
+                excess.push(Excess { of: name.clone(), seeds });
             }
-            variance += u128::from(kept_variance);
         }
-        Ok(variance)
+        Ok((excess, variance))
     }
 
     fn dealt(&self, of: &Name) -> Result<&RoundShares, MpcError> {
@@ -507,6 +592,9 @@ fn check_share_shape(context: &RoundContext, message: &RoundShares) -> Result<()
     let (n, t) = (context.participants.len(), context.threshold as usize);
     if message.excess_commitments.len() != n - t {
         return refuse("there must be one commitment for each noise component but the first");
+    }
+    if message.mask_key_commitments.len() != n - 1 {
+        return refuse("there must be one commitment for the mask key with each other participant");
     }
     if !message.shares.iter().map(|share| &share.to).eq(others(context, &message.from)) {
         return refuse("there must be one pair of shares for each other participant, in order");

@@ -165,6 +165,39 @@ pub enum MpcError {
         /// Whose deposit.
         of: Name,
     },
+    /// The two ends of a pair committed to different mask keys: their masks would not cancel.
+    #[error(
+        "peer: {one} and {other} committed to different mask keys: one of them lied or was shown another round; \
+         which one cannot be told, the round is void"
+    )]
+    MaskKeys {
+        /// One end.
+        one: Name,
+        /// The other end.
+        other: Name,
+    },
+    /// A drop-out deposited another mask key than both ends committed to.
+    #[error("peer: {of} deposited another mask key with {with} than both committed to")]
+    DepositedKey {
+        /// Whose deposit.
+        of: Name,
+        /// With whom the mask key is shared.
+        with: Name,
+    },
+    /// A noised value that is too large for the ring that was planned.
+    #[error(
+        "caller: a noised value is beyond what each member may mask in this ring: inputs must be clamped as planned"
+    )]
+    OutOfBound,
+    /// A sum beyond 64 bits, which a `Total` cannot hold.
+    #[error("caller: a sum has more than 64 bits; take the sums chunk by chunk")]
+    TooWide,
+    /// A vector that the hub keeps elsewhere than in memory.
+    #[error("caller: the vector of {from} is not in memory; take the sums chunk by chunk")]
+    NotInMemory {
+        /// Whose vector.
+        from: Name,
+    },
     /// Noise that does not fit its plan.
     #[error(transparent)]
     Noise(#[from] NoiseError),

@@ -13,12 +13,14 @@
 //! | `pairwise` | a secret between two organisations, from X25519 and ML-KEM-768 |
 //! | `chain` | its ratchet: one key per position of the log, each usable once |
 //! | `shamir` | threshold sharing of 32-byte secrets |
-//! | `keystream` | masks: ChaCha20 added into a vector in Z_2^64 |
+//! | `keystream` | masks: ChaCha20 added into a vector in Z_2^32, Z_2^64 or Z_2^128 |
 //! | `member` | one organisation's side of a round |
 //! | `coordinator` | the hub's side of a round |
+//! | `unmask` | opening the sum, chunk by chunk |
 //!
 //! The way of a vector: `dp::add_noise` → `Noised` → [`Member::mask`] → [`Masked`] → [`Coordinator::accept_masked`] →
-//! [`Coordinator::total`] → [`Total`].
+//! [`Coordinator::total`] → [`Total`]. A vector that does not fit in memory: [`Member::mask_stream_of_noised`] →
+//! [`MaskedStream`] → [`Coordinator::accept_masked_stored`] → [`Coordinator::unmasker`] → [`Unmasker::unmask`].
 //!
 //! **Adversary.** The hub and up to `c` members are malicious and pool what they know; the network is theirs. They
 //! may spoil a round or the sum (a member may always lie about its own input), never learn more than the noised sum
@@ -26,7 +28,8 @@
 //!
 //! **What this room does not do.** No clock, no socket, no file, no signature checks (it takes
 //! [`cohortium_messages::Verified`] as evidence that somebody did), no pricing, no check that an input is honest. It
-//! cannot see whether a sum wraps around: the planner bounds inputs so that `n` of them fit in 63 bits.
+//! refuses to mask a value with which the sum could wrap around ([`cohortium_messages::Ring::node_bound`]); that this
+//! never happens to an honest member is the planner's part ([`cohortium_messages::Ring::for_inputs`]).
 
 mod chain;
 mod context;
@@ -38,9 +41,12 @@ mod pairwise;
 mod schedule;
 mod shamir;
 mod state;
+mod unmask;
 
 pub use chain::{Chain, MAX_JUMP};
-pub use coordinator::{Coordinator, Inconsistency, Total};
+pub use coordinator::{Coordinator, Disagreement, Inconsistency, Total};
 pub use error::MpcError;
-pub use member::{Masked, Member};
+pub use keystream::CHUNK_ELEMENTS;
+pub use member::{Masked, MaskedStream, Member};
 pub use pairwise::{accept, encapsulate};
+pub use unmask::{Excess, Unmasker};

@@ -16,14 +16,15 @@ use std::collections::BTreeMap;
 
 use cohortium_dp::{NoisePlan, NoiseSeeds, Noised, Seed};
 use cohortium_messages::{
-    ExcessSeed, Hash, MaskedHeader, Name, Reveal, RevealedShare, RoundContext, RoundShares, SealedShare, SurvivorSet,
-    Verified, canonical_bytes,
+    ExcessSeed, Hash, MaskedHeader, Name, Reveal, RevealedShare, Ring, RoundContext, RoundShares, SealedShare,
+    SurvivorSet, Verified, canonical_bytes,
 };
 use rand_core::CryptoRng;
+use sha2::{Digest as _, Sha256};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::chain::PairRoundSecret;
-use crate::keystream::{Sign, add_keystream};
+use crate::keystream::{CHUNK_ELEMENTS, Mask, Masker, Sign, Word};
 use crate::schedule::{self, DEPOSIT_AAD, Key, SHARES_AAD};
 use crate::{Chain, MpcError, context, shamir, state};
 
@@ -90,7 +91,7 @@ pub struct Masked {
 }
 
 impl Masked {
-    /// Elements as little-endian 64-bit words.
+    /// Elements as little-endian words of the ring.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
@@ -100,6 +101,66 @@ impl Masked {
     #[must_use]
     pub const fn header(&self) -> &MaskedHeader {
         &self.header
+    }
+}
+
+/// Evidence that a vector was masked in chunks with keys of this round; its bytes are where they were kept. Made by
+/// [`Member::mask_stream_of_noised`] alone.
+///
+/// ```compile_fail,E0451
+/// let masked = cohortium_mpc::MaskedStream { header: todo!() };
+/// ```
+#[must_use = "the price is paid and the masks are used: make it durable and send it"]
+pub struct MaskedStream {
+    header: MaskedHeader,
+}
+
+impl MaskedStream {
+    /// The header, to be signed and sent ahead.
+    #[must_use]
+    pub const fn header(&self) -> &MaskedHeader {
+        &self.header
+    }
+}
+
+/// A vector on its way through the masks.
+struct Stream<'a> {
+    /// The largest magnitude that may be masked.
+    bound: u64,
+    elements: usize,
+    masker: Masker<'a>,
+}
+
+impl Stream<'_> {
+    /// Fills, checks, masks, hashes and hands on one chunk after another; returns the hash of all bytes. Chunks of
+    /// noised values are overwritten.
+    fn run<W: Word, E: From<MpcError>>(
+        mut self,
+        fill: &mut dyn FnMut(&mut [i64]) -> Result<(), E>,
+        keep: &mut dyn FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<Hash, E> {
+        let mut noised = Zeroizing::new(vec![0i64; CHUNK_ELEMENTS.min(self.elements)]);
+        let mut words = Zeroizing::new(vec![W::default(); noised.len()]);
+        let mut bytes = Vec::with_capacity(words.len() * W::BYTES);
+        let mut hasher = Sha256::new();
+        for first in (0..self.elements).step_by(CHUNK_ELEMENTS) {
+            let len = CHUNK_ELEMENTS.min(self.elements - first);
+            let ours = || MpcError::Internal("a chunk is longer than its buffer");
+            let (noised, words) = (noised.get_mut(..len).ok_or_else(ours)?, words.get_mut(..len).ok_or_else(ours)?);
+            fill(noised)?;
+            // Looks at every value, so that the time does not say where one is too large.
+            let is_within = noised.iter().fold(true, |all, value| all & (value.unsigned_abs() <= self.bound));
+            if !is_within {
+                return Err(MpcError::OutOfBound.into());
+            }
+            words.iter_mut().zip(noised.iter()).for_each(|(word, value)| *word = W::of(*value));
+            self.masker.add(first as u64, words)?;
+            bytes.clear();
+            W::write(words, &mut bytes);
+            hasher.update(&bytes);
+            keep(&bytes)?;
+        }
+        Ok(Hash::from_bytes(hasher.finalize().into()))
     }
 }
 
@@ -136,6 +197,7 @@ impl Member {
             deposit_key_commitment: schedule::deposit_key_commitment(&context_hash, me, &deposit_key),
             excess_commitments: commit_excess(&context_hash, me, &seeds)?,
             from: me.clone(),
+            mask_key_commitments: commit_mask_keys(&context, &context_hash, me, &pairs.mask),
             self_mask_commitment: schedule::self_mask_commitment(&context_hash, me, &self_mask_seed),
             shares: seal_shares(&context, &context_hash, me, &pairs.seal, &self_mask_shares, &deposit_key_shares)?,
         };
@@ -187,33 +249,70 @@ impl Member {
 
     /// Masks this member's noised vector. The same vector again gives the same bytes.
     ///
-    /// Promise: given a noised vector, returns x + PRG(b) ± Σ PRG(k_ij) in Z_2^64; never for a second vector. Argued.
+    /// Promise: given a noised vector, returns x + PRG(b) ± Σ PRG(k_ij) in the context's ring; never for a second
+    /// vector, never a value that could make the sum wrap. Argued.
     ///
     /// # Errors
     /// [`MpcError::WrongStep`] before the shares are here or after signing, [`MpcError::Length`] when the vector has
-    /// not the context's number of elements, [`MpcError::SecondVector`] for another vector than the first.
+    /// not the context's number of elements, [`MpcError::OutOfBound`] when a value is too large for the ring,
+    /// [`MpcError::SecondVector`] for another vector than the first.
     pub fn mask(&mut self, noised: &Noised) -> Result<Masked, MpcError> {
-        self.before_signing()?;
-        if self.progress.received.is_none() {
-            return Err(MpcError::WrongStep { first: "receive the shares of all others" });
-        }
+        self.before_masking()?;
         let (expected, found) = (u64::from(self.context.elements), noised.values().len() as u64);
         if expected != found {
             return Err(MpcError::Length { expected, found });
         }
-        let mut values = Zeroizing::new(noised.values().iter().map(|value| value.cast_unsigned()).collect::<Vec<_>>());
-        let self_key = schedule::self_mask_key(&self.secrets.self_mask_seed, &self.context_hash, &self.me)?;
-        add_keystream(&self_key, &mut values, Sign::Plus)?;
-        for (peer, key) in others(&self.context, &self.me).zip(&self.secrets.mask_keys) {
-            add_keystream(key, &mut values, sign_of(&self.me, peer))?;
-        }
-        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        let sha256 = Hash::of(&bytes);
+        let capacity = usize::try_from(context::vector_bytes(&self.context)?).unwrap_or_default();
+        let mut bytes = Vec::with_capacity(capacity);
+        let mut chunks = noised.values().chunks(CHUNK_ELEMENTS);
+        let fill = &mut |values: &mut [i64]| {
+            let chunk = chunks.next().filter(|chunk| chunk.len() == values.len());
+            values.copy_from_slice(chunk.ok_or(MpcError::Internal("a chunk of the vector is missing"))?);
+            Ok(())
+        };
+        let keep = &mut |masked: &[u8]| {
+            bytes.extend_from_slice(masked);
+            Ok(())
+        };
+        let MaskedStream { header } = self.mask_stream_of_noised::<MpcError>(fill, keep)?;
+        Ok(Masked { bytes, header })
+    }
+
+    /// Masks a vector that does not fit in memory, in chunks of [`CHUNK_ELEMENTS`] elements (the last may be shorter).
+    /// `fill` overwrites each chunk with the next noised values, `keep` is given the masked bytes of each in order.
+    ///
+    /// What was kept may leave only after this has returned, the state is durable and the header is signed: until the
+    /// last chunk is here it is not known whether it is the same vector as before.
+    ///
+    /// Promise: as [`Self::mask`], *given that every value that `fill` writes has this member's noise in it*: here no
+    /// type says so, the caller does. Noise must be drawn on from chunk to chunk, never anew for each from one seed.
+    ///
+    /// # Errors
+    /// As [`Self::mask`], and those of `fill` and `keep`. After any of them what was kept must be thrown away.
+    pub fn mask_stream_of_noised<E: From<MpcError>>(
+        &mut self,
+        fill: &mut dyn FnMut(&mut [i64]) -> Result<(), E>,
+        keep: &mut dyn FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<MaskedStream, E> {
+        self.before_masking()?;
+        let masks = self.masks()?;
+        let ring = context::ring(&self.context)?;
+        let vector = Stream {
+            // Values are 64-bit integers: in Z_2^128 every one of them is within.
+            bound: u64::try_from(ring.node_bound(self.context.participants.len())).unwrap_or(u64::MAX),
+            elements: self.context.elements as usize,
+            masker: Masker::new(&masks, ring),
+        };
+        let sha256 = match ring {
+            Ring::Z32 => vector.run::<u32, E>(fill, keep)?,
+            Ring::Z64 => vector.run::<u64, E>(fill, keep)?,
+            Ring::Z128 => vector.run::<u128, E>(fill, keep)?,
+        };
         if self.progress.masked.is_some_and(|before| before != sha256) {
-            return Err(MpcError::SecondVector);
+            return Err(MpcError::SecondVector.into());
         }
         self.progress.masked = Some(sha256);
-        Ok(self.masked(bytes, sha256))
+        Ok(MaskedStream { header: self.header(sha256)? })
     }
 
     /// The evidence again, from bytes that were made durable when they were masked.
@@ -225,7 +324,19 @@ impl Member {
         if Hash::of(&bytes) != sha256 {
             return Err(MpcError::VectorHash { from: self.me.clone() });
         }
-        Ok(self.masked(bytes, sha256))
+        Ok(Masked { bytes, header: self.header(sha256)? })
+    }
+
+    /// The evidence again for a vector that was masked in chunks, from the hash of the bytes that were made durable.
+    ///
+    /// # Errors
+    /// [`MpcError::WrongStep`] when nothing was masked, [`MpcError::VectorHash`] for another hash.
+    pub fn restore_masked_stream(&self, sha256: Hash) -> Result<MaskedStream, MpcError> {
+        match self.progress.masked {
+            None => Err(MpcError::WrongStep { first: "mask a vector" }),
+            Some(masked) if masked != sha256 => Err(MpcError::VectorHash { from: self.me.clone() }),
+            Some(_) => Ok(MaskedStream { header: self.header(sha256)? }),
+        }
     }
 
     /// Consents to one survivor set, once and for all: forgets its masks and, for every participant, the half of the
@@ -382,10 +493,25 @@ impl Member {
         }
     }
 
-    fn masked(&self, bytes: Vec<u8>, sha256: Hash) -> Masked {
-        let length = context::vector_bytes(&self.context);
-        let header = MaskedHeader { bytes: length, context: self.context_hash, from: self.me.clone(), sha256 };
-        Masked { bytes, header }
+    fn before_masking(&self) -> Result<(), MpcError> {
+        self.before_signing()?;
+        match self.progress.received {
+            Some(_) => Ok(()),
+            None => Err(MpcError::WrongStep { first: "receive the shares of all others" }),
+        }
+    }
+
+    /// The self-mask and the mask with every other participant.
+    fn masks(&self) -> Result<Vec<Mask>, MpcError> {
+        let own = schedule::self_mask_key(&self.secrets.self_mask_seed, &self.context_hash, &self.me)?;
+        let pairs = others(&self.context, &self.me).zip(&self.secrets.mask_keys);
+        let pairs = pairs.map(|(peer, key)| Mask { key: Zeroizing::new(*key), sign: sign_of(&self.me, peer) });
+        Ok(std::iter::once(Mask { key: own, sign: Sign::Plus }).chain(pairs).collect())
+    }
+
+    fn header(&self, sha256: Hash) -> Result<MaskedHeader, MpcError> {
+        let bytes = context::vector_bytes(&self.context)?;
+        Ok(MaskedHeader { bytes, context: self.context_hash, from: self.me.clone(), sha256 })
     }
 
     /// The shares in the order of their senders, when there is exactly one from every other participant.
@@ -553,6 +679,12 @@ fn commit_excess(context: &Hash, me: &Name, seeds: &NoiseSeeds) -> Result<Vec<Ha
     (1..seeds.count() as u32).map(component).collect()
 }
 
+/// Commitments to the mask keys, in the order of the other participants.
+fn commit_mask_keys(context: &RoundContext, hash: &Hash, me: &Name, mask_keys: &[Key]) -> Vec<Hash> {
+    let pairs = others(context, me).zip(mask_keys);
+    pairs.map(|(peer, key)| schedule::mask_key_commitment(hash, me, peer, key)).collect()
+}
+
 fn seal_shares(
     context: &RoundContext,
     hash: &Hash,
@@ -575,7 +707,7 @@ fn seal_shares(
 fn hash_of_shares(shares: &BTreeMap<&Name, &SealedShare>) -> Hash {
     let parts: Vec<&[u8]> =
         shares.iter().flat_map(|(from, share)| [from.as_str().as_bytes(), share.ciphertext.as_bytes()]).collect();
-    Hash::of_parts("cohortium/secure-sum/v1/received-shares", &parts)
+    Hash::of_parts("cohortium/secure-sum/v2/received-shares", &parts)
 }
 
 fn read_progress(context: &RoundContext, received: &[u8], masked: &[u8], signed: &[u8]) -> Result<Progress, MpcError> {

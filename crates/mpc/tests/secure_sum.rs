@@ -9,12 +9,17 @@
 use std::collections::BTreeMap;
 
 use chacha20::ChaCha20Rng;
-use cohortium_dp::{NoisePlan, Raw, Seed, Variance, add_noise, gaussian_vector};
+use chacha20poly1305::aead::{Aead as _, Payload};
+use chacha20poly1305::{ChaCha20Poly1305, KeyInit as _, Nonce};
+use cohortium_dp::{NoisePlan, Noised, Raw, Seed, Variance, add_noise, gaussian_vector};
 use cohortium_messages::{
-    Document, Envelope, Hash, KemSecretKey, Name, Reveal, RoundContext, RoundShares, SealedShare, SigningKey,
-    SurvivorSet, Verified,
+    Document, Envelope, Hash, KemSecretKey, Name, Reveal, Ring, RoundContext, RoundShares, SealedShare, SigningKey,
+    SurvivorSet, Verified, noise_margin,
 };
-use cohortium_mpc::{Chain, Coordinator, Inconsistency, Masked, Member, MpcError, Total, accept, encapsulate};
+use cohortium_mpc::{
+    CHUNK_ELEMENTS, Chain, Coordinator, Disagreement, Inconsistency, Masked, Member, MpcError, Total, accept,
+    encapsulate,
+};
 use proptest::prelude::*;
 use rand_core::SeedableRng as _;
 use serde_json::{Value, json};
@@ -67,7 +72,7 @@ fn world(n: usize, threshold: u32, colluders: u32, elements: u32) -> World {
         participants: names(0..n),
         plan: Hash::of(b"plan"),
         position: 3,
-        protocol: 1,
+        protocol: 2,
         ring_bits: 64,
         round: 0,
         sigma2,
@@ -111,7 +116,11 @@ fn world(n: usize, threshold: u32, colluders: u32, elements: u32) -> World {
             let taken =
                 accept(&context.agreement, &high.name, &high.kem, &low.name, &low.kem.public(), &evidence).unwrap();
             assert!(*taken.to_secret_bytes() == *chain.to_secret_bytes());
-            exchange.push(json!({ "chain": hex(&chain.to_secret_bytes()), "message": message }));
+            exchange.push(json!({
+                "chain": hex(&chain.to_secret_bytes()),
+                "message": message,
+                "ml_kem_shared_key": ml_kem_shared_key(high, &message.ciphertext),
+            }));
             low.chains.insert(high.name.clone(), chain);
             high.chains.insert(low.name.clone(), taken);
         }
@@ -135,27 +144,33 @@ impl World {
         signed(document, self.key(from))
     }
 
-    /// This round's noise of a member in its first `components` components, from its seeds.
-    fn noise_of(&self, member: &Member, components: usize) -> Vec<i64> {
+    /// This round's noise of a member, one vector for each component, from its seeds.
+    fn noise_components(&self, member: &Member) -> Vec<Vec<i64>> {
         let len = self.context.elements as usize;
-        let mut sum = vec![0; len];
-        for (component, variance) in self.noise.components().iter().enumerate().take(components) {
-            if *variance > 0 {
-                let seed = Seed::from_bytes(*member.noise_seeds().unwrap().expose_seed_bytes(component).unwrap());
-                for (total, noise) in
-                    sum.iter_mut().zip(gaussian_vector(&seed, Variance::new(*variance).unwrap(), len).unwrap())
-                {
-                    *total += noise;
-                }
-            }
+        let component = |(component, variance): (usize, &u64)| {
+            let seed = Seed::from_bytes(*member.noise_seeds().unwrap().expose_seed_bytes(component).unwrap());
+            let drawn = || gaussian_vector(&seed, Variance::new(*variance).unwrap(), len).unwrap();
+            if *variance > 0 { drawn() } else { vec![0; len] }
+        };
+        self.noise.components().iter().enumerate().map(component).collect()
+    }
+
+    /// All of it added up.
+    fn noise_of(&self, member: &Member) -> Vec<i64> {
+        let mut sum = vec![0; self.context.elements as usize];
+        for noise in self.noise_components(member) {
+            sum.iter_mut().zip(noise).for_each(|(total, noise)| *total += noise);
         }
         sum
     }
 
-    fn mask(&self, index: usize, member: &mut Member) -> Masked {
+    fn noised(&self, index: usize, member: &Member) -> Noised {
         let raw = Raw::new(self.organisations[index].input.clone());
-        let noised = add_noise(raw, &self.noise, member.noise_seeds().unwrap()).unwrap();
-        member.mask(&noised).unwrap()
+        add_noise(raw, &self.noise, member.noise_seeds().unwrap()).unwrap()
+    }
+
+    fn mask(&self, index: usize, member: &mut Member) -> Masked {
+        member.mask(&self.noised(index, member)).unwrap()
     }
 }
 
@@ -182,7 +197,7 @@ impl Round {
         let (members, dealt) = (0..world.organisations.len()).map(|index| world.begin(index)).unzip();
         let mut round =
             Self { world, members, dealt, hub, all_noise: vec![], sets: vec![], transcript: vec![], reload };
-        round.all_noise = round.members.iter().map(|m| round.world.noise_of(m, usize::MAX)).collect();
+        round.all_noise = round.members.iter().map(|m| round.world.noise_of(m)).collect();
         round.reload_all();
         round
     }
@@ -231,6 +246,16 @@ impl Round {
         }
         self.reload_all();
         self
+    }
+
+    /// The masked vectors as they were uploaded.
+    fn vectors(&self) -> Vec<Vec<u8>> {
+        let hex = self.transcript.iter().filter_map(|message| message.get("bytes").and_then(Value::as_str));
+        hex.map(|hex| data_encoding::HEXLOWER.decode(hex.as_bytes()).unwrap()).collect()
+    }
+
+    fn vector_lengths(&self) -> Vec<usize> {
+        self.vectors().iter().map(Vec::len).collect()
     }
 
     fn survivors(&self) -> Vec<usize> {
@@ -307,7 +332,7 @@ impl Round {
 
 /// One of the length-prefixed parts behind the version line of a member's state.
 fn state_part(bytes: &[u8], part: usize) -> Vec<u8> {
-    let mut rest = bytes.strip_prefix(b"cohortium/member-state/v1\n").unwrap();
+    let mut rest = bytes.strip_prefix(b"cohortium/member-state/v2\n").unwrap();
     for _ in 0..part {
         rest = &rest[4 + u32::from_be_bytes(rest[..4].try_into().unwrap()) as usize..];
     }
@@ -365,14 +390,164 @@ fn noise_left_is_what_the_plan_says_when_all_reveal() {
     assert_eq!(round.checked_total().noise_variance(), round.world.noise.remaining_total_variance(9).unwrap());
 }
 
+/// A world whose sums are in the ring of this width.
+fn world_in(ring_bits: u32, n: usize, threshold: u32, colluders: u32, elements: u32) -> World {
+    let mut world = world(n, threshold, colluders, elements);
+    world.context.ring_bits = ring_bits;
+    world
+}
+
 #[test]
-fn a_sum_wraps_like_two_s_complement() {
-    let mut world = world(3, 3, 1, 2);
-    let big = (1 << 60) - 5;
-    for (who, input) in world.organisations.iter_mut().zip([[big, -big], [-big, big], [7, -7]]) {
-        who.input = input.to_vec();
+fn sums_come_out_in_every_ring() {
+    for ring in Ring::ALL {
+        for (n, t, absent, silent) in
+            [(2, 2, &[][..], &[][..]), (4, 3, &[1], &[]), (4, 3, &[], &[3]), (7, 5, &[0, 6], &[])]
+        {
+            let round = Round::begun(world_in(ring.bits(), n, t, 1, 5), false).shared().masked(absent);
+            assert!(round.vector_lengths().iter().all(|len| *len == 5 * ring.bytes() as usize));
+            round.signed(&[]).revealed(silent).checked_total();
+        }
     }
-    Round::begun(world, false).shared().masked(&[]).signed(&[]).revealed(&[]).checked_total();
+}
+
+/// What every member may mask is masked and summed at the edge; one step further is an error, never a wrapped sum.
+#[test]
+fn a_value_with_which_the_sum_could_wrap_is_not_masked() {
+    let n = 3;
+    for (ring, edge) in [(Ring::Z32, Ring::Z32.node_bound(n) as i64), (Ring::Z64, 1 << 60)] {
+        // Input and noise together stay within 12 standard deviations of the input.
+        let margin = if ring == Ring::Z32 { noise_margin(1000) as i64 } else { 0 };
+        for sign in [1, -1] {
+            let mut world = world_in(ring.bits(), n, 3, 1, 1);
+            world.organisations.iter_mut().for_each(|who| who.input = vec![sign * (edge - margin)]);
+            Round::begun(world, false).shared().masked(&[]).signed(&[]).revealed(&[]).checked_total();
+        }
+    }
+    for (ring, n, t, input) in [
+        (Ring::Z32, 3, 3, Ring::Z32.node_bound(3) as i64 + noise_margin(1000) as i64),
+        (Ring::Z32, 3, 3, i64::MIN),
+        // `dp` clamps to 2^60, of which eight or more do not fit in 63 bits.
+        (Ring::Z64, 10, 6, 1 << 60),
+    ] {
+        let mut round = Round::begun(world_in(ring.bits(), n, t, 1, 2), false).shared();
+        let noised = |cells: [i64; 2]| {
+            let seeds = round.members[0].noise_seeds().unwrap();
+            add_noise(Raw::new(cells.to_vec()), &round.world.noise, seeds).unwrap()
+        };
+        let (bad, good) = (noised([0, input]), noised([0, 0]));
+        assert_eq!(round.members[0].mask(&bad).err(), Some(MpcError::OutOfBound));
+        assert!(round.members[0].mask(&good).is_ok(), "a refused vector counts as masked");
+    }
+}
+
+/// Ten inputs of 2^60 need more than 64 bits: Z_2^128 sums them, chunk by chunk.
+#[test]
+fn a_sum_beyond_64_bits_comes_out_of_the_widest_ring() {
+    let mut world = world_in(128, 10, 6, 1, 2);
+    world.organisations.iter_mut().for_each(|who| who.input = vec![1 << 60, -(1 << 60)]);
+    let round = Round::begun(world, false).shared().masked(&[]).signed(&[]).revealed(&[]);
+    assert_eq!(round.hub.total().err(), Some(MpcError::TooWide));
+    let unmasker = round.hub.unmasker().unwrap();
+    let vectors = round.vectors();
+    let sums =
+        unmasker.unmask(0, &vectors.iter().map(Vec::as_slice).collect::<Vec<_>>(), &unmasker.excess_noise().unwrap());
+    let noise = unmasker.noise_variance().isqrt() as i128 * 12;
+    for (sum, exact) in sums.unwrap().into_iter().zip([10i128 << 60, -(10i128 << 60)]) {
+        assert!((sum - exact).abs() <= noise && sum != exact, "{sum}");
+    }
+}
+
+// ---------------------------------------------------------------- in chunks
+
+/// A vector of three chunks, masked and opened chunk by chunk in any order, and in one piece: the same bytes and sums.
+#[test]
+fn chunks_give_what_the_whole_vector_gives() {
+    for ring in Ring::ALL {
+        let elements = 2 * CHUNK_ELEMENTS + 5;
+        let mut round = Round::begun(world_in(ring.bits(), 4, 3, 1, elements as u32), false).shared();
+        let mut files = Vec::new();
+        for index in [0, 1, 3] {
+            let whole = round.world.mask(index, &mut round.members[index]);
+            let noised = round.world.noised(index, &round.members[index]);
+            let (mut at, mut file) = (0, Vec::new());
+            let member = &mut round.members[index];
+            let streamed = member
+                .mask_stream_of_noised::<MpcError>(
+                    &mut |chunk| {
+                        chunk.copy_from_slice(&noised.values()[at..at + chunk.len()]);
+                        at += chunk.len();
+                        Ok(())
+                    },
+                    &mut |bytes| {
+                        file.extend_from_slice(bytes);
+                        Ok(())
+                    },
+                )
+                .unwrap();
+            assert_eq!((streamed.header(), file.as_slice()), (whole.header(), whole.bytes()));
+            assert_eq!(member.restore_masked_stream(Hash::of(&file)).unwrap().header(), whole.header());
+            assert!(member.restore_masked_stream(Hash::of(b"other")).is_err());
+            let header = round.world.sign(&name(index), streamed.header());
+            let stored = |round: &mut Round, len, hash| round.hub.accept_masked_stored(&header, len, hash);
+            let refused = stored(&mut round, file.len() as u64, Hash::of(b"other"));
+            assert_eq!(refused, Err(MpcError::VectorHash { from: name(index) }));
+            assert!(matches!(stored(&mut round, 1, Hash::of(&file)), Err(MpcError::Length { .. })));
+            stored(&mut round, file.len() as u64, Hash::of(&file)).unwrap();
+            files.push(file);
+        }
+        let round = round.signed(&[]).revealed(&[]);
+        assert_eq!(round.hub.total().err(), Some(MpcError::NotInMemory { from: name(0) }));
+        let (expected, variance) = round.expected();
+        let unmasker = round.hub.unmasker().unwrap();
+        assert_eq!((unmasker.survivors(), unmasker.noise_variance()), (names([0, 1, 3]).as_slice(), variance));
+        let excess = unmasker.excess_noise().unwrap();
+        assert_eq!((unmasker.chunks(), unmasker.elements_of(3).len()), (3, 0));
+        for chunk in [2, 0, 1] {
+            let pieces: Vec<&[u8]> = files.iter().map(|file| &file[unmasker.bytes_of(chunk)]).collect();
+            let excess = &excess[unmasker.elements_of(chunk)];
+            let sums = unmasker.unmask(chunk, &pieces, excess).unwrap();
+            assert!(
+                sums.iter().zip(&expected[unmasker.elements_of(chunk)]).all(|(sum, cell)| *sum == i128::from(*cell))
+            );
+            let short: Vec<&[u8]> = pieces.iter().map(|piece| &piece[1..]).collect();
+            for refused in [
+                unmasker.unmask(chunk, &pieces[1..], excess),
+                unmasker.unmask(chunk, &short, excess),
+                unmasker.unmask(chunk, &pieces, &excess[1..]),
+                unmasker.unmask(chunk + 3, &pieces, excess),
+            ] {
+                assert!(matches!(refused, Err(MpcError::Length { .. })));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_stream_is_masked_once_and_its_errors_pass_through() {
+    #[derive(Debug, PartialEq)]
+    enum Failure {
+        Disk,
+        Mpc(MpcError),
+    }
+    impl From<MpcError> for Failure {
+        fn from(error: MpcError) -> Self {
+            Self::Mpc(error)
+        }
+    }
+    let mut round = four();
+    let member = &mut round.members[0];
+    let mut write = |value: i64, disk: bool| {
+        let mut fill = |chunk: &mut [i64]| {
+            chunk.fill(value);
+            Ok(())
+        };
+        let masked = member.mask_stream_of_noised(&mut fill, &mut |_| if disk { Ok(()) } else { Err(Failure::Disk) });
+        masked.map(|masked| masked.header().sha256)
+    };
+    assert_eq!(write(7, false), Err(Failure::Disk));
+    let first = write(8, true).unwrap();
+    assert_eq!(write(8, true), Ok(first));
+    assert_eq!(write(7, true), Err(Failure::Mpc(MpcError::SecondVector)));
 }
 
 #[test]
@@ -416,10 +591,10 @@ fn a_hub_that_starts_again_from_stored_messages_gets_the_same_total() {
 #[test]
 fn contexts_that_break_a_rule_are_refused_by_both_sides() {
     let cases: [Defect<RoundContext>; 15] = [
-        ("other_protocol", |c| c.protocol = 2),
-        ("other_ring", |c| c.ring_bits = 32),
+        ("other_protocol", |c| c.protocol = 1),
+        ("other_ring", |c| c.ring_bits = 48),
         ("no_elements", |c| c.elements = 0),
-        ("too_many_elements", |c| c.elements = (1 << 20) + 1),
+        ("too_many_elements", |c| c.elements = 100_000_001),
         ("position_beyond_json", |c| c.position = 1 << 53),
         ("one_participant", |c| c.participants.truncate(1)),
         ("unsorted", |c| c.participants.reverse()),
@@ -581,7 +756,7 @@ fn sealed_shares_that_are_wrong_are_refused_and_right_ones_still_work() {
 
 #[test]
 fn dealt_shares_of_the_wrong_shape_are_refused() {
-    let cases: [Defect<RoundShares>; 9] = [
+    let cases: [Defect<RoundShares>; 10] = [
         ("other_context", |m| m.context = Hash::of(b"other")),
         ("stranger", |m| m.from = Name::new("stranger").unwrap()),
         ("missing_share", |m| m.shares.truncate(2)),
@@ -591,6 +766,7 @@ fn dealt_shares_of_the_wrong_shape_are_refused() {
         ("long_deposit", |m| m.deposit = format!("{0}{0}", m.deposit)),
         ("deposit_not_base64", |m| m.deposit.replace_range(0..1, "!")),
         ("missing_commitment", |m| m.excess_commitments.clear()),
+        ("missing_mask_key_commitment", |m| m.mask_key_commitments.truncate(2)),
     ];
     let round = Round::begun(world(4, 3, 1, 5), false);
     for (defect, edit) in cases {
@@ -827,6 +1003,70 @@ fn a_dealer_that_lied_is_named() {
     }
 }
 
+/// A member that commits to another mask key than its peer is noticed, with its peer, before anything is masked.
+#[test]
+fn mask_keys_that_differ_are_named_before_anything_is_masked() {
+    let mut round = Round::begun(world(4, 3, 1, 5), false);
+    round.dealt[3].mask_key_commitments[1] = Hash::of(b"x");
+    for dealt in &round.dealt {
+        round.hub.accept_shares(round.world.sign(&dealt.from, dealt)).unwrap();
+    }
+    assert_eq!(round.hub.disagreements(), [Disagreement { one: name(1), other: name(3) }]);
+    assert!((0..4).all(|index| round.hub.shares_for(&name(index)).is_none()));
+    // Were a member to mask all the same, its vector is not taken.
+    let to_first: Vec<SealedShare> = round.dealt[1..].iter().map(|dealt| dealt.shares[0].clone()).collect();
+    round.members[0].receive_shares(&to_first).unwrap();
+    let masked = round.world.mask(0, &mut round.members[0]);
+    let refused = round.hub.accept_masked(&round.world.sign(&name(0), masked.header()), masked.bytes().to_vec());
+    assert_eq!(refused, Err(MpcError::MaskKeys { one: name(1), other: name(3) }));
+}
+
+/// A deposit that opens but holds another key than both ends committed to spoils no sum: its owner is named.
+#[test]
+fn a_drop_out_that_deposited_another_key_is_named() {
+    for (place, error) in [(0, Some(MpcError::DepositedKey { of: name(3), with: name(0) })), (1, None)] {
+        let mut world = world(4, 3, 1, 5);
+        // The generator is handed in, so the world knows what is drawn: first b, then r.
+        world.organisations[3].rng = ChaCha20Rng::from_seed([3; 32]);
+        let mut rng = ChaCha20Rng::from_seed([3; 32]);
+        let members: Vec<_> = (0..4).map(|index| world.begin(index)).collect();
+        let (_, deposit_key) = (draw(&mut rng), draw(&mut rng));
+        let (members, mut dealt): (Vec<_>, Vec<_>) = members.into_iter().unzip();
+        dealt[3].deposit = with_deposit(&dealt[3], &deposit_key, |keys| keys[32 * place] ^= 1);
+        let hub = Coordinator::new(world.context.clone(), world.noise.clone()).unwrap();
+        let all_noise = members.iter().map(|m| world.noise_of(m)).collect();
+        let round =
+            Round { world, members, dealt, hub, all_noise, sets: vec![], transcript: vec![], reload: false }.shared();
+        // Nobody looks into the deposit of one that survives.
+        let absent: &[usize] = if error.is_some() { &[3] } else { &[] };
+        let round = round.masked(absent).signed(&[]).revealed(&[]);
+        match error {
+            Some(error) => assert_eq!(round.hub.total().err(), Some(error)),
+            None => drop(round.checked_total()),
+        }
+    }
+}
+
+fn draw(rng: &mut ChaCha20Rng) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    rng.fill_bytes(&mut bytes);
+    bytes
+}
+
+/// The deposit, opened with its key, edited and sealed again.
+fn with_deposit(dealt: &RoundShares, key: &[u8; 32], edit: impl FnOnce(&mut Vec<u8>)) -> String {
+    let mut aad = Vec::new();
+    for part in [&b"cohortium/secure-sum/v2/deposit"[..], dealt.context.as_bytes(), dealt.from.as_str().as_bytes()] {
+        aad.extend_from_slice(&(part.len() as u64).to_be_bytes());
+        aad.extend_from_slice(part);
+    }
+    let cipher = ChaCha20Poly1305::new(key.into());
+    let sealed = data_encoding::BASE64.decode(dealt.deposit.as_bytes()).unwrap();
+    let mut plain = cipher.decrypt(&Nonce::default(), Payload { msg: &sealed, aad: &aad }).unwrap();
+    edit(&mut plain);
+    data_encoding::BASE64.encode(&cipher.encrypt(&Nonce::default(), Payload { msg: &plain, aad: &aad }).unwrap())
+}
+
 /// Changes one bit of something in base64.
 fn flip(text: &mut String) {
     let mut bytes = data_encoding::BASE64.decode(text.as_bytes()).unwrap();
@@ -863,12 +1103,105 @@ proptest! {
 
 // ---------------------------------------------------------------- byte vectors
 
-/// All inputs and every message of three rounds. Written anew with COHORTIUM_WRITE_VECTORS=1, compared otherwise.
+/// All inputs and every message of three rounds, one in each ring. Written anew with COHORTIUM_WRITE_VECTORS=1,
+/// compared otherwise.
 #[test]
 fn messages_are_those_of_the_vectors() {
-    vector("v1-n3.json", world(3, 3, 1, 3), &[]);
-    vector("v1-n4-excess.json", world(4, 3, 1, 3), &[]);
-    vector("v1-n4-drop-out.json", world(4, 3, 1, 3), &[1]);
+    vector("v2-n3.json", world(3, 3, 1, 3), &[]);
+    vector("v2-n4-excess-z32.json", world_in(32, 4, 3, 1, 3), &[]);
+    vector("v2-n4-drop-out-z128.json", world_in(128, 4, 3, 1, 3), &[1]);
+}
+
+/// The shared key of an ML-KEM ciphertext, which a checker without ML-KEM takes as given.
+fn ml_kem_shared_key(to: &Organisation, ciphertext: &str) -> String {
+    use ml_kem::kem::Decapsulate as _;
+    let key = ml_kem::DecapsulationKey768::from_seed(ml_kem::Seed::from(*to.kem.ml_kem_seed_secret()));
+    let ciphertext = data_encoding::BASE64.decode(ciphertext.as_bytes()).unwrap();
+    hex(&key.decapsulate(ciphertext.as_slice().try_into().unwrap()))
+}
+
+/// A message of a good vector with one defect, which must be refused in the words of the vector. Named after what is
+/// wrong with it; written anew with COHORTIUM_WRITE_VECTORS=1.
+#[test]
+fn bad_messages_are_refused_as_the_vectors_say() {
+    /// Name, step (0 deal, 1 mask, 2 sign, 3 reveal), edit of that step's first message.
+    type Bad = (&'static str, usize, fn(&mut Value));
+    let cases: [Bad; 16] = [
+        ("shares-of-another-context", 0, |m| m["context"] = json!(Hash::of(b"other"))),
+        ("shares-one-missing", 0, |m| drop(m["shares"].as_array_mut().unwrap().pop())),
+        ("shares-out-of-order", 0, |m| m["shares"].as_array_mut().unwrap().reverse()),
+        ("shares-deposit-too-short", 0, |m| m["deposit"] = json!("AAAA")),
+        ("shares-without-excess-commitment", 0, |m| m["excess_commitments"] = json!([])),
+        ("shares-mask-key-commitment-missing", 0, |m| m["mask_key_commitments"] = json!([Hash::of(b"x")])),
+        ("shares-mask-key-of-another", 0, |m| m["mask_key_commitments"][0] = json!(Hash::of(b"x"))),
+        ("vector-of-another-length", 1, |m| m["header"]["bytes"] = json!(40)),
+        ("vector-of-another-hash", 1, |m| m["header"]["sha256"] = json!(Hash::of(b"x"))),
+        ("survivors-without-one-that-is-there", 2, |m| m["survivors"] = json!(["org-00", "org-02"])),
+        ("survivors-with-one-that-is-not", 2, |m| m["survivors"][2] = json!("org-01")),
+        ("reveal-both-halves", 3, |m| {
+            let other = json!({ "of": "org-00", "share": Hash::of(b"x") });
+            m["deposit_key_shares"].as_array_mut().unwrap().insert(0, other);
+        }),
+        ("reveal-self-mask-of-a-drop-out", 3, |m| m["self_mask_shares"][1]["of"] = json!("org-01")),
+        ("reveal-without-drop-out", 3, |m| m["deposit_key_shares"] = json!([])),
+        ("reveal-noise-that-stays", 3, |m| {
+            m["excess_seeds"] = json!([{ "component": 1, "seed": Hash::of(b"x") }]);
+        }),
+        ("reveal-of-another-context", 3, |m| m["context"] = json!(Hash::of(b"other"))),
+    ];
+    for (defect, step, edit) in cases {
+        let begun = Round::begun(world_in(128, 4, 3, 1, 3), false);
+        let mut message = json!(begun.dealt[0]);
+        let mut round = begun;
+        if step > 0 {
+            round = round.shared();
+            let masked = round.world.mask(0, &mut round.members[0]);
+            message = json!({ "bytes": hex(masked.bytes()), "header": masked.header() });
+        }
+        if step > 1 {
+            round = round.masked(&[1]);
+            let survivors = round.hub.propose_survivors().unwrap();
+            message = json!(round.members[0].sign_survivors(&survivors).unwrap());
+        }
+        if step > 2 {
+            round = round.signed(&[]);
+            message = json!(round.reveal(0));
+        }
+        edit(&mut message);
+        let error = offer(&mut round, step, &message).err().expect(defect).to_string();
+        let about = "A message that stands in the place of the first of its step in v2-n4-drop-out-z128.json and must be refused.";
+        compare(
+            &format!("bad-{defect}.json"),
+            &json!({ "about": about, "error": error, "message": message, "step": step }),
+        );
+    }
+}
+
+/// Offers the hub a message of a step in the name of org-00; after shares, those of all others too.
+fn offer(round: &mut Round, step: usize, message: &Value) -> Result<(), MpcError> {
+    let key = &round.world.organisations[0].signing;
+    fn read<T: Document>(message: &Value, key: &SigningKey) -> Verified<T> {
+        signed(&serde_json::from_value::<T>(message.clone()).unwrap(), key)
+    }
+    match step {
+        0 => {
+            round.hub.accept_shares(read(message, key))?;
+            for dealt in &round.dealt[1..] {
+                round.hub.accept_shares(round.world.sign(&dealt.from, dealt))?;
+            }
+            round
+                .hub
+                .disagreements()
+                .pop()
+                .map_or(Ok(()), |Disagreement { one, other }| Err(MpcError::MaskKeys { one, other }))
+        }
+        1 => {
+            let bytes = data_encoding::HEXLOWER.decode(message["bytes"].as_str().unwrap().as_bytes()).unwrap();
+            round.hub.accept_masked(&read(&message["header"], key), bytes)
+        }
+        2 => round.hub.accept_survivor_set(read(message, key)),
+        _ => round.hub.accept_reveal(read(message, key)),
+    }
 }
 
 fn vector(file: &str, world: World, absent: &[usize]) {
@@ -887,18 +1220,18 @@ fn vector(file: &str, world: World, absent: &[usize]) {
         .collect();
     let (context, exchange) = (world.context.clone(), world.exchange.clone());
     let begun = Round::begun(world, false);
-    let noise = begun.all_noise.clone();
+    let noise: Vec<Vec<Vec<i64>>> = begun.members.iter().map(|member| begun.world.noise_components(member)).collect();
     let round = begun.shared().masked(absent).signed(&[]).revealed(&[]);
     let total = round.checked_total();
     let found = json!({
-        "about": "One round of the secure sum, version 1: inputs, pairwise exchange, every message in order, result. \
-            Each organisation's randomness is the ChaCha20 keystream under its seed (64-bit counter and nonce zero), \
+        "about": "One round of the secure sum, version 2: inputs, pairwise exchange, every message in order, result. \
+            Noise is given, for each organisation one vector for each component. Each organisation's randomness is the ChaCha20 keystream under its seed (64-bit counter and nonce zero), \
             read without gaps: first what its encapsulations take, in the order of the exchange, then the round.",
         "context": context,
         "context_hash": round.hub.context_hash(),
         "exchange": exchange,
         "messages": round.transcript,
-        "noise_added": noise,
+        "noise_components": noise,
         "organisations": inputs,
         "total": {
             "cells": total.cells(),
@@ -906,11 +1239,16 @@ fn vector(file: &str, world: World, absent: &[usize]) {
             "survivors": total.survivors(),
         },
     });
+    compare(file, &found);
+}
+
+/// Compares with a file of the vectors, or writes it.
+fn compare(file: &str, found: &Value) {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/vectors/secure-sum").join(file);
     if std::env::var_os("COHORTIUM_WRITE_VECTORS").is_some() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, serde_json::to_string_pretty(&found).unwrap() + "\n").unwrap();
+        std::fs::write(&path, serde_json::to_string_pretty(found).unwrap() + "\n").unwrap();
     }
     let expected: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
-    assert!(found == expected, "{file}: the bytes of the protocol have changed");
+    assert!(*found == expected, "{file}: the bytes of the protocol have changed");
 }
