@@ -1168,7 +1168,7 @@ fn bad_messages_are_refused_as_the_vectors_say() {
             message = json!(round.reveal(0));
         }
         edit(&mut message);
-        let error = offer(&mut round, step, &message).err().expect(defect).to_string();
+        let error = offer(&mut round, step, &message).expect_err(defect).to_string();
         let about = "A message that stands in the place of the first of its step in v2-n4-drop-out-z128.json and must be refused.";
         compare(
             &format!("bad-{defect}.json"),

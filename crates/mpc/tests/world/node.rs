@@ -1,0 +1,352 @@
+//! A member in the box: it keeps what is durable, starts from it at every step, and may crash or lie.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chacha20::ChaCha20Rng;
+use cohortium_dp::{NoisePlan, Raw, Seed, Variance, add_noise, gaussian_vector};
+use cohortium_messages::{
+    Hash, MaskedHeader, Name, Reveal, RoundContext, RoundShares, SealedShare, SurvivorSet, Verified,
+};
+use cohortium_mpc::{Chain, Member, MpcError};
+use rand_core::{Rng as _, SeedableRng as _};
+
+use crate::party::{envelope, input, name, open, parties, with_deposit};
+
+/// What a packet on the network holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// To the hub: deposit and shares.
+    Dealt,
+    /// To a member: the shares for it.
+    Shares,
+    /// To the hub: header and vector.
+    Masked,
+    /// To a member: the proposed survivors.
+    Survivors,
+    /// To the hub: a signature on them.
+    Signed,
+    /// To a member: the signatures.
+    Signatures,
+    /// To the hub: what is opened.
+    Revealed,
+}
+
+/// When a step is cut short.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Crash {
+    /// Before anything is durable: the step did not happen.
+    Before,
+    /// After: the message is durable but does not leave.
+    After,
+}
+
+/// How a malicious member lies. Each is noticed by somebody, or harms nobody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lie {
+    /// Commits to another mask key with somebody.
+    MaskKeyCommitment,
+    /// Commits to another self-mask seed than it shares.
+    SelfMask,
+    /// Deposits another mask key, and drops out.
+    Deposit,
+    /// Reveals a wrong share.
+    Share,
+    /// Reveals a wrong noise seed.
+    NoiseSeed,
+    /// Signs a second set.
+    TwoSets,
+    /// Sends a second vector. Whichever comes first counts as its input, as with any lie about one's own data.
+    TwoVectors,
+}
+
+impl Lie {
+    pub const ALL: [Self; 7] = [
+        Self::MaskKeyCommitment,
+        Self::SelfMask,
+        Self::Deposit,
+        Self::Share,
+        Self::NoiseSeed,
+        Self::TwoSets,
+        Self::TwoVectors,
+    ];
+}
+
+/// A member.
+pub struct Node {
+    pub index: usize,
+    pub context: RoundContext,
+    pub noise: NoisePlan,
+    pub lie: Option<Lie>,
+    /// Runs from an older copy of its state after it has signed, against the rule.
+    pub is_forgetful: bool,
+    /// For good.
+    pub is_dead: bool,
+    /// At the next step.
+    pub crash: Option<Crash>,
+    seed: u64,
+    attempts: u8,
+    durable: Durable,
+    /// The state after signing that a forgetful member opens from before it forgets.
+    signed_twin: Option<Member>,
+    pub witness: Witness,
+}
+
+/// What survives a crash.
+#[derive(Default)]
+struct Durable {
+    chains: BTreeMap<Name, Vec<u8>>,
+    member: Option<Vec<u8>>,
+    sent: Vec<(Kind, Vec<u8>)>,
+}
+
+/// What the test knows about a member that nobody else does.
+#[derive(Default)]
+pub struct Witness {
+    /// Every component of its noise.
+    pub components: Vec<Vec<i64>>,
+    /// Its noised vector.
+    pub noised: Option<Vec<i64>>,
+    /// The same, masked.
+    pub masked: Vec<u8>,
+    /// Every set it ever signed.
+    pub sets: BTreeSet<Vec<Name>>,
+    /// Every reveal it ever sent.
+    pub reveals: Vec<Reveal>,
+}
+
+/// What a step sends, or why there was none.
+pub type Step = Result<Vec<(Kind, Vec<u8>)>, String>;
+
+impl Node {
+    pub fn new(index: usize, context: &RoundContext, noise: &NoisePlan, seed: u64, lie: Option<Lie>) -> Self {
+        let durable = Durable { chains: parties()[index].chains.clone(), ..Durable::default() };
+        let (context, noise) = (context.clone(), noise.clone());
+        let witness = Witness::default();
+        let (is_forgetful, is_dead, crash, attempts) = (false, false, None, 0);
+        Self {
+            index,
+            context,
+            noise,
+            lie,
+            is_forgetful,
+            is_dead,
+            crash,
+            seed,
+            attempts,
+            durable,
+            signed_twin: None,
+            witness,
+        }
+    }
+
+    pub fn is_honest(&self) -> bool {
+        self.lie.is_none()
+    }
+
+    /// Joins the round. Each attempt that was lost in a crash is made again with fresh randomness.
+    pub fn deal(&mut self) -> Step {
+        let mut chains: BTreeMap<Name, Chain> = self
+            .durable
+            .chains
+            .iter()
+            .map(|(peer, bytes)| (peer.clone(), Chain::from_secret_bytes(bytes).unwrap()))
+            .collect();
+        self.attempts += 1;
+        let mut seed = [self.attempts; 32];
+        seed[..8].copy_from_slice(&self.seed.to_le_bytes());
+        seed[8] = self.index as u8;
+        let mut rng = ChaCha20Rng::from_seed(seed);
+        let me = name(self.index);
+        let (member, mut dealt) =
+            Member::begin(self.context.clone(), &me, &mut chains, &self.noise, &mut rng).map_err(refused)?;
+        self.lie_about_shares(&mut dealt, seed);
+        let components = self.components(&member);
+        let message = (Kind::Dealt, envelope(&dealt, self.index));
+        let is_durable = self.commit(Some(&member), vec![message.clone()]);
+        if is_durable {
+            self.witness.components = components;
+            self.durable.chains =
+                chains.iter().map(|(peer, chain)| (peer.clone(), chain.to_secret_bytes().to_vec())).collect();
+            self.is_dead |= self.lie == Some(Lie::Deposit);
+        }
+        self.leave(is_durable, vec![message])
+    }
+
+    /// Takes a message of the hub.
+    pub fn handle(&mut self, kind: Kind, bytes: &[u8]) -> Step {
+        let mut member = match self.signed_twin.take_if(|_| kind == Kind::Signatures) {
+            Some(twin) => twin,
+            None => self.member().ok_or("no round")?,
+        };
+        match kind {
+            Kind::Shares => {
+                let shares: Vec<SealedShare> = serde_json::from_slice(bytes).map_err(|_| "malformed")?;
+                member.receive_shares(&shares).map_err(refused)?;
+                let raw = Raw::new(input(self.index, self.context.elements));
+                let noised = add_noise(raw, &self.noise, member.noise_seeds().map_err(refused)?).unwrap();
+                let masked = member.mask(&noised).map_err(refused)?;
+                let mut sent = vec![(Kind::Masked, vector_packet(masked.header(), masked.bytes(), self.index))];
+                if self.lie == Some(Lie::TwoVectors) {
+                    let other = one_more(masked.bytes(), self.context.ring_bits as usize / 8);
+                    let header = MaskedHeader { sha256: Hash::of(&other), ..masked.header().clone() };
+                    sent.push((Kind::Masked, vector_packet(&header, &other, self.index)));
+                }
+                let is_durable = self.commit(Some(&member), sent.clone());
+                if is_durable {
+                    self.witness.noised = Some(noised.values().to_vec());
+                    self.witness.masked = masked.bytes().to_vec();
+                }
+                self.leave(is_durable, sent)
+            }
+            Kind::Survivors => {
+                let survivors: Vec<Name> = serde_json::from_slice(bytes).map_err(|_| "malformed")?;
+                let set = member.sign_survivors(&survivors).map_err(refused)?;
+                let mut sent = vec![(Kind::Signed, envelope(&set, self.index))];
+                if self.lie == Some(Lie::TwoSets) {
+                    let other = SurvivorSet { survivors: self.context.participants.clone(), ..set.clone() };
+                    sent.push((Kind::Signed, envelope(&other, self.index)));
+                }
+                let older = self.durable.member.clone().filter(|_| self.is_forgetful);
+                let is_durable = self.commit(Some(&member), sent.clone());
+                if is_durable {
+                    self.witness.sets.insert(set.survivors);
+                }
+                if older.is_some() {
+                    self.signed_twin = Some(member);
+                    self.durable.member = older;
+                }
+                self.leave(is_durable, sent)
+            }
+            Kind::Signatures => {
+                let sets = read_signatures(bytes)?;
+                let mut reveal = member.reveal(&sets).map_err(refused)?;
+                self.lie_about_reveal(&mut reveal);
+                let sent = vec![(Kind::Revealed, envelope(&reveal, self.index))];
+                let is_durable = self.commit((!self.is_forgetful).then_some(&member), sent.clone());
+                if is_durable {
+                    self.witness.reveals.push(reveal);
+                }
+                self.leave(is_durable, sent)
+            }
+            Kind::Dealt | Kind::Masked | Kind::Signed | Kind::Revealed => Err(String::from("not for a member")),
+        }
+    }
+
+    /// Everything it sent so far once more; or its first step, if that was lost.
+    pub fn retry(&mut self) -> Step {
+        match (self.is_dead, self.durable.member.is_some()) {
+            (true, _) => Ok(Vec::new()),
+            (false, false) => self.deal(),
+            (false, true) => Ok(self.durable.sent.clone()),
+        }
+    }
+
+    /// The member, from what is durable.
+    pub fn member(&self) -> Option<Member> {
+        self.durable.member.as_ref().map(|bytes| Member::from_secret_bytes(bytes).unwrap())
+    }
+
+    /// State and messages of a step become durable together, unless the crash comes first.
+    fn commit(&mut self, member: Option<&Member>, sent: Vec<(Kind, Vec<u8>)>) -> bool {
+        if self.crash.take_if(|crash| *crash == Crash::Before).is_some() {
+            return false;
+        }
+        if let Some(member) = member {
+            self.durable.member = Some(member.to_secret_bytes().unwrap().to_vec());
+        }
+        for message in sent {
+            if !self.durable.sent.contains(&message) {
+                self.durable.sent.push(message);
+            }
+        }
+        true
+    }
+
+    fn leave(&mut self, is_durable: bool, sent: Vec<(Kind, Vec<u8>)>) -> Step {
+        let is_cut = self.crash.take().is_some() || !is_durable;
+        Ok(if is_cut { Vec::new() } else { sent })
+    }
+
+    fn components(&self, member: &Member) -> Vec<Vec<i64>> {
+        let len = self.context.elements as usize;
+        let draw = |(component, variance): (usize, &u64)| {
+            let seed = Seed::from_bytes(*member.noise_seeds().unwrap().expose_seed_bytes(component).unwrap());
+            let drawn = || gaussian_vector(&seed, Variance::new(*variance).unwrap(), len).unwrap();
+            if *variance > 0 { drawn() } else { vec![0; len] }
+        };
+        self.noise.components().iter().enumerate().map(draw).collect()
+    }
+
+    fn lie_about_shares(&self, dealt: &mut RoundShares, rng_seed: [u8; 32]) {
+        match self.lie {
+            Some(Lie::MaskKeyCommitment) => dealt.mask_key_commitments[0] = Hash::of(b"lie"),
+            Some(Lie::SelfMask) => dealt.self_mask_commitment = Hash::of(b"lie"),
+            Some(Lie::Deposit) => {
+                // b is drawn first, then r.
+                let mut drawn = [0; 64];
+                ChaCha20Rng::from_seed(rng_seed).fill_bytes(&mut drawn);
+                let key = drawn[32..].try_into().unwrap();
+                dealt.deposit = with_deposit(dealt, &key, |keys| keys.iter_mut().for_each(|byte| *byte ^= 1));
+            }
+            _ => {}
+        }
+    }
+
+    fn lie_about_reveal(&self, reveal: &mut Reveal) {
+        match self.lie {
+            Some(Lie::Share) => reveal.self_mask_shares[0].share = Hash::of(b"lie"),
+            Some(Lie::NoiseSeed) => {
+                if let Some(seed) = reveal.excess_seeds.first_mut() {
+                    seed.seed = Hash::of(b"lie");
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A vector whose first element is one more: another input under the same masks.
+fn one_more(vector: &[u8], width: usize) -> Vec<u8> {
+    let mut other = vector.to_vec();
+    for byte in &mut other[..width] {
+        *byte = byte.wrapping_add(1);
+        if *byte != 0 {
+            break;
+        }
+    }
+    other
+}
+
+/// Header and vector in one packet: the length of the envelope, the envelope, the vector.
+pub fn vector_packet(header: &MaskedHeader, vector: &[u8], from: usize) -> Vec<u8> {
+    let envelope = envelope(header, from);
+    [&(envelope.len() as u32).to_be_bytes()[..], &envelope, vector].concat()
+}
+
+/// What [`vector_packet`] wrote.
+pub fn read_vector_packet(bytes: &[u8], from: usize) -> Result<(Verified<MaskedHeader>, Vec<u8>), String> {
+    let (len, rest) = bytes.split_first_chunk::<4>().ok_or("malformed")?;
+    let (header, vector) = rest.split_at_checked(u32::from_be_bytes(*len) as usize).ok_or("malformed")?;
+    Ok((open(header, from)?, vector.to_vec()))
+}
+
+/// Signatures on survivor sets as they go to members: each with its envelope as it came and its claimed sender.
+pub type Signatures = Vec<(usize, String)>;
+
+/// Opens each with the key of the member that is said to have signed it.
+fn read_signatures(bytes: &[u8]) -> Result<Vec<Verified<SurvivorSet>>, String> {
+    let signatures: Signatures = serde_json::from_slice(bytes).map_err(|_| "malformed")?;
+    let read = |(from, envelope): &(usize, String)| {
+        parties().get(*from).ok_or("a stranger")?;
+        let set = open::<SurvivorSet>(envelope.as_bytes(), *from)?;
+        if set.from == name(*from) { Ok(set) } else { Err(String::from("in another's name")) }
+    };
+    signatures.iter().map(read).collect()
+}
+
+/// An error says who must act, and it is never us.
+pub fn refused(error: MpcError) -> String {
+    let text = error.to_string();
+    assert!(!text.starts_with("us:"), "an invariant of ours broke: {text}");
+    text
+}
