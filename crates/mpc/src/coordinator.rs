@@ -199,8 +199,8 @@ impl Coordinator {
     /// [`MpcError::Length`], [`MpcError::VectorHash`], [`MpcError::Equivocation`], and [`MpcError::TooLate`] once a
     /// survivor set without it was proposed.
     pub fn accept_masked(&mut self, header: &Verified<MaskedHeader>, bytes: Vec<u8>) -> Result<(), MpcError> {
-        let (found, sha256) = (bytes.len() as u64, Hash::of(&bytes));
-        self.accept_vector(header, found, Vector { sha256, bytes: Some(bytes) })
+        self.check_header(header, bytes.len() as u64)?;
+        self.record_vector(header, Vector { sha256: Hash::of(&bytes), bytes: Some(bytes) })
     }
 
     /// Takes the signed header of a masked vector whose bytes the caller has made durable elsewhere: `bytes` of them,
@@ -215,16 +215,22 @@ impl Coordinator {
         bytes: u64,
         sha256: Hash,
     ) -> Result<(), MpcError> {
-        self.accept_vector(header, bytes, Vector { sha256, bytes: None })
+        self.check_header(header, bytes)?;
+        self.record_vector(header, Vector { sha256, bytes: None })
     }
 
-    fn accept_vector(&mut self, header: &Verified<MaskedHeader>, bytes: u64, vector: Vector) -> Result<(), MpcError> {
+    /// Sender, step and length: what is checked before a vector is looked at.
+    fn check_header(&self, header: &MaskedHeader, bytes: u64) -> Result<(), MpcError> {
         self.check_sender(&header.context, &header.from)?;
         self.check_dealt()?;
         let expected = context::vector_bytes(&self.context)?;
-        if let Some(found) = [header.bytes, bytes].into_iter().find(|found| *found != expected) {
-            return Err(MpcError::Length { expected, found });
+        match [header.bytes, bytes].into_iter().find(|found| *found != expected) {
+            Some(found) => Err(MpcError::Length { expected, found }),
+            None => Ok(()),
         }
+    }
+
+    fn record_vector(&mut self, header: &MaskedHeader, vector: Vector) -> Result<(), MpcError> {
         if vector.sha256 != header.sha256 {
             return Err(MpcError::VectorHash { from: header.from.clone() });
         }

@@ -384,6 +384,35 @@ fn a_hundred_organisations_add_up() {
     assert_eq!(round.checked_total().survivors().len(), 97);
 }
 
+/// Who does not deal makes the round void: nobody gets shares, and it is known who is waited for.
+#[test]
+fn a_round_in_which_somebody_does_not_deal_stops_there() {
+    let mut round = Round::begun(world(4, 3, 1, 2), false);
+    for dealt in &round.dealt[..3] {
+        round.hub.accept_shares(round.world.sign(&dealt.from, dealt)).unwrap();
+    }
+    assert_eq!(round.hub.shares_missing(), [name(3)]);
+    assert!((0..4).all(|index| round.hub.shares_for(&name(index)).is_none()));
+    assert!(matches!(round.hub.propose_survivors(), Err(MpcError::TooFew { found: 0, needed: 3, .. })));
+}
+
+/// A sum can be had from t reveals; a reveal that comes later takes its excess noise off, and the variance says so.
+#[test]
+fn a_late_reveal_takes_its_excess_noise_off() {
+    let mut round = four().masked(&[]).signed(&[3]).revealed(&[]);
+    let early = round.checked_total();
+    // The fourth signs and reveals when the others are done.
+    let survivors = round.hub.propose_survivors().unwrap();
+    let set = round.members[3].sign_survivors(&survivors).unwrap();
+    round.hub.accept_survivor_set(round.world.sign(&name(3), &set)).unwrap();
+    let reveal = round.reveal(3);
+    round.accept_reveal(&reveal).unwrap();
+    let late = round.checked_total();
+    let components = round.world.noise.components();
+    assert_eq!(early.noise_variance() - late.noise_variance(), u128::from(components[1]));
+    assert_eq!(late.noise_variance(), round.world.noise.remaining_total_variance(4).unwrap());
+}
+
 #[test]
 fn noise_left_is_what_the_plan_says_when_all_reveal() {
     let round = Round::begun(world(10, 7, 3, 2), false).shared().masked(&[5]).signed(&[]).revealed(&[]);

@@ -31,6 +31,8 @@ struct Conspiracy {
     has_masked: BTreeSet<usize>,
     /// Signatures of honest members, by set.
     signed: BTreeMap<Vec<Name>, Signatures>,
+    /// Signatures of colluders, by who and on what.
+    bought: BTreeMap<(usize, Vec<Name>), String>,
     story: Vec<String>,
 }
 
@@ -61,6 +63,7 @@ impl Conspiracy {
             dealt: BTreeMap::new(),
             has_masked: BTreeSet::new(),
             signed: BTreeMap::new(),
+            bought: BTreeMap::new(),
         }
     }
 
@@ -129,9 +132,13 @@ impl Conspiracy {
         let to = self.dice.below(self.nodes.len());
         let mut signatures = self.signed[&set].clone();
         for colluder in &self.colluders {
-            let signed = SurvivorSet { context: self.context, from: name(*colluder), survivors: set.clone() };
+            let sign = || {
+                let signed = SurvivorSet { context: self.context, from: name(*colluder), survivors: set.clone() };
+                String::from_utf8(envelope(&signed, *colluder)).unwrap()
+            };
+            let text = self.bought.entry((*colluder, set.clone())).or_insert_with(sign).clone();
             signatures.retain(|(from, _)| from != colluder);
-            signatures.push((*colluder, String::from_utf8(envelope(&signed, *colluder)).unwrap()));
+            signatures.push((*colluder, text));
         }
         // A drop-out's own signature does not count, and would have the rest refused.
         signatures.retain(|(from, _)| set.contains(&name(*from)));
@@ -185,7 +192,9 @@ fn play(seed: u64, is_forgetful: bool) -> Result<Tally, String> {
     for index in conspiracy.all() {
         conspiracy.deliver(index);
     }
-    for _ in 0..12 * conspiracy.nodes.len() {
+    // It asks longer where more is to be had.
+    let patience = if is_forgetful { 40 } else { 8 };
+    for _ in 0..patience * conspiracy.nodes.len() {
         match conspiracy.dice.below(10) {
             0 => {
                 let to = conspiracy.dice.below(conspiracy.nodes.len());
@@ -222,8 +231,8 @@ fn a_malicious_hub_gets_one_sum_or_none() {
 /// The count can fail: members that sign anew from an older copy of their state give everything away.
 #[test]
 fn members_restored_from_an_older_copy_are_unmasked() {
-    let broken: Vec<String> = (0..200).filter_map(|seed| play(seed, true).err()).collect();
-    assert!(broken.len() > 20, "{} of 200", broken.len());
+    let broken: Vec<String> = (0..100).filter_map(|seed| play(seed, true).err()).collect();
+    assert!(broken.len() > 50, "{} of 100", broken.len());
     for promise in ["signed two sets", "opened both halves", "opened for"] {
         assert!(broken.iter().any(|why| why.contains(promise)), "{promise}");
     }

@@ -1,7 +1,7 @@
 //! A federation in a box: all members and one hub of a secure sum, with the network between them, from one seed.
 //!
-//! Every message is bytes on a network that loses, repeats, reorders, delays and changes them; every member starts anew
-//! from what it made durable at every step, and crashes between steps; members lie and the hub is malicious. Inputs are
+//! Every message is bytes on a network that loses, repeats, reorders, delays and changes them; members crash before and
+//! after what they do is durable, and start anew from what is; members lie and the hub is malicious. Inputs are
 //! powers of two, so that the set that was summed can be read off the sum. After every schedule the promises of
 //! `docs/spec/secure-sum.md` must hold: a right sum over exactly the agreed set with its variance as stated, or an
 //! error that says who must act; and no honest member ever consented to two sets or opened both halves of a mask.

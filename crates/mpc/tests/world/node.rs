@@ -86,6 +86,8 @@ pub struct Node {
     seed: u64,
     attempts: u8,
     durable: Durable,
+    /// The same in memory, as long as it has not crashed.
+    live: Option<Member>,
     /// The state after signing that a forgetful member opens from before it forgets.
     signed_twin: Option<Member>,
     pub witness: Witness,
@@ -134,6 +136,7 @@ impl Node {
             seed,
             attempts,
             durable,
+            live: None,
             signed_twin: None,
             witness,
         }
@@ -172,12 +175,22 @@ impl Node {
         self.leave(is_durable, vec![message])
     }
 
-    /// Takes a message of the hub.
+    /// Takes a message of the hub. After a crash, from what is durable.
     pub fn handle(&mut self, kind: Kind, bytes: &[u8]) -> Step {
-        let mut member = match self.signed_twin.take_if(|_| kind == Kind::Signatures) {
-            Some(twin) => twin,
-            None => self.member().ok_or("no round")?,
-        };
+        let opened_before_forgetting = self.signed_twin.take_if(|_| kind == Kind::Signatures);
+        let member = opened_before_forgetting.or_else(|| self.live.take()).or_else(|| self.member());
+        let mut member = member.ok_or("no round")?;
+        let is_lost = self.crash.is_some() || self.is_forgetful;
+        let step = self.step(&mut member, kind, bytes);
+        if self.is_forgetful && kind == Kind::Survivors && step.is_ok() {
+            self.signed_twin = Some(member);
+        } else if !is_lost {
+            self.live = Some(member);
+        }
+        step
+    }
+
+    fn step(&mut self, member: &mut Member, kind: Kind, bytes: &[u8]) -> Step {
         match kind {
             Kind::Shares => {
                 let shares: Vec<SealedShare> = serde_json::from_slice(bytes).map_err(|_| "malformed")?;
@@ -191,7 +204,7 @@ impl Node {
                     let header = MaskedHeader { sha256: Hash::of(&other), ..masked.header().clone() };
                     sent.push((Kind::Masked, vector_packet(&header, &other, self.index)));
                 }
-                let is_durable = self.commit(Some(&member), sent.clone());
+                let is_durable = self.commit(Some(member), sent.clone());
                 if is_durable {
                     self.witness.noised = Some(noised.values().to_vec());
                     self.witness.masked = masked.bytes().to_vec();
@@ -207,12 +220,11 @@ impl Node {
                     sent.push((Kind::Signed, envelope(&other, self.index)));
                 }
                 let older = self.durable.member.clone().filter(|_| self.is_forgetful);
-                let is_durable = self.commit(Some(&member), sent.clone());
+                let is_durable = self.commit(Some(member), sent.clone());
                 if is_durable {
                     self.witness.sets.insert(set.survivors);
                 }
                 if older.is_some() {
-                    self.signed_twin = Some(member);
                     self.durable.member = older;
                 }
                 self.leave(is_durable, sent)
@@ -222,7 +234,7 @@ impl Node {
                 let mut reveal = member.reveal(&sets).map_err(refused)?;
                 self.lie_about_reveal(&mut reveal);
                 let sent = vec![(Kind::Revealed, envelope(&reveal, self.index))];
-                let is_durable = self.commit((!self.is_forgetful).then_some(&member), sent.clone());
+                let is_durable = self.commit((!self.is_forgetful).then_some(&*member), sent.clone());
                 if is_durable {
                     self.witness.reveals.push(reveal);
                 }
