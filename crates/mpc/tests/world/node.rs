@@ -1,4 +1,4 @@
-//! A member in the box: it keeps what is durable, starts from it at every step, and may crash or lie.
+//! A member in the box: it keeps what is durable, starts from that after a crash, and may lie.
 
 use std::collections::{BTreeMap, BTreeSet};
 
