@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 use crate::keystream::{CHUNK_ELEMENTS, Mask, Sign};
 use crate::member::{SHARE_PAIR_BYTES, count, others, sign_of};
 use crate::schedule::{self, DEPOSIT_AAD, Key};
-use crate::shamir::{self, Share};
+use crate::shamir::{Polynomial, Share};
 use crate::unmask::{Excess, Unmasker};
 use crate::{MpcError, context};
 
@@ -567,10 +567,11 @@ impl Coordinator {
         for choice in choices(held.len(), threshold) {
             let chosen: Vec<Share> =
                 choice.iter().filter_map(|place| held.get(*place)).map(|(_, s)| s.clone()).collect();
-            let secret = shamir::combine(&chosen, threshold)?;
+            let polynomial = Polynomial::through(&chosen, threshold)?;
+            let secret = polynomial.at(0);
             if is_right(&secret) {
                 for (holder, share) in &held {
-                    if *shamir::interpolate(&chosen, threshold, share.point)? != share.bytes {
+                    if *polynomial.at(share.point) != share.bytes {
                         inconsistencies.push(Inconsistency { dealer: of.clone(), holder: (*holder).clone() });
                     }
                 }

@@ -37,34 +37,49 @@ pub(crate) fn split(secret: &[u8; 32], n: u8, threshold: u8, rng: &mut dyn Crypt
     Ok((1..=n).map(|point| evaluate(&coefficients, point)).collect())
 }
 
-/// The secret from `threshold` of the shares: the first ones.
-///
-/// # Errors
-/// [`MpcError::TooFew`] shares; ours when two are at one point or one at zero.
-pub(crate) fn combine(shares: &[Share], threshold: usize) -> Result<Key, MpcError> {
-    interpolate(shares, threshold, 0)
+/// The polynomial through some shares (Lagrange, in barycentric form: Berrut and Trefethen 2004, section 3). What does
+/// not depend on where it is evaluated is computed once.
+pub(crate) struct Polynomial<'a> {
+    shares: &'a [Share],
+    /// For each share, 1/Π (its point − another's).
+    weights: Vec<u8>,
 }
 
-/// The value at `point` of the polynomial through the first `threshold` shares (Lagrange).
-pub(crate) fn interpolate(shares: &[Share], threshold: usize, point: u8) -> Result<Key, MpcError> {
-    let too_few = MpcError::TooFew { what: "shares", needed: threshold, found: shares.len() };
-    let shares = shares.get(..threshold).ok_or(too_few)?;
-    let mut value = Zeroizing::new([0u8; 32]);
-    for (i, share) in shares.iter().enumerate() {
-        let (mut above, mut below) = (1, 1);
-        for other in shares.iter().enumerate().filter(|(j, _)| *j != i).map(|(_, other)| other) {
-            above = multiply(above, point ^ other.point);
-            below = multiply(below, share.point ^ other.point);
+impl<'a> Polynomial<'a> {
+    /// The polynomial through the first `threshold` shares.
+    ///
+    /// # Errors
+    /// [`MpcError::TooFew`] shares; ours when two are at one point or one at zero.
+    pub(crate) fn through(shares: &'a [Share], threshold: usize) -> Result<Self, MpcError> {
+        let too_few = MpcError::TooFew { what: "shares", needed: threshold, found: shares.len() };
+        let shares = shares.get(..threshold).ok_or(too_few)?;
+        let mut weights = Vec::with_capacity(threshold);
+        for (i, share) in shares.iter().enumerate() {
+            let others = shares.iter().enumerate().filter(|(j, _)| *j != i);
+            let below = others.fold(1, |below, (_, other)| multiply(below, share.point ^ other.point));
+            if below == 0 || share.point == 0 {
+                return Err(MpcError::Internal("two shares at one point, or one at zero"));
+            }
+            weights.push(inverse(below));
         }
-        if below == 0 || share.point == 0 {
-            return Err(MpcError::Internal("two shares at one point, or one at zero"));
-        }
-        let weight = multiply(above, inverse(below));
-        for (sum, byte) in value.iter_mut().zip(&share.bytes) {
-            *sum ^= multiply(weight, *byte);
-        }
+        Ok(Self { shares, weights })
     }
-    Ok(value)
+
+    /// The value at a point; at 0, the secret. Branches on points only, which are public.
+    pub(crate) fn at(&self, point: u8) -> Key {
+        if let Some(share) = self.shares.iter().find(|share| share.point == point) {
+            return Zeroizing::new(share.bytes);
+        }
+        let mut value = Zeroizing::new([0u8; 32]);
+        let above = self.shares.iter().fold(1, |above, share| multiply(above, point ^ share.point));
+        for (share, weight) in self.shares.iter().zip(&self.weights) {
+            let weight = multiply(multiply(above, inverse(point ^ share.point)), *weight);
+            for (sum, byte) in value.iter_mut().zip(&share.bytes) {
+                *sum ^= multiply(weight, *byte);
+            }
+        }
+        value
+    }
 }
 
 /// Horner's rule on every byte, from the highest degree down.
@@ -129,22 +144,23 @@ mod tests {
             prop_assume!(t <= n);
             let mut shares = shares_of(&secret, n, t, seed);
             shares.rotate_left(from % usize::from(n));
-            prop_assert_eq!(*combine(&shares, t.into()).unwrap(), secret);
-            let first = Share { point: shares[0].point, bytes: shares[0].bytes };
-            shares.rotate_left(1);
-            prop_assert_eq!(*interpolate(&shares, t.into(), first.point).unwrap(), first.bytes);
+            let polynomial = Polynomial::through(&shares, t.into()).unwrap();
+            prop_assert_eq!(*polynomial.at(0), secret);
+            for share in &shares {
+                prop_assert_eq!(*polynomial.at(share.point), share.bytes);
+            }
         }
     }
 
     #[test]
     fn fewer_than_t_do_not_and_bad_points_are_refused() {
         let mut shares = shares_of(&[5; 32], 5, 3, 1);
-        assert!(matches!(combine(&shares[..2], 3), Err(MpcError::TooFew { .. })));
-        assert!(*combine(&shares[..2], 2).unwrap() != [5; 32]);
+        assert!(matches!(Polynomial::through(&shares[..2], 3).err(), Some(MpcError::TooFew { .. })));
+        assert!(*Polynomial::through(&shares[..2], 2).unwrap().at(0) != [5; 32]);
         shares[1].point = 1;
-        assert!(combine(&shares, 3).is_err());
+        assert!(Polynomial::through(&shares, 3).is_err());
         shares[1].point = 0;
-        assert!(combine(&shares, 3).is_err());
+        assert!(Polynomial::through(&shares, 3).is_err());
         assert!(split(&[5; 32], 3, 4, &mut ChaCha20Rng::from_seed([1; 32])).is_err());
         assert!(split(&[5; 32], 3, 0, &mut ChaCha20Rng::from_seed([1; 32])).is_err());
     }
