@@ -31,7 +31,8 @@ enum Install {
 const GO_PATH: &str = "/usr/share/gocode";
 
 /// All peer checks.
-pub const PEERS: [Peer; 4] = [
+pub const PEERS: [Peer; 5] = [
+    Peer { name: "secure-sum", install: Install::Python { packages: &["cryptography==50.0.2"] }, ask: ask_secure_sum },
     Peer { name: "noise", install: Install::Python { packages: &[] }, ask: ask_noise },
     Peer { name: "rfc8785", install: Install::Python { packages: &["rfc8785==0.1.4"] }, ask: ask_rfc8785 },
     Peer {
@@ -74,6 +75,11 @@ fn ask_dsse(_root: &Path, python: &Path) -> Result<Command, String> {
 /// The specification of seeded noise, written down once more in Python, on the vectors that `crates/dp` checks as well.
 fn ask_noise(_root: &Path, python: &Path) -> Result<Command, String> {
     Ok(script(python, "tests/interop/noise.py", "tests/data/vectors/noise.json"))
+}
+
+/// The specification of the secure sum, written down once more in Python over OpenSSL's primitives.
+fn ask_secure_sum(_root: &Path, python: &Path) -> Result<Command, String> {
+    Ok(script(python, "tests/interop/secure_sum.py", "tests/data/vectors/secure-sum"))
 }
 
 fn script(python: &Path, script: &str, vectors: &str) -> Command {

@@ -121,7 +121,7 @@ struct Errors {
 pub fn run(command: &Command, output: &Output) -> Result<(), Failure> {
     match command {
         Command::Epsilon { input, delta } => {
-            let ask = |row: &Row| Ok(row.epsilon(delta_of(row, *delta)?).map_err(Failure::usage)?);
+            let ask = |row: &Row| row.epsilon(delta_of(row, *delta)?).map_err(Failure::usage);
             answers(input, output, ask)
         }
         Command::Delta { input, epsilon } => answers(input, output, |row| row.delta(*epsilon).map_err(Failure::usage)),

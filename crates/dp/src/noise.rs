@@ -21,11 +21,12 @@ use thiserror::Error;
 
 /// Most participants of one round: the protocols are written for 2 to 100 organisations; this leaves room.
 pub const MAX_PARTICIPANTS: u32 = 256;
-/// Raw values are clamped to this magnitude before noise, so that adding cannot overflow.
+/// Raw values are clamped to this magnitude before noise, so that neither adding it nor summing over nodes can overflow.
 ///
-/// A node's noise is at most 256 components of magnitude below 2^31, so below 2^39; 2^60 + 2^39 < 2^63. Sensitivity
-/// only shrinks by clamping to a fixed interval (it is a projection), so the promise is not touched.
-pub const MAX_RAW_MAGNITUDE: i64 = 1 << 60;
+/// A node's noise is at most 256 components of magnitude below 2^31, so below 2^39, and there are at most 256 nodes:
+/// 256·(2^54 + 2^39) < 2^63, whoever takes part. Sensitivity only shrinks by clamping to a fixed interval (it is a
+/// projection), so the promise is not touched. A cell of a billion persons with 2^24 steps each still fits.
+pub const MAX_RAW_MAGNITUDE: i64 = 1 << 54;
 
 /// Adds this node's noise, all components, to raw values.
 ///

@@ -8,10 +8,10 @@
 //! open it. Who comes back in time takes part; who comes too late has paid, and that is logged.
 
 use cohortium_messages::{
-    Agreement, Entry, Envelope, Fact, Hash, InboxItem, MaskedHeader, Name, RING_BITS, Receipt, Reply, Reveal,
-    RoundContext, RoundShares, RoundStep, SurvivorSet, Task, TaskState, Timestamp, Verified, canonical_bytes,
+    Agreement, Entry, Envelope, Fact, Hash, InboxItem, MaskedHeader, Name, Receipt, Reply, Reveal, RoundContext,
+    RoundShares, RoundStep, SurvivorSet, Task, TaskState, Timestamp, Verified, canonical_bytes,
 };
-use cohortium_mpc::{Coordinator, MpcError};
+use cohortium_mpc::{Coordinator, Disagreement, MpcError};
 use cohortium_policy::{ReceiptEvidence, Release};
 use cohortium_query::Priced;
 
@@ -67,6 +67,12 @@ impl Hub {
         let mut changes = Changes::default();
         if round.record.permits.len() == round.record.participants.len() {
             let coordinator = self.coordinator(&round)?;
+            if let [Disagreement { one, other }, ..] = coordinator.disagreements().as_slice() {
+                let why = format!("{one} and {other} hold different keys for this round: one of them is wrong");
+                self.put(changes, *task, &round.record)?;
+                self.void(*task, round.record, TaskState::Failed, &why, now)?;
+                return Ok(Reply::Accepted);
+            }
             for name in &round.record.participants {
                 let shares = coordinator.shares_for(name).ok_or_else(|| own("shares are missing"))?;
                 changes.inbox.push((name.clone(), InboxItem::Shares { shares, task: *task }));
@@ -125,7 +131,7 @@ impl Hub {
         if round.context.hash().map_err(own)? != opened.context {
             return no("malformed", String::from("the vector is about another round than the price"));
         }
-        if opened.bytes != u64::from(round.context.elements) * u64::from(RING_BITS / 8) {
+        if Some(opened.bytes) != round.context.vector_bytes() {
             return no("malformed", String::from("the vector has another length than the plan says"));
         }
         let message = (header.clone(), receipt.clone(), entry.clone());

@@ -7,7 +7,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Decimal, Document, HubEntry, MAX_ORGANISATIONS, Name, PublicKey, ResearcherEntry, RosterEntry, Schema, Timestamp,
+    Decimal, Document, HubEntry, MAX_ORGANISATIONS, Name, PublicKey, ReleaseMode, ResearcherEntry, RosterEntry, Schema,
+    Timestamp, check_thresholds,
 };
 
 /// The version of this structure. A node refuses an agreement of a version that it does not know.
@@ -390,12 +391,8 @@ impl Agreement {
             return Err(AgreementError::Organisations(organisations));
         }
         let SecureSumTerms { colluders, threshold } = self.secure_sum;
-        let (n, t, c) = (organisations as u64, u64::from(threshold), u64::from(colluders));
-        if c >= 1 && t <= n && t > c && 2 * t > n + c {
-            Ok(())
-        } else {
-            Err(AgreementError::Threshold { organisations, colluders })
-        }
+        check_thresholds(organisations, threshold, colluders, ReleaseMode::Noised)
+            .map_err(|_| AgreementError::Threshold { organisations, colluders })
     }
 
     fn validate_budgets(&self) -> Result<(), AgreementError> {

@@ -15,6 +15,7 @@ mod common;
 mod crashes;
 #[cfg(test)]
 mod dropouts;
+#[cfg(test)]
 mod hostile_hub;
 #[cfg(test)]
 mod neighbours;
@@ -24,6 +25,7 @@ mod noise;
 mod refusals;
 #[cfg(test)]
 mod repairs;
+#[cfg(test)]
 mod review;
 #[cfg(test)]
 mod statistics;
