@@ -27,7 +27,7 @@ pub enum Command {
         #[command(flatten)]
         input: Input,
         /// δ, instead of what the rows say
-        #[arg(long)]
+        #[arg(long, allow_negative_numbers = true)]
         delta: Option<f64>,
     },
     /// δ of each composition in a file, at an ε
@@ -35,7 +35,7 @@ pub enum Command {
         #[command(flatten)]
         input: Input,
         /// ε
-        #[arg(long)]
+        #[arg(long, allow_negative_numbers = true)]
         epsilon: f64,
     },
     /// How much noise each composition needs to reach an ε at a δ
@@ -45,10 +45,10 @@ pub enum Command {
         #[command(flatten)]
         input: Input,
         /// ε
-        #[arg(long)]
+        #[arg(long, allow_negative_numbers = true)]
         epsilon: f64,
         /// δ, instead of what the rows say
-        #[arg(long)]
+        #[arg(long, allow_negative_numbers = true)]
         delta: Option<f64>,
     },
     /// The whole curve of each composition: δ over ε, and what that means for whoever guesses
@@ -121,10 +121,10 @@ struct Errors {
 pub fn run(command: &Command, output: &Output) -> Result<(), Failure> {
     match command {
         Command::Epsilon { input, delta } => {
-            let ask = |row: &Row| row.epsilon(delta_of(row, *delta)?).map_err(Failure::usage);
+            let ask = |row: &Row| row.epsilon(delta_of(row, *delta)?).map_err(refused);
             answers(input, output, ask)
         }
-        Command::Delta { input, epsilon } => answers(input, output, |row| row.delta(*epsilon).map_err(Failure::usage)),
+        Command::Delta { input, epsilon } => answers(input, output, |row| row.delta(*epsilon).map_err(refused)),
         Command::Sigma { input, epsilon, delta } => noises(input, *epsilon, *delta, output),
         Command::Curve { input, points, svg } => curves(input, usize::from(*points), svg.as_deref(), output),
     }
@@ -147,7 +147,7 @@ fn noises(input: &Input, epsilon: f64, delta: Option<f64>, output: &Output) -> R
     let working = output.progress("searching");
     let search = |row: &Row| {
         let delta = delta_of(row, delta)?;
-        let noise = row.noise_for(epsilon, delta).map_err(Failure::usage)?;
+        let noise = row.noise_for(epsilon, delta).map_err(refused)?;
         Ok(Noise { adjacency: row.neighbours(), delta, epsilon, id: row.id.clone(), method: row.method(), noise })
     };
     let noises = rows.iter().map(search).collect::<Result<Vec<_>, Failure>>()?;
@@ -189,12 +189,12 @@ fn curves(input: &Input, points: usize, svg: Option<&Path>, output: &Output) -> 
 
 /// Equal steps of ε, from 0 to where δ is below what anyone reads.
 fn curve(row: &Row, points: usize) -> Result<Curve, Failure> {
-    let last = row.epsilon(CURVE_DELTA).map_err(Failure::usage)?.epsilon;
+    let last = row.epsilon(CURVE_DELTA).map_err(refused)?.epsilon;
     if !last.is_finite() {
         return Err(Failure::usage(format!("row {}: no ε reaches δ = {CURVE_DELTA:e}, so there is no curve", row.id)));
     }
     let epsilons: Vec<f64> = (0..points).map(|i| last * i as f64 / (points - 1) as f64).collect();
-    let deltas = row.profile(&epsilons).map_err(Failure::usage)?;
+    let deltas = row.profile(&epsilons).map_err(refused)?;
     let profile: Vec<Point> =
         epsilons.into_iter().zip(deltas).map(|(epsilon, delta)| Point { epsilon, delta }).collect();
     // δ falls with ε: what holds at a point holds at every larger ε.
@@ -232,7 +232,10 @@ fn read(input: &Input) -> Result<Vec<Row>, Failure> {
         return Err(Failure::usage(format!("{shown} is longer than {} MiB", MAX_FILE_BYTES >> 20)));
     }
     let text = String::from_utf8(bytes).map_err(|_| Failure::usage(format!("{shown} is not UTF-8 text")))?;
-    let mut rows = composition::parse(&text).map_err(|error| Failure::usage(format!("{shown}: {error}")))?;
+    let mut rows = composition::parse(&text).map_err(refused)?;
+    if rows.is_empty() {
+        return Err(Failure::usage(format!("{shown} has no rows")));
+    }
     if let Some(missing) = input.rows.iter().find(|id| !rows.iter().any(|row| row.id == **id)) {
         return Err(Failure::usage(format!("{shown} has no row {missing}")));
     }
@@ -240,6 +243,11 @@ fn read(input: &Input) -> Result<Vec<Row>, Failure> {
         rows.retain(|row| input.rows.contains(&row.id));
     }
     Ok(rows)
+}
+
+/// The library says "caller" to programs; here that is whoever wrote the file or the command.
+fn refused(error: composition::RowError) -> Failure {
+    Failure::usage(error.to_string().replace("caller: ", ""))
 }
 
 fn delta_of(row: &Row, asked: Option<f64>) -> Result<f64, Failure> {

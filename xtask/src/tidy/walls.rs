@@ -238,7 +238,7 @@ pub mod tests {
     }
 
     /// All our crates, each on a few lower ones, as they should be.
-    const GOOD: [(&str, &[&str]); 15] = [
+    const GOOD: [(&str, &[&str]); 16] = [
         ("cohortium-dp", &["serde", "dev:proptest"]),
         ("cohortium-messages", &["cohortium-dp"]),
         ("cohortium-store", &[]),
@@ -253,6 +253,7 @@ pub mod tests {
         ("cohortium-node", &["cohortium-engine", "cohortium-policy"]),
         ("cohortium-cli", &["cohortium-hub", "cohortium-node"]),
         ("cohortium-sim", &["cohortium-hub", "cohortium-node", "cohortium-engine"]),
+        ("cohortium-bench", &["cohortium-dp"]),
         ("xtask", &["toml"]),
     ];
 

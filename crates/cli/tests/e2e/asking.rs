@@ -144,7 +144,7 @@ fn the_steward_sees_everything(sandbox: &Sandbox, task: &Value) {
     let items = outbox["outbox"].as_array().unwrap();
     let of = |kind: &str| items.iter().filter(|item| item["kind"] == kind).count();
     let kinds =
-        ["offer", "pairwise key half", "permit and shares", "masked vector", "survivor set", "reveal and receipt"];
+        ["offer", "pairwise key half", "permit and shares", "masked vector and receipt", "survivor set", "reveal"];
     assert_eq!(kinds.map(of), [2, 2, 2, 2, 2, 2], "{items:?}");
     assert_eq!(kinds.map(of).iter().sum::<usize>() + of("cosignature"), items.len(), "something else left");
     assert!(items.iter().filter(|item| item["task"] == *task).count() == 4);

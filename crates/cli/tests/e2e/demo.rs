@@ -23,7 +23,7 @@ fn demo_runs_and_leaves_a_sandbox() {
         let (budget, left) = (line["epsilon_budget"].as_f64().unwrap(), line["epsilon_left"].as_f64().unwrap());
         assert!(0.0 < left && left < budget, "{line}");
     }
-    assert!(value["left"].as_array().unwrap().iter().any(|kind| kind[1] == "masked vector"));
+    assert!(value["left"].as_array().unwrap().iter().any(|kind| kind[1] == "masked vector and receipt"));
     assert!(value["audit"]["log"]["size"].as_u64().unwrap() > 30, "{}", value["audit"]);
 
     for file in [
@@ -56,7 +56,8 @@ fn compare_with_truth(question: &Value) -> usize {
     for (row, cells) in rows.iter().enumerate() {
         for (column, cell) in cells.as_array().unwrap().iter().enumerate() {
             let (Some(estimate), Some(truth)) = (Estimate::of(cell), truth[row][column].as_f64()) else { continue };
-            assert!(estimate.z(truth).abs() <= FAR, "{}: {estimate:?}, truth {truth}", question["sql"]);
+            let is_far = !estimate.is_cut() && estimate.z(truth).abs() > FAR;
+            assert!(!is_far, "{}: {estimate:?}, truth {truth}", question["sql"]);
             compared += 1;
         }
     }

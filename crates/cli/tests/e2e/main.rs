@@ -11,6 +11,8 @@ mod asking;
 #[cfg(test)]
 mod by_hand;
 #[cfg(test)]
+mod calculator;
+#[cfg(test)]
 mod demo;
 #[cfg(test)]
 mod files;

@@ -335,9 +335,16 @@ impl Estimate {
         Some(Self { value: of("value")?, low: of("low")?, high: of("high")? })
     }
 
-    /// How many standard deviations of the noise the estimate is from the truth.
+    /// How many standard deviations of the noise the estimate is from the truth. The longer side of the interval counts:
+    /// the other may have been cut at a bound of the column.
     pub fn z(&self, truth: f64) -> f64 {
-        (self.value - truth) * 2.0 * HALF_WIDTH / (self.high - self.low)
+        (self.value - truth) * HALF_WIDTH / (self.high - self.value).max(self.value - self.low)
+    }
+
+    /// Whether the estimate itself was cut at a bound of the column, so that its interval says nothing about the noise: a
+    /// mean over few persons whose noisy sum came out negative.
+    pub fn is_cut(&self) -> bool {
+        self.value <= self.low || self.value >= self.high
     }
 
     pub fn covers(&self, truth: f64) -> bool {

@@ -40,6 +40,10 @@ const MAX_LIST: usize = 1000;
 const DEFAULT_INTERVAL: f64 = 1e-4;
 /// The share of δ that cut-off tails may take in all.
 const TAIL_SHARE: f64 = 1e-7;
+/// A larger δ promises nothing.
+const MAX_DELTA: f64 = 0.999_999;
+/// A larger ε promises nothing.
+const MAX_EPSILON: f64 = 1e9;
 /// What cut-off tails may take in all where δ is what is asked for: below the smallest that anyone states.
 const CURVE_TAIL: f64 = 1e-22;
 
@@ -556,7 +560,7 @@ impl Row {
     /// [`RowError`]: a parameter out of range, a mechanism undefined under the relation, or a grid too fine.
     pub fn epsilon(&self, delta: f64) -> Result<Report, RowError> {
         let answer = || {
-            within("delta", delta, super::pld::MIN_DELTA, 1.0 - f64::EPSILON)?;
+            within("delta", delta, super::pld::MIN_DELTA, MAX_DELTA)?;
             self.ask_under(TAIL_SHARE * delta / self.total(), &Question::Epsilon { delta })
         };
         let epsilon = answer().map_err(|problem| self.error(problem))?;
@@ -581,7 +585,7 @@ impl Row {
     /// As [`Row::epsilon`].
     pub fn profile(&self, epsilons: &[f64]) -> Result<Vec<f64>, RowError> {
         let answer = || {
-            epsilons.iter().try_for_each(|epsilon| within("epsilon", *epsilon, 0.0, f64::MAX))?;
+            epsilons.iter().try_for_each(|epsilon| within("epsilon", *epsilon, 0.0, MAX_EPSILON))?;
             self.ask_under(CURVE_TAIL / self.total(), &Question::Deltas { epsilons })
         };
         answer().map_err(|problem| self.error(problem))

@@ -71,7 +71,7 @@ use crate::sampler::{SamplerError, Scale};
 
 /// Values are clamped to this magnitude before noise, so that adding cannot overflow. A projection onto a fixed interval
 /// makes no difference larger, so sensitivities stand.
-pub const MAX_MAGNITUDE: i64 = crate::noise::MAX_RAW_MAGNITUDE;
+pub const MAX_MAGNITUDE: i64 = 1 << 60;
 /// Largest ε of one mechanism, in units of 1e-9: a thousand nats promise nothing.
 pub const MAX_EPSILON_NANO: u64 = 1_000_000_000_000;
 

@@ -129,11 +129,17 @@ impl<A: Adjacency> Pld<A> {
     }
 }
 
+/// A number as people write it: not fifty zeros.
+fn short(value: f64) -> String {
+    let is_plain = value == 0.0 || (1e-4..1e7).contains(&value.abs());
+    if is_plain { value.to_string() } else { format!("{value:e}") }
+}
+
 /// Why a distribution or a composition cannot be had.
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum PldError {
     /// An argument is out of range or not a number.
-    #[error("caller: {field} = {value} must be from {low} to {high}")]
+    #[error("caller: {field} = {} must be from {} to {}", short(*value), short(*low), short(*high))]
     Argument {
         /// Which.
         field: &'static str,
