@@ -1,14 +1,18 @@
 //! `crates/dp` beside its peers: samplers beside `opendp`, privacy-loss distributions beside `dp-accounting`; the account.
 
 use std::path::Path;
+use std::process::Command;
 
 use chacha20::ChaCha20Rng;
 use cohortium_dp::account::{Reservation, RunState};
+use cohortium_dp::accounting::composition::{self, Row};
 use cohortium_dp::sampler::{Seed, Variance, discrete_gaussian, gaussian_vector};
 use cohortium_dp::{Account, AccountConfig, AttoDelta, Budget, NanoNats, Next, gaussian_price};
 use rand_core::SeedableRng;
 
-use crate::clock::{Side, measure};
+use serde_json::{Value, json};
+
+use crate::clock::{Side, measure, median};
 
 /// How often each side is measured.
 const ROUNDS: u32 = 5;
@@ -19,11 +23,15 @@ const FEW: u64 = 20_000;
 /// Runs that pass through the account per round.
 const RUNS: u32 = 50_000;
 
+/// δ of every composition here.
+const DELTA: f64 = 1e-5;
+/// The script that does the same with dp-accounting, beside this crate.
+const PEER_SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/google_accounting.py");
+
 pub fn run(python: Option<&Path>) -> Result<(), String> {
     samplers()?;
-    account()?;
-    let _ = python;
-    Ok(())
+    compositions(python)?;
+    account()
 }
 
 /// Discrete Gaussians: a vector at one σ, and one at a time as if each had another.
@@ -76,6 +84,102 @@ fn report_samplers(sigma: &str, sides: &[Side<'_>]) {
         [vector, single] => println!("{sigma:<12}{vector:>14.4}{single:>14.4}{:>14}", "(not built)"),
         _ => {}
     }
+}
+
+/// ε of compositions by privacy-loss distribution, on a grid of 1e-4, in turn with dp-accounting.
+fn compositions(python: Option<&Path>) -> Result<(), String> {
+    println!("\nε at δ = {DELTA:e} by privacy-loss distribution, grid 1e-4, processor seconds");
+    println!(
+        "{:<34}{:>12}{:>10}{:>16}{:>10}{:>9}",
+        "composition", "ε", "seconds", "dp-accounting ε", "seconds", "ratio"
+    );
+    // (what, its name in the script or nothing, rounds, rows)
+    let cases = [
+        ("10,000 steps of q = 0.01, σ = 1", Some("schedule"), ROUNDS, schedule()),
+        ("1,000 different mechanisms", Some("ledger"), 1, ledger()),
+        ("1,000 different sampled Gaussians", None, 1, sampled_ledger()),
+    ];
+    for (what, peer, rounds, rows) in cases {
+        composition(what, peer.zip(python), rounds, &rows)?;
+    }
+    Ok(())
+}
+
+fn composition(what: &str, peer: Option<(&str, &Path)>, rounds: u32, rows: &Value) -> Result<(), String> {
+    let rows = composition::parse(&rows.to_string()).map_err(|error| error.to_string())?;
+    let row = rows.first().ok_or("no row")?;
+    let mut epsilon = f64::NAN;
+    let (mut theirs, mut their_seconds) = (f64::NAN, Vec::new());
+    let mut seconds = Vec::new();
+    for round in 0..=rounds {
+        let sides = measure(1, vec![Side::new("ours", || ask(row, &mut epsilon))]);
+        // The first round also makes the transforms ready; it is shown apart where there are others.
+        if round > 0 {
+            seconds.extend(sides.iter().map(Side::median));
+            if let Some((name, python)) = peer {
+                let answer = ask_peer(python, name)?;
+                theirs = answer.0;
+                their_seconds.push(answer.1);
+            }
+        } else if rounds > 1 {
+            println!(
+                "{:<34}{:>12}{:>10.4}",
+                "  (first call of the process)",
+                "",
+                sides.iter().map(Side::median).sum::<f64>()
+            );
+        }
+    }
+    let (ours, other) = (median(&seconds), median(&their_seconds));
+    if their_seconds.is_empty() {
+        println!("{what:<34}{epsilon:>12.6}{ours:>10.4}{:>16}", "(not run)");
+    } else {
+        println!("{what:<34}{epsilon:>12.6}{ours:>10.4}{theirs:>16.6}{other:>10.4}{:>8.1}x", other / ours);
+    }
+    Ok(())
+}
+
+fn ask(row: &Row, epsilon: &mut f64) -> u64 {
+    *epsilon = row.epsilon(DELTA).map_or(f64::NAN, |report| report.epsilon);
+    1
+}
+
+/// ε and processor seconds, imports left out, as the script says.
+fn ask_peer(python: &Path, name: &str) -> Result<(f64, f64), String> {
+    // One thread each: what is compared is work.
+    let output = Command::new(python).args([PEER_SCRIPT, name]).env("OMP_NUM_THREADS", "1").output();
+    let output = output.map_err(|error| format!("{} cannot be run: {error}", python.display()))?;
+    let answer: Value = serde_json::from_slice(&output.stdout)
+        .map_err(|_| format!("{PEER_SCRIPT} says no JSON: {}", String::from_utf8_lossy(&output.stderr)))?;
+    let field = |field: &str| answer.pointer(&format!("/{name}/{field}")).and_then(Value::as_f64);
+    field("epsilon").zip(field("seconds")).ok_or_else(|| format!("{PEER_SCRIPT} gives no {name}"))
+}
+
+fn schedule() -> Value {
+    json!({"mechanism": "poisson_gaussian", "params": {"q": 0.01, "noise_multiplier": 1.0}, "composition": 10_000,
+        "neighboring": "ADD_OR_REMOVE_ONE"})
+}
+
+/// The same thousand as in the script: Laplace, Gaussian, sampled Gaussian in turn.
+fn ledger() -> Value {
+    let event = |i: u32| {
+        let share = f64::from(i) / 1000.0;
+        match i % 3 {
+            0 => json!({"mechanism": "laplace", "params": {"noise_multiplier": 100.0 + 100.0 * share}}),
+            1 => json!({"mechanism": "gaussian", "params": {"noise_multiplier": 100.0 + 100.0 * share}}),
+            _ => sampled(share),
+        }
+    };
+    json!({"neighboring": "ADD_OR_REMOVE_ONE", "events": (0..1000).map(event).collect::<Vec<_>>()})
+}
+
+fn sampled_ledger() -> Value {
+    let events: Vec<Value> = (0..1000).map(|i| sampled(f64::from(i) / 1000.0)).collect();
+    json!({"neighboring": "ADD_OR_REMOVE_ONE", "events": events})
+}
+
+fn sampled(share: f64) -> Value {
+    json!({"mechanism": "poisson_gaussian", "params": {"q": 0.01 + 0.01 * share, "noise_multiplier": 1.0 + share}})
 }
 
 /// Runs from reservation to evidence, each entry hashed and applied, in memory.
