@@ -9,7 +9,7 @@
 //!
 //! What has no proof is refused by not existing: there is no `Pld::<Replace>::laplace`.
 
-use super::pmf::{Cells, Family, normal_pair};
+use super::pmf::{Cells, Family, normal_pair, normal_triple};
 use super::{Grid, Pld, PldError, within};
 use crate::accounting::special::{LN_SQRT_2PI, phi, phi_inverse};
 use crate::accounting::{AddRemove, Adjacency, Replace};
@@ -340,8 +340,11 @@ impl Family for Sampled {
     fn slope(&self, _: f64, ratio: f64) -> f64 {
         self.mu * (1.0 - (1.0 - self.q) / ratio)
     }
-    fn q_pair(&self, middle: f64, step: f64) -> [f64; 2] {
-        normal_pair(middle, step)
+    fn q_triple(&self, middle: f64, step: f64) -> [f64; 3] {
+        normal_triple(middle, step)
+    }
+    fn rate(&self) -> Option<f64> {
+        Some(self.mu)
     }
 }
 
@@ -455,6 +458,9 @@ impl Family for SampledLaplace {
     }
     fn slope(&self, _: f64, ratio: f64) -> f64 {
         1.0 - (1.0 - self.q) / ratio
+    }
+    fn rate(&self) -> Option<f64> {
+        Some(1.0)
     }
 }
 

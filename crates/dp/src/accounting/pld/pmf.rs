@@ -52,6 +52,14 @@ pub(super) trait Family {
     fn q_pair(&self, middle: f64, step: f64) -> [f64; 2] {
         [middle - step, middle + step].map(|t| self.ln_q(t).exp())
     }
+    /// Density of Q at `middle` − `step`, `middle` and `middle` + `step`, for steps up to [`MIDDLING`]/2 over steepness.
+    fn q_triple(&self, middle: f64, step: f64) -> [f64; 3] {
+        [middle - step, middle, middle + step].map(|t| self.ln_q(t).exp())
+    }
+    /// The rate r of a family whose e^loss is a + b·e^(r·t), as Poisson sampling makes it of a linear loss.
+    fn rate(&self) -> Option<f64> {
+        None
+    }
 }
 
 /// The standard normal density at `middle` ∓ `step` with one exponential; |middle·step| and step at most [`NARROW`].
@@ -60,6 +68,18 @@ pub(super) fn normal_pair(middle: f64, step: f64) -> [f64; 2] {
     let x = middle * step;
     // e^x to x⁴/24 is exact to 3e-16 here.
     [x, -x].map(|x| at_middle * (1.0 + x * (1.0 + x * (0.5 + x * (1.0 / 6.0 + x * (1.0 / 24.0))))))
+}
+
+/// The standard normal density at `middle` − `step`, `middle` and `middle` + `step` with one exponential, where
+/// |middle·step| ≤ 0.03 and step ≤ 0.015: what the series leave out is below 1e-17.
+pub(super) fn normal_triple(middle: f64, step: f64) -> [f64; 3] {
+    let at_middle = (-0.5 * middle * middle - LN_SQRT_2PI).exp();
+    let (x, y) = (middle * step, 0.5 * step * step);
+    let square = x * x;
+    let cosh = 1.0 + square * (0.5 + square * (1.0 / 24.0 + square * (1.0 / 720.0)));
+    let sinh = x * (1.0 + square * (1.0 / 6.0 + square * (1.0 / 120.0 + square * (1.0 / 5040.0))));
+    let aside = at_middle * (1.0 - y * (1.0 - y * (0.5 - y * (1.0 / 6.0))));
+    [aside * (cosh + sinh), at_middle, aside * (cosh - sinh)]
 }
 
 /// Gauss-Legendre nodes and weights on (−1, 1), positive half.
@@ -130,6 +150,7 @@ impl Cells {
         let end = family.loss(to);
         let mut index = (family.loss(from) / self.interval).floor() as i64;
         let (mut at, mut steep) = (from, family.steepness(from));
+        let rate = family.rate();
         // Known only where a cell begins on the grid.
         let mut slope = f64::NAN;
         let mut ratio = 0.0;
@@ -142,11 +163,16 @@ impl Cells {
             let next = if top >= end { to } else { family.inverse(top, top_ratio, at).clamp(at, to) };
             let next_steep = family.steepness(next);
             let next_slope = family.slope(next, top_ratio);
-            let narrow = (next - at) * steep.max(next_steep) <= NARROW && next < to;
-            if narrow && !slope.is_nan() && floor.abs() < MAX_RATIO {
-                self.add_narrow(family, index, ratio, [at, next], [slope, next_slope]);
-            } else {
-                self.integrate(family, index, floor, at, next);
+            let whole = !slope.is_nan() && next < to && floor.abs() < MAX_RATIO;
+            let change = (next - at) * steep.max(next_steep);
+            match rate {
+                Some(rate) if whole && change <= MIDDLING => {
+                    self.add_exponential(family, index, ratio, [at, next], rate);
+                }
+                None if whole && change <= NARROW => {
+                    self.add_narrow(family, index, ratio, [at, next], [slope, next_slope]);
+                }
+                _ => self.integrate(family, index, floor, at, next),
             }
             if next >= to {
                 return;
@@ -173,6 +199,32 @@ impl Cells {
             low += mass * (1.0 - up);
             high += mass * up;
         }
+        self.put(index, ratio, low, high);
+    }
+
+    /// A full cell of a family with e^loss = a + b·e^(rate·t): three points.
+    ///
+    /// Of the mass at t the share (e^(rate·(t − from)) − 1)/(e^(rate·(to − from)) − 1) goes up, for any a and b: the loss
+    /// itself is not needed, and nothing is interpolated. The quadrature errs as [`Cells::integrate`] does.
+    fn add_exponential<F: Family>(&mut self, family: &F, index: i64, ratio: f64, [from, to]: [f64; 2], rate: f64) {
+        let [(node, outer), (_, inner)] = THREE_POINTS;
+        let half = 0.5 * (to - from);
+        let densities = family.q_triple(from + half, node * half);
+        let whole = small_exp_m1(2.0 * half * rate).recip();
+        // The point in the middle is there once, with both of its halves of a weight.
+        let points = [(1.0 - node, outer), (1.0, 2.0 * inner), (1.0 + node, outer)];
+        let (mut low, mut high) = (0.0, 0.0);
+        for (density, (place, weight)) in densities.into_iter().zip(points) {
+            let mass = weight * half * density;
+            let up = (small_exp_m1(place * half * rate) * whole).clamp(0.0, 1.0);
+            low += mass * (1.0 - up);
+            high += mass * up;
+        }
+        self.put(index, ratio, low, high);
+    }
+
+    /// Q-masses at grid point `index`, where e^loss is `ratio`, and at the next.
+    fn put(&mut self, index: i64, ratio: f64, low: f64, high: f64) {
         let cell = usize::try_from(index.saturating_sub(self.first)).ok();
         let slots = cell.and_then(|c| Some((self.p.get_mut(c..c + 2)?, self.q.get_mut(c..c + 2)?)));
         if let Some(([p_low, p_high], [q_low, q_high])) = slots {
@@ -238,12 +290,17 @@ impl Cells {
     }
 }
 
-/// e^x − 1, by a series where four terms are exact.
+/// e^x − 1, by a series where its terms are enough: x⁴/120 and x⁸/362880 are left out, relative.
 fn small_exp_m1(x: f64) -> f64 {
-    if x.abs() > 5e-4 {
+    if x.abs() > MIDDLING {
         return x.exp_m1();
     }
-    x * (1.0 + x * (0.5 + x * (1.0 / 6.0 + x * (1.0 / 24.0))))
+    let fifth = if x.abs() <= 5e-4 {
+        0.0
+    } else {
+        x * (1.0 / 120.0 + x * (1.0 / 720.0 + x * (1.0 / 5040.0 + x * (1.0 / 40_320.0))))
+    };
+    x * (1.0 + x * (0.5 + x * (1.0 / 6.0 + x * (1.0 / 24.0 + fifth))))
 }
 
 /// Without the empty cells above and nearly empty cells below, whose mass is rounded up to the first that is kept.
