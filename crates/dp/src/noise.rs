@@ -27,6 +27,9 @@ pub const MAX_PARTICIPANTS: u32 = 256;
 /// 256·(2^54 + 2^39) < 2^63, whoever takes part. Sensitivity only shrinks by clamping to a fixed interval (it is a
 /// projection), so the promise is not touched. A cell of a billion persons with 2^24 steps each still fits.
 pub const MAX_RAW_MAGNITUDE: i64 = 1 << 54;
+/// Most draws of one node in one round, components times cells: measured at 15 to 30 ns each, that is up to 8 s of one
+/// core. Without it a plan could ask for 2^32 of them, two minutes, and a hub for as long to take them off per survivor.
+pub const MAX_DRAWS: usize = 1 << 28;
 
 /// Adds this node's noise, all components, to raw values.
 ///
@@ -37,16 +40,14 @@ pub const MAX_RAW_MAGNITUDE: i64 = 1 << 54;
 /// noise is post-processing (Dwork and Roth 2014, Proposition 2.1), colluders subtract at most their own.
 ///
 /// # Errors
-/// [`NoiseError::SeedCount`] if the seeds belong to another plan, [`NoiseError::Sampler`] above [`MAX_LEN`] cells.
-/// The raw values are dropped in either case.
+/// [`NoiseError::SeedCount`] if the seeds belong to another plan, [`NoiseError::Sampler`] above [`MAX_LEN`] cells,
+/// [`NoiseError::Draws`] above [`MAX_DRAWS`]. The raw values are dropped in any case.
 pub fn add_noise(raw: Raw<Vec<i64>>, plan: &NoisePlan, seeds: &NoiseSeeds) -> Result<Noised, NoiseError> {
     if seeds.0.len() != plan.components.len() {
         return Err(NoiseError::SeedCount { expected: plan.components.len(), found: seeds.0.len() });
     }
+    plan.check_work(raw.len())?;
     let mut values = raw.into_inner();
-    if values.len() > MAX_LEN {
-        return Err(SamplerError::TooLong { len: values.len() }.into());
-    }
     for value in &mut values {
         *value = (*value).clamp(-MAX_RAW_MAGNITUDE, MAX_RAW_MAGNITUDE);
     }
@@ -63,7 +64,8 @@ pub fn add_noise(raw: Raw<Vec<i64>>, plan: &NoisePlan, seeds: &NoiseSeeds) -> Re
 ///
 /// # Errors
 /// [`NoiseError::Survivors`] for an impossible number, [`NoiseError::Revealed`] unless exactly the excess components
-/// are there in rising order, [`NoiseError::Sampler`] above [`MAX_LEN`] cells. Nothing a peer sends makes this panic.
+/// are there in rising order, [`NoiseError::Sampler`] above [`MAX_LEN`] cells, [`NoiseError::Draws`] above [`MAX_DRAWS`].
+/// Nothing a peer sends makes this panic.
 pub fn excess_noise(
     plan: &NoisePlan,
     survivors: u32,
@@ -75,9 +77,7 @@ pub fn excess_noise(
     if revealed.len() != due.len() {
         return Err(NoiseError::Revealed { expected: due.len() });
     }
-    if len > MAX_LEN {
-        return Err(SamplerError::TooLong { len }.into());
-    }
+    plan.check_work(len)?;
     let mut total = vec![0; len];
     for ((component, variance), part) in due.zip(revealed) {
         if usize::try_from(part.component) != Ok(component) {
@@ -158,6 +158,17 @@ impl NoisePlan {
         } else {
             Err(NoiseError::Survivors { survivors, threshold: self.threshold, participants: self.participants })
         }
+    }
+
+    /// Refuses vectors that take too long to noise. All components count, also those without variance or not in excess, so
+    /// that what nodes may add the hub may take off.
+    fn check_work(&self, len: usize) -> Result<(), NoiseError> {
+        if len > MAX_LEN {
+            return Err(SamplerError::TooLong { len }.into());
+        }
+        // At most 2^8 components of 2^24 cells: the product fits.
+        let components = self.components.len();
+        if len.saturating_mul(components) > MAX_DRAWS { Err(NoiseError::Draws { components, len }) } else { Ok(()) }
     }
 
     /// Variance of what one node adds before masking: ⌈σ²/(t−c)⌉, lattice steps squared.
@@ -298,6 +309,16 @@ pub enum NoiseError {
         /// Seeds given.
         found: usize,
     },
+    /// A vector that would take too long to noise.
+    #[error(
+        "caller: {components} components of {len} cells are more than {MAX_DRAWS} draws; raise the threshold or ask for fewer cells"
+    )]
+    Draws {
+        /// Components of the plan.
+        components: usize,
+        /// Cells of the vector.
+        len: usize,
+    },
     /// A peer revealed something else than its excess.
     #[error("peer: must reveal exactly the {expected} seeds in excess, in rising order of component")]
     Revealed {
@@ -350,6 +371,23 @@ mod tests {
         }
         let plan = NoisePlan::new(9, 5, 4, 1).unwrap();
         assert!(plan.kept(3).is_err() && plan.kept(6).is_err() && plan.remaining_total_variance(6).is_err());
+    }
+
+    /// 256 components of 2^24 cells would be 2^32 draws, two minutes of work that one message asks for.
+    #[test]
+    fn too_many_draws_are_refused() {
+        let plan = NoisePlan::new(1 << 40, MAX_PARTICIPANTS, 2, 1).unwrap();
+        let components = plan.components().len();
+        let (fits, too_long) = (MAX_DRAWS / components, MAX_DRAWS / components + 1);
+        assert!(plan.check_work(fits).is_ok() && fits > 1 << 20, "{fits}");
+        let expected = NoiseError::Draws { components, len: too_long };
+        assert_eq!(plan.check_work(too_long), Err(expected.clone()));
+        let seeds = NoiseSeeds::draw(&plan, &mut seeded(5));
+        assert_eq!(add_noise(Raw::new(vec![0; too_long]), &plan, &seeds).err(), Some(expected.clone()));
+        let revealed = seeds.excess(&plan, MAX_PARTICIPANTS).unwrap();
+        assert_eq!(excess_noise(&plan, MAX_PARTICIPANTS, &revealed, too_long), Err(expected));
+        let few = NoisePlan::new(4, 2, 2, 1).unwrap();
+        assert!(few.check_work(MAX_LEN).is_ok() && few.check_work(MAX_LEN + 1).is_err());
     }
 
     proptest! {
