@@ -89,15 +89,17 @@ const RATIO_UNIT: u64 = 1_000_000_000_000_000_000;
 const MAX_RATIO: u64 = RATIO_UNIT / 100;
 const NANO: u64 = 1_000_000_000;
 
-/// Price of one vector of cells to which the honest parties add `terms` discrete Gaussians, together of variance at
-/// least `sigma2`, the smallest of them of `term_variance`.
+/// Price of one vector of cells to which the honest parties add `terms` discrete Gaussians of variance at least
+/// `term_variance` each, which must be enough to make up `sigma2` together. For unequal shares see [`plan_price`].
 ///
 /// Promise: given a vector whose joint squared L2 sensitivity is `delta2_squared` (lattice steps squared) in `dims`
 /// cells, returns at every order an upper bound of the Rényi divergence between neighbouring data sets; never less.
 /// Proven for equal variances (Kairouz, Liu, Steinke 2021), argued for unequal (module text).
 ///
 /// # Errors
-/// [`PriceError::Zero`] if an argument is zero; [`PriceError::LatticeTooCoarse`] if τ√d exceeds 1 % of Δ/σ.
+/// [`PriceError::Zero`] if an argument is zero; [`PriceError::Contradiction`] if `terms`·`term_variance` is below
+/// `sigma2`, because then the noise may be less than it is priced for; [`PriceError::LatticeTooCoarse`] if τ√d exceeds
+/// 1 % of Δ/σ.
 pub fn gaussian_price(
     delta2_squared: u128,
     sigma2: u64,
@@ -107,6 +109,10 @@ pub fn gaussian_price(
 ) -> Result<Price, PriceError> {
     if terms == 0 || term_variance == 0 {
         return Err(PriceError::Zero { field: "terms or term_variance" });
+    }
+    let together = u128::from(terms) * u128::from(term_variance);
+    if together < u128::from(sigma2) {
+        return Err(PriceError::Contradiction { together, sigma2 });
     }
     let tau = tau_over_ten(&[(term_variance, u64::from(terms))]);
     checked_price(delta2_squared, sigma2, &tau, dims)
@@ -118,7 +124,7 @@ pub fn gaussian_price(
 /// whoever chooses the survivors. Every survivor set gives the same guaranteed σ²; the worst τ is taken. Argued.
 ///
 /// # Errors
-/// As [`gaussian_price`].
+/// [`PriceError::Zero`], [`PriceError::LatticeTooCoarse`].
 pub fn plan_price(delta2_squared: u128, plan: &NoisePlan, dims: u64) -> Result<Price, PriceError> {
     checked_price(delta2_squared, plan.sigma2(), &plan_tau(plan), dims)
 }
@@ -289,6 +295,14 @@ pub enum PriceError {
         /// Which.
         field: &'static str,
     },
+    /// The terms do not add up to the variance that is to be priced.
+    #[error("caller: terms of variance {together} together cannot make up a variance of {sigma2}")]
+    Contradiction {
+        /// Number of terms times the smallest variance of one.
+        together: u128,
+        /// The variance that was to be priced.
+        sigma2: u64,
+    },
     /// The noise per term is too narrow for the lattice.
     #[error(
         "caller: the lattice is too coarse: its own cost exceeds 1 % of the noise's; \
@@ -422,6 +436,19 @@ mod tests {
         assert!(dear.curve.orders().iter().all(|cost| cost.is_unbounded()));
     }
 
+    /// Ten terms of variance 1 were priced as if they had 1000: a hundred times too cheap.
+    #[test]
+    fn repro_terms_that_do_not_add_up_are_refused() {
+        for (sigma2, terms, term_variance, fits) in
+            [(1000, 10, 1, false), (1000, 10, 100, true), (1001, 10, 100, false), (u64::MAX, u32::MAX, u64::MAX, true)]
+        {
+            let found = gaussian_price(1, sigma2, terms, term_variance, 1);
+            let refused = PriceError::Contradiction { together: u128::from(terms) * u128::from(term_variance), sigma2 };
+            assert!(found.is_err() || fits, "{sigma2} {terms} {term_variance}");
+            assert_eq!(found == Err(refused), !fits, "{sigma2} {terms} {term_variance}");
+        }
+    }
+
     /// τ against the formula in floating point: never below, at most twice.
     #[test]
     fn tau_bounds_the_formula() {
@@ -446,7 +473,8 @@ mod tests {
         assert!(tau_over_ten(&[(9, 2), (2, 3)]) <= tau_over_ten(&[(2, 5)]));
         let plan = NoisePlan::new(1000, 6, 4, 1).unwrap();
         let smallest = plan.components().iter().copied().min().unwrap();
-        assert!(plan_price(1, &plan, 9).unwrap() == gaussian_price(1, 1000, 15, smallest, 9).unwrap());
+        let of_smallest = checked_price(1, 1000, &tau_over_ten(&[(smallest, 15)]), 9).unwrap();
+        assert_eq!(plan_price(1, &plan, 9).unwrap(), of_smallest);
     }
 
     #[test]

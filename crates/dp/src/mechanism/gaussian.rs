@@ -10,7 +10,7 @@ use dashu::integer::UBig;
 use rand_core::CryptoRng;
 
 use super::cost::{concentrated_curve, price_of};
-use super::{MechanismError, add_to_each};
+use super::{MechanismError, add_to_each, check_noise};
 use crate::noise::{NoisePlan, NoiseSeeds, Noised, add_noise};
 use crate::price::{NanoNats, Price, PriceError, plan_price, sigma2_for_rho};
 use crate::raw::Raw;
@@ -27,7 +27,7 @@ impl Gaussian {
     /// From the squared joint L2 sensitivity and the variance σ², both in lattice steps squared.
     ///
     /// # Errors
-    /// [`MechanismError::Zero`].
+    /// [`MechanismError::Zero`]; [`MechanismError::TooLarge`] for noise that is next to none.
     pub fn new(delta2_squared: u128, variance: Variance) -> Result<Self, MechanismError> {
         if delta2_squared == 0 {
             return Err(MechanismError::Zero { field: "delta2_squared" });
@@ -35,7 +35,7 @@ impl Gaussian {
         // ρ = Δ²/(2·num/den).
         let curve =
             concentrated_curve(&(UBig::from(delta2_squared) * variance.den()), &(UBig::from(variance.num()) * 2u64));
-        Ok(Self { variance, price: price_of(curve) })
+        Ok(Self { variance, price: check_noise(price_of(curve))? })
     }
 
     /// With the smallest whole variance whose cost at order α is at most ρ·α.
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn one_gaussian_costs_what_a_sum_of_one_costs() {
-        for (delta2, sigma2) in [(1u128, 5u64), (1, 3), (7, 1 << 20), (1 << 70, 1 << 40)] {
+        for (delta2, sigma2) in [(1u128, 5u64), (1, 3), (7, 1 << 20), (1 << 50, 1 << 40)] {
             let price = Gaussian::new(delta2, Variance::new(sigma2).unwrap()).unwrap().price();
             assert_eq!(price, gaussian_price(delta2, sigma2, 1, sigma2, 1).unwrap(), "{delta2} {sigma2}");
         }
@@ -145,6 +145,12 @@ mod tests {
         assert!(Gaussian::with_rho(1, NanoNats::ZERO).is_err());
         assert!(Gaussian::with_rho(u128::MAX, NanoNats::new(1)).is_err());
         assert!(Gaussian::with_rho(1 << 50, NanoNats::new(1)).is_err());
+        // 5/4·Δ²/2σ² is a thousand nats at Δ²/σ² = 1600; with a variance of 2^−40 every draw is zero.
+        for (delta2, num, den) in [(1601u128, 1, 1), (1, 1, 1 << 40), (u128::MAX, 1 << 40, 1)] {
+            let found = Gaussian::new(delta2, Variance::ratio(num, den).unwrap());
+            assert!(matches!(found, Err(MechanismError::TooLarge { .. })), "{delta2} {num}/{den}");
+        }
+        assert!(Gaussian::new(1600, Variance::new(1).unwrap()).is_ok());
     }
 
     #[test]

@@ -66,7 +66,7 @@ pub use sparse::{MAX_ROUNDS, SparseAnswer, SparseVector, SparseVectorRun};
 use thiserror::Error;
 
 use crate::noise::NoiseError;
-use crate::price::PriceError;
+use crate::price::{Price, PriceError};
 use crate::sampler::{SamplerError, Scale};
 
 /// Values are clamped to this magnitude before noise, so that adding cannot overflow. A projection onto a fixed interval
@@ -123,6 +123,14 @@ fn check_range(field: &'static str, value: u64, limit: u64) -> Result<(), Mechan
         return Err(MechanismError::Zero { field });
     }
     if value > limit { Err(MechanismError::TooLarge { field, limit }) } else { Ok(()) }
+}
+
+/// Refuses noise that is next to none: at order 5/4, the lowest, a thousand nats promise nothing, and what is released
+/// would be the raw values in all but name.
+fn check_noise(price: Price) -> Result<Price, MechanismError> {
+    let lowest = price.curve.orders().first().map_or(u64::MAX, |cost| cost.get());
+    check_range("the price at order 5/4, in units of 1e-9 nats", lowest, MAX_EPSILON_NANO)?;
+    Ok(price)
 }
 
 /// The scale sensitivity/ε of discrete Laplace noise, for an ε in units of 1e-9.

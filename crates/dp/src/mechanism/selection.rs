@@ -29,9 +29,9 @@ use dashu::base::SquareRoot;
 use dashu::integer::UBig;
 use rand_core::CryptoRng;
 
-use super::cost::{ATTO, NANO, concentrated_curve, delta_above, pure_curve};
+use super::cost::{ATTO, NANO, concentrated_curve, delta_above, price_of, pure_curve};
 use super::fixed::{BITS, at_least_one_above, ceil_div, exp_neg, minus, mul_above, mul_below, one, to_f64};
-use super::{MAX_MAGNITUDE, MechanismError, check_range, laplace_scale};
+use super::{MAX_MAGNITUDE, MechanismError, check_noise, check_range, laplace_scale};
 use crate::exact::Probability;
 use crate::price::{AttoDelta, Curve, GRID_VERSION, NanoNats, Price};
 use crate::raw::Raw;
@@ -132,12 +132,13 @@ impl KeySelection {
     /// together. Proven (module text).
     ///
     /// # Errors
-    /// [`MechanismError::Zero`], [`MechanismError::TooLarge`].
+    /// [`MechanismError::Zero`], [`MechanismError::TooLarge`], also for noise that is next to none.
     pub fn gaussian(variance: Variance, delta: AttoDelta, bounds: KeyBounds) -> Result<Self, MechanismError> {
         let l0 = bounds.checked()?;
+        let curve = concentrated_curve(&(UBig::from(l0) * variance.den()), &(UBig::from(variance.num()) * 2u64));
+        let curve = check_noise(price_of(curve))?.curve;
         let norm = gaussian_norm_below(variance);
         let (threshold, delta) = threshold(&|x| gaussian_tail_above(variance, &norm, x), delta, l0)?;
-        let curve = concentrated_curve(&(UBig::from(l0) * variance.den()), &(UBig::from(variance.num()) * 2u64));
         Ok(Self::new(Rule::Gaussian { variance, threshold }, bounds, None, curve, delta))
     }
 
@@ -521,6 +522,9 @@ mod tests {
             assert!(KeySelection::truncated_geometric(epsilon, delta, keys(1, 1)).is_err());
         }
         assert!(KeySelection::gaussian_with_rho(NanoNats::ZERO, d, keys(1, 1)).is_err());
+        // 5/4 of 801 nats.
+        let none = KeySelection::gaussian_with_rho(nats(801.0), d, keys(1, 1));
+        assert!(matches!(none, Err(MechanismError::TooLarge { .. })));
         assert!(KeySelection::gaussian_with_rho(e, AttoDelta::ZERO, keys(1, 1)).is_err());
         let slow = KeySelection::truncated_geometric(NanoNats::new(1000), d, keys(1, 1));
         assert!(matches!(slow, Err(MechanismError::Unfit { .. })));

@@ -10,7 +10,7 @@ use dashu::integer::UBig;
 use rand_core::CryptoRng;
 
 use super::cost::{NANO, nano_above, price_of};
-use super::{MechanismError, add_to_each};
+use super::{MechanismError, add_to_each, check_noise};
 use crate::price::{Curve, ORDERS, Price};
 use crate::raw::Raw;
 use crate::sampler::{SkellamSampler, Variance};
@@ -27,7 +27,8 @@ impl Skellam {
     /// in lattice steps squared). For a sum of shares the variance is that of the shares which no colluder knows.
     ///
     /// # Errors
-    /// [`MechanismError::Zero`]; [`MechanismError::Unfit`] when no integer vector has these two sensitivities.
+    /// [`MechanismError::Zero`]; [`MechanismError::Unfit`] when no integer vector has these two sensitivities;
+    /// [`MechanismError::TooLarge`] for noise that is next to none.
     pub fn new(delta1: u64, delta2_squared: u128, variance: Variance) -> Result<Self, MechanismError> {
         for (field, value) in [("delta1", u128::from(delta1)), ("delta2_squared", delta2_squared)] {
             if value == 0 {
@@ -39,7 +40,7 @@ impl Skellam {
             return Err(MechanismError::Unfit { reason: "delta2_squared is above the square of delta1" });
         }
         let at_order = |(num, den): (u64, u64)| cost_at(num.div_ceil(den), delta1, delta2_squared, variance);
-        Ok(Self { variance, price: price_of(Curve::new(ORDERS.map(at_order))) })
+        Ok(Self { variance, price: check_noise(price_of(Curve::new(ORDERS.map(at_order))))? })
     }
 
     /// Adds noise to every cell.
@@ -120,8 +121,10 @@ mod tests {
         }
         let wide = Skellam::new(1, 1, Variance::new(1 << 31).unwrap()).unwrap();
         assert!(wide.release(Raw::new(vec![0]), &mut seeded(62)).is_err());
-        assert!(
-            Skellam::new(u64::MAX, u128::MAX >> 1, variance).is_ok_and(|m| m.price().curve.orders()[0].is_unbounded())
-        );
+        let nothing = Variance::ratio(1, 1 << 40).unwrap();
+        for (delta1, delta2_squared, variance) in [(u64::MAX, u128::MAX >> 1, variance), (1, 1, nothing)] {
+            let found = Skellam::new(delta1, delta2_squared, variance);
+            assert!(matches!(found, Err(MechanismError::TooLarge { .. })), "{delta1} {delta2_squared}");
+        }
     }
 }
