@@ -468,7 +468,8 @@ pub fn subsampled_gaussian_price(
 /// Price of releasing the best of a random number of runs, each of which would cost `base`.
 ///
 /// Promise: as [`RdpCurve::select_best`], with both orders of the theorem on the account's grid, rounded up, the same on
-/// every machine: "report only the best one" has a price, and this is it.
+/// every machine: "report only the best one" has a price, and this is it. It is worth nothing for another number of runs:
+/// [`crate::mechanism::PrivateSelection`] draws the number that it prices.
 ///
 /// # Errors
 /// [`RdpError::ApproximatePrice`] if `base` hides keys at a δ: the theorem is about pure Rényi curves;

@@ -15,6 +15,7 @@
 //! | [`PermuteAndFlip`], [`ExponentialMechanism`], [`NoisyMax`] | the index of a good candidate | ε, pure; proven |
 //! | [`SparseVector`] | which of many queries exceed a threshold, paid per "above" | ε per round, pure; proven |
 //! | [`AdaptiveClip`] | how many values were clipped, as one more cell of a vector | Rényi curve; proven |
+//! | [`PrivateSelection`] | the best of a secret random number of runs of another mechanism | Rényi curve; proven |
 //! | [`Refinement`] | the same answer ever more precisely, until it will do | Rényi curve per draw; proven |
 //!
 //! **Neighbours** differ by one person being there or not, unless a type says otherwise. Where one person may be
@@ -43,6 +44,7 @@
 //!
 //! Does not: bound what a person contributes, read rows, charge an account, or run in constant time.
 
+mod best;
 mod choice;
 mod clip;
 mod cost;
@@ -54,6 +56,7 @@ mod selection;
 mod skellam;
 mod sparse;
 
+pub use best::{MAX_RUNS_DENOMINATOR, PrivateSelection};
 pub use choice::{ExponentialMechanism, MAX_CANDIDATES, NoisyMax, PermuteAndFlip, Scores};
 pub use clip::{AdaptiveClip, ClipConfig, ClipRound, MAX_BOUND};
 pub use gaussian::{DistributedGaussian, Gaussian};
@@ -65,6 +68,7 @@ pub use sparse::{MAX_ROUNDS, SparseAnswer, SparseVector, SparseVectorRun};
 
 use thiserror::Error;
 
+use crate::accounting::rdp::RdpError;
 use crate::noise::NoiseError;
 use crate::price::{Price, PriceError};
 use crate::sampler::{SamplerError, Scale};
@@ -115,6 +119,9 @@ pub enum MechanismError {
     /// The noise of a node cannot be made.
     #[error(transparent)]
     Noise(#[from] NoiseError),
+    /// There is no curve.
+    #[error(transparent)]
+    Rdp(#[from] RdpError),
 }
 
 /// Refuses zero and what is above a limit.

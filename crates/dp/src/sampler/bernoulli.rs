@@ -114,7 +114,7 @@ fn high_word(a: u64, b: u64) -> u64 {
 /// Uniform on 0..n; 0 for n ≤ 1.
 ///
 /// The low bits of a word (of two beyond 64 bits), again while they are not below n.
-pub(super) fn uniform_below<R: CryptoRng + ?Sized>(rng: &mut R, n: u128) -> u128 {
+pub(crate) fn uniform_below<R: CryptoRng + ?Sized>(rng: &mut R, n: u128) -> u128 {
     if n <= 1 {
         return 0;
     }

@@ -38,6 +38,7 @@ use thiserror::Error;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 pub use bernoulli::bernoulli_exp;
+pub(crate) use bernoulli::uniform_below;
 pub use gaussian::{GaussianSampler, discrete_gaussian};
 pub use laplace::{discrete_laplace, truncated_geometric};
 pub use skellam::SkellamSampler;

@@ -14,6 +14,8 @@
 //! Limits: masses are `f64` and tails are cut below 1e-16, so that a violation below 1e-12 is not seen.
 
 #[cfg(test)]
+mod best;
+#[cfg(test)]
 mod choice;
 #[cfg(test)]
 mod law;
