@@ -18,6 +18,7 @@ use crate::raw::Raw;
 use crate::sampler::{MAX_LEN, MAX_VARIANCE, SamplerError, Seed, Variance, gaussian_vector};
 use rand_core::CryptoRng;
 use thiserror::Error;
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 /// Most participants of one round: the protocols are written for 2 to 100 organisations; this leaves room.
 pub const MAX_PARTICIPANTS: u32 = 256;
@@ -256,8 +257,9 @@ impl core::fmt::Debug for RevealedSeed {
 
 /// Values with this node's noise in, but with only a share of the whole: they may go to masking and nowhere else.
 ///
-/// Made by [`add_noise`] alone. No `Debug`, no `Serialize`, no `Clone`.
+/// Made by [`add_noise`] alone. No `Debug`, no `Serialize`, no `Clone`; overwritten when dropped.
 #[must_use = "the noise is drawn and the price reserved: mask it"]
+#[derive(Zeroize, ZeroizeOnDrop)]
 pub struct Noised {
     values: Vec<i64>,
 }
@@ -335,8 +337,8 @@ fn add_component(values: &mut [i64], seed: &Seed, sigma2: u64) -> Result<(), Noi
     if sigma2 == 0 {
         return Ok(());
     }
-    let noise = gaussian_vector(seed, Variance::new(sigma2)?, values.len())?;
-    for (value, noise) in values.iter_mut().zip(&noise) {
+    let noise = Zeroizing::new(gaussian_vector(seed, Variance::new(sigma2)?, values.len())?);
+    for (value, noise) in values.iter_mut().zip(noise.iter()) {
         // Cannot saturate: see MAX_RAW_MAGNITUDE.
         *value = value.saturating_add(*noise);
     }

@@ -19,6 +19,7 @@
 
 use dashu::integer::UBig;
 use rand_core::CryptoRng;
+use zeroize::Zeroizing;
 
 use super::cost::{NANO, concentrated_curve, price_of, pure_curve, smaller};
 use super::{MAX_EPSILON_NANO, MAX_MAGNITUDE, MechanismError, check_range, laplace_scale};
@@ -85,17 +86,17 @@ impl PermuteAndFlip {
     /// [`MechanismError::Shape`] without candidates or above [`MAX_CANDIDATES`].
     pub fn release(&self, raw: Raw<Vec<i64>>, rng: &mut dyn CryptoRng) -> Result<usize, MechanismError> {
         let (scores, best) = candidates(raw)?;
-        let mut order: Vec<(usize, i64)> = scores.into_iter().enumerate().collect();
+        let mut order: Vec<usize> = (0..scores.len()).collect();
         while order.len() > 1 {
             let next = uniform_index(rng, order.len());
-            let (index, score) = order.swap_remove(next);
-            let (num, den) = self.exponent(best, score);
+            let index = order.swap_remove(next);
+            let (num, den) = self.exponent(best, scores.get(index).copied().unwrap_or(best));
             if bernoulli_exp(rng, num, den) {
                 return Ok(index);
             }
         }
         // The best has a coin of probability one: if it is not gone, it is the last.
-        Ok(order.first().map_or(0, |(index, _)| *index))
+        Ok(order.first().copied().unwrap_or(0))
     }
 
     /// The coin of a score is exp(−num/den). What [`PermuteAndFlip::release`] uses; for enumeration.
@@ -193,7 +194,8 @@ impl NoisyMax {
     /// [`MechanismError::Shape`] without candidates or above [`MAX_CANDIDATES`].
     pub fn release(&self, raw: Raw<Vec<i64>>, rng: &mut dyn CryptoRng) -> Result<usize, MechanismError> {
         let (scores, _) = candidates(raw)?;
-        let noise: Vec<i64> = scores.iter().map(|_| discrete_laplace(rng, self.scale)).collect();
+        let noise: Zeroizing<Vec<i64>> =
+            Zeroizing::new(scores.iter().map(|_| discrete_laplace(rng, self.scale)).collect());
         Ok(Self::decide(&scores, &noise))
     }
 
@@ -257,12 +259,12 @@ impl Terms {
 }
 
 /// The clamped scores and the best of them. Clamping keeps sensitivity and monotonicity.
-fn candidates(raw: Raw<Vec<i64>>) -> Result<(Vec<i64>, i64), MechanismError> {
-    let mut scores = raw.into_inner();
+fn candidates(raw: Raw<Vec<i64>>) -> Result<(Zeroizing<Vec<i64>>, i64), MechanismError> {
+    let mut scores = Zeroizing::new(raw.into_inner());
     if scores.len() > MAX_CANDIDATES {
         return Err(MechanismError::Shape { expected: MAX_CANDIDATES, found: scores.len() });
     }
-    for score in &mut scores {
+    for score in scores.iter_mut() {
         *score = (*score).clamp(-MAX_MAGNITUDE, MAX_MAGNITUDE);
     }
     let best = scores.iter().copied().max().ok_or(MechanismError::Shape { expected: 1, found: 0 })?;

@@ -13,6 +13,7 @@
 //! Does not: charge. Assumes that the account was charged before each [`Refinement::draw`].
 
 use rand_core::CryptoRng;
+use zeroize::Zeroizing;
 
 use super::gaussian::Gaussian;
 use super::{MAX_MAGNITUDE, MechanismError, check_range};
@@ -23,9 +24,10 @@ use crate::sampler::Variance;
 /// Most draws of one refinement: the mean is then 32 times as precise as one draw.
 pub const MAX_DRAWS: u32 = 1 << 10;
 
-/// Raw values, sealed, and the mean of what was released of them. No `Debug`, no `Clone`.
+/// Raw values, sealed, and the mean of what was released of them. No `Debug`, no `Clone`; the values are overwritten when
+/// dropped.
 pub struct Refinement {
-    values: Vec<i64>,
+    values: Zeroizing<Vec<i64>>,
     gaussian: Gaussian,
     max_draws: u32,
     estimate: Estimate,
@@ -46,8 +48,8 @@ impl Refinement {
     /// [`MechanismError::Zero`], [`MechanismError::TooLarge`] unless 1 ≤ `max_draws` ≤ [`MAX_DRAWS`].
     pub fn start(raw: Raw<Vec<i64>>, gaussian: Gaussian, max_draws: u32) -> Result<Self, MechanismError> {
         check_range("max_draws", u64::from(max_draws), u64::from(MAX_DRAWS))?;
-        let mut values = raw.into_inner();
-        for value in &mut values {
+        let mut values = Zeroizing::new(raw.into_inner());
+        for value in values.iter_mut() {
             *value = (*value).clamp(-MAX_MAGNITUDE, MAX_MAGNITUDE);
         }
         let estimate = Estimate { sums: vec![0; values.len()], draws: 0, variance: gaussian.variance() };
@@ -63,7 +65,7 @@ impl Refinement {
         if self.estimate.draws >= self.max_draws {
             return None;
         }
-        let released = self.gaussian.release(Raw::new(self.values.clone()), rng);
+        let released = self.gaussian.release(Raw::new(self.values.to_vec()), rng);
         self.estimate.absorb(&released);
         Some(&self.estimate)
     }

@@ -34,7 +34,7 @@ use super::fixed::{BITS, at_least_one_above, ceil_div, exp_neg, minus, mul_above
 use super::{MAX_MAGNITUDE, MechanismError, check_noise, check_range, laplace_scale};
 use crate::exact::Probability;
 use crate::price::{AttoDelta, Curve, GRID_VERSION, NanoNats, Price};
-use crate::raw::Raw;
+use crate::raw::{Erase, Raw};
 use crate::sampler::{GaussianSampler, Scale, Variance, discrete_laplace};
 
 /// Most keys of one person.
@@ -186,17 +186,17 @@ impl KeySelection {
     /// biased upwards, because those whose noise was low are not shown.
     #[must_use = "the release is paid for"]
     pub fn release<K: Ord>(&self, raw: Raw<BTreeMap<K, u64>>, rng: &mut dyn CryptoRng) -> BTreeMap<K, Option<i64>> {
-        let counts = raw.into_inner();
         // Noise is drawn for every key, also where the minimum frequency has already decided.
         match &self.rule {
-            Rule::Laplace { scale, .. } => self.show(counts, || discrete_laplace(rng, *scale)),
+            Rule::Laplace { scale, .. } => {
+                show(raw, |count| self.decide(count, discrete_laplace(rng, *scale)).map(Some))
+            }
             Rule::Gaussian { variance, .. } => {
                 let sampler = GaussianSampler::new(*variance);
-                self.show(counts, || sampler.draw(rng))
+                show(raw, |count| self.decide(count, sampler.draw(rng)).map(Some))
             }
             Rule::TruncatedGeometric { keep } => {
-                let mut shown = |count| self.entry(keep, count).is_none_or(|keep| keep.coin.draw(rng));
-                counts.into_iter().filter(|(_, count)| shown(*count)).map(|(key, _)| (key, None)).collect()
+                show(raw, |count| self.entry(keep, count).is_none_or(|keep| keep.coin.draw(rng)).then_some(None))
             }
         }
     }
@@ -263,10 +263,6 @@ impl KeySelection {
         self.price.delta
     }
 
-    fn show<K: Ord>(&self, counts: BTreeMap<K, u64>, mut draw: impl FnMut() -> i64) -> BTreeMap<K, Option<i64>> {
-        counts.into_iter().filter_map(|(key, count)| Some((key, Some(self.decide(count, draw())?)))).collect()
-    }
-
     /// m = n − (k − 1) if it is positive.
     fn counted(&self, count: u64) -> Option<i64> {
         let counted = (count.saturating_add(1)).checked_sub(self.bounds.min_frequency).filter(|m| *m > 0)?;
@@ -282,6 +278,17 @@ impl KeySelection {
     fn entry<'a>(&self, keep: &'a [Keep], count: u64) -> Option<&'a Keep> {
         keep.get(usize::try_from(self.counted(count).unwrap_or(0)).unwrap_or(usize::MAX))
     }
+}
+
+/// The keys for which something is to be shown, with it. The counts are overwritten before the keys are taken over.
+fn show<K: Ord>(
+    raw: Raw<BTreeMap<K, u64>>,
+    mut shown: impl FnMut(u64) -> Option<Option<i64>>,
+) -> BTreeMap<K, Option<i64>> {
+    let mut counts = raw.into_inner();
+    let entries: Vec<Option<Option<i64>>> = counts.values().map(|count| shown(*count)).collect();
+    counts.erase();
+    counts.into_keys().zip(entries).filter_map(|(key, entry)| Some((key, entry?))).collect()
 }
 
 impl KeyBounds {

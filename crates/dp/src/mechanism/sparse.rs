@@ -17,6 +17,7 @@
 
 use dashu::integer::UBig;
 use rand_core::CryptoRng;
+use zeroize::Zeroize;
 
 use super::choice::Scores;
 use super::cost::{NANO, price_of, pure_curve};
@@ -109,7 +110,8 @@ impl SparseVector {
     }
 }
 
-/// A run: remembers the noise of the threshold, which is secret, so that it neither prints nor copies.
+/// A run: remembers the noise of the threshold, which is secret, so that it neither prints nor copies and is overwritten
+/// when its round is over and when it is dropped.
 pub struct SparseVectorRun {
     mechanism: SparseVector,
     threshold_noise: Option<i64>,
@@ -135,9 +137,13 @@ impl SparseVectorRun {
         let [value, threshold] = [raw.into_inner(), threshold].map(|v| v.clamp(-MAX_MAGNITUDE, MAX_MAGNITUDE));
         let query_noise = discrete_laplace(rng, self.mechanism.query_scale);
         let above = SparseVector::decide(value, threshold, query_noise, threshold_noise);
+        if !above {
+            self.threshold_noise = Some(threshold_noise);
+            return SparseAnswer::Below;
+        }
         // The noise of the threshold never outlives an "above".
-        self.threshold_noise = (!above).then_some(threshold_noise);
-        if above { SparseAnswer::Above } else { SparseAnswer::Below }
+        self.threshold_noise.zeroize();
+        SparseAnswer::Above
     }
 
     /// Whether the next question starts a round, and must be charged for.
@@ -153,6 +159,12 @@ impl SparseVectorRun {
     /// Rounds that were never started: their price may be given back once the run is over.
     pub fn rounds_unused(&self) -> u32 {
         self.mechanism.rounds.saturating_sub(self.started)
+    }
+}
+
+impl Drop for SparseVectorRun {
+    fn drop(&mut self) {
+        self.threshold_noise.zeroize();
     }
 }
 
