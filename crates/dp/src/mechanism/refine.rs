@@ -10,6 +10,11 @@
 //! A schedule reserves [`Refinement::max_draws`] rounds of [`Refinement::price_per_draw`], draws them down one by one and
 //! gives back [`Refinement::draws_unused`].
 //!
+//! **Interleaving.** Each draw is a release of its own: it is charged by itself, and remembers nothing but the sealed values
+//! and what was released. So draws may alternate with other releases under the same adaptive filter. To charge a whole
+//! refinement as one mechanism, and leave draws open while others run, takes concurrent composition instead: for Rényi
+//! divergence of a fixed order it holds as well (Lyu 2022; Haney et al. 2023; `sparse.rs` in the source says more).
+//!
 //! Does not: charge. Assumes that the account was charged before each [`Refinement::draw`].
 
 use rand_core::CryptoRng;

@@ -12,6 +12,17 @@
 //! The known wrong variants, which the enumeration finds: no noise on the questions, no noise on the threshold, noise
 //! that does not grow with the number of "above" answers, and handing out the noisy value that was compared.
 //!
+//! **Interleaving.** A round is an interactive mechanism: it keeps the noise of its threshold between questions, and other
+//! releases, other runs among them, may come in between and choose its next question. Adaptive composition of releases
+//! that are over once they have answered does not cover that. *Concurrent* composition does: interleaving gains nothing
+//! under pure privacy (Vadhan and Wang 2021) or under Rényi divergence (Lyu 2022, "Composition Theorems for Interactive
+//! Differential Privacy"), and a filter that is valid for releases is valid for interactive mechanisms that start at any
+//! time, with prices chosen as one goes, if loss is measured by Rényi divergence of a fixed order (Haney, Shoemate, Tian,
+//! Vadhan, Vyrros, Xu, Zhang 2023, "Concurrent Composition for Interactive Differential Privacy with Adaptive Privacy-Loss
+//! Parameters"). The account's argument ([`crate::account`]) takes one filter per fixed order, which that theorem then
+//! supplies, and adds up the δ of all orders over transcripts, which does not ask how they came about. So it should hold
+//! for interleaved rounds; argued, not proven here.
+//!
 //! Does not: release values. Assumes that one person moves every question by at most Δ. How many "below" answers come
 //! is not limited by privacy.
 
