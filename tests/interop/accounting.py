@@ -17,8 +17,9 @@ import dp_accounting as dpa
 from dp_accounting.pld import common, pld_privacy_accountant, privacy_loss_distribution as P
 
 FILE = pathlib.Path(__file__).resolve().parents[2] / "crates/dp/tests/data/accounting.json"
-ADD, REPLACE = "ADD_OR_REMOVE_ONE", "REPLACE_ONE"
-RELATION = {ADD: dpa.NeighboringRelation.ADD_OR_REMOVE_ONE, REPLACE: dpa.NeighboringRelation.REPLACE_ONE}
+ADD, REPLACE, SPECIAL = "ADD_OR_REMOVE_ONE", "REPLACE_ONE", "REPLACE_SPECIAL"
+RELATION = {ADD: dpa.NeighboringRelation.ADD_OR_REMOVE_ONE, REPLACE: dpa.NeighboringRelation.REPLACE_ONE,
+            SPECIAL: dpa.NeighboringRelation.REPLACE_SPECIAL}
 
 
 def rows():
@@ -106,6 +107,20 @@ def rows():
     for p, m, k, delta in [(0.9, 2, 50, 1e-6), (0.1, 10, 3, 1e-3), (0.99, 3, 1000, 1e-6)]:
         n += 1
         row(f"RR-{n}", "randomized_response", dict(noise_parameter=p, num_buckets=m), k, delta, REPLACE)
+    n = 0
+    for p, m, k, delta in [(0.5, 4, 10, 1e-6), (0.9, 2, 50, 1e-6), (0.1, 10, 3, 1e-3), (0.99, 1000, 200, 1e-6),
+                           (0.2, 2, 1, 0.01)]:
+        n += 1
+        row(f"RRS-{n}", "randomized_response", dict(noise_parameter=p, num_buckets=m), k, delta, SPECIAL)
+    # Every other mechanism that their accountant takes under this relation.
+    row("S-1", "gaussian", dict(noise_multiplier=2.0), 5, 1e-6, SPECIAL)
+    row("S-2", "laplace", dict(noise_multiplier=3.0), 7, 1e-6, SPECIAL)
+    row("S-3", "poisson_gaussian", dict(q=0.05, noise_multiplier=1.2), 60, 1e-5, SPECIAL)
+    row("S-4", "poisson_laplace", dict(q=0.2, noise_multiplier=2.0), 40, 1e-6, SPECIAL)
+    row("S-5", "discrete_laplace", dict(parameter=0.3, sensitivity=2), 9, 1e-6, SPECIAL)
+    row("S-6", "mixture_gaussian", dict(sigma=2.0, sensitivities=[0, 1], probs=[0.7, 0.3]), 20, 1e-6, SPECIAL)
+    row("S-7", "composed", dict(events=[["randomized_response", 0.8, 5, 6], ["gaussian", 4.0, 3],
+                                        ["poisson_laplace", 0.1, 1.5, 12]]), 1, 1e-6, SPECIAL)
     row("MG-1", "mixture_gaussian", dict(sigma=1.5, sensitivities=[0, 1], probs=[0.9, 0.1]), 50)
     row("MG-2", "mixture_gaussian", dict(sigma=3.0, sensitivities=[1, 2, 4], probs=[0.5, 0.3, 0.2]), 5, 1e-5)
     row("H-1", "composed", dict(events=[["laplace", 10.0, 30], ["discrete_gaussian", 8.0, 1, 1.0, 20],
@@ -136,7 +151,7 @@ def single(name, args, relation, h):
     if name == "epsilon_delta":
         return P.from_privacy_parameters(common.DifferentialPrivacyParameters(*args), value_discretization_interval=h)
     if name == "randomized_response":
-        return P.from_randomized_response(*args, value_discretization_interval=h)
+        return P.from_randomized_response(*args, value_discretization_interval=h, neighboring_relation=relation)
     if name == "mixture_gaussian":
         return P.from_mixture_gaussian_mechanism(*args, value_discretization_interval=h)
     raise ValueError(name)

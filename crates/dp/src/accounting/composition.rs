@@ -106,7 +106,8 @@ pub enum Neighbours {
     AddOrRemoveOne,
     /// A person is another.
     ReplaceOne,
-    /// A person is there or counts as zero: the same distributions as adding or removing.
+    /// A person is there or counts as zero, or as a uniform answer in randomised response: the same distributions as adding
+    /// or removing.
     ReplaceSpecial,
 }
 
@@ -796,11 +797,14 @@ impl Build for AddRemove {
             Mechanism::MixtureGaussian { sigma, sensitivities, probs } => {
                 Pld::mixture_gaussian(grid, *sigma, sensitivities, probs)?
             }
+            Mechanism::RandomizedResponse { noise, buckets } if neighbours == Neighbours::ReplaceSpecial => {
+                Pld::<Self>::randomized_response(grid, *noise, *buckets)?
+            }
             Mechanism::RandomizedResponse { .. } => {
                 return Err(Problem::Undefined {
                     mechanism: "randomized_response",
                     neighbours,
-                    allowed: "REPLACE_ONE",
+                    allowed: "REPLACE_ONE or REPLACE_SPECIAL",
                 });
             }
             Mechanism::Tree { .. } => return Err(Problem::MixedTree),

@@ -151,6 +151,25 @@ impl Pld<AddRemove> {
     }
 }
 
+impl Pld<AddRemove> {
+    /// Randomised response as in [`Pld::<Replace>::randomized_response`], for a person who answers or for whom a uniform
+    /// answer is given.
+    ///
+    /// Promise: as [`Pld::from_pmfs`]. Whether somebody answers at all is not hidden: all persons must be known.
+    ///
+    /// # Errors
+    /// [`PldError::Argument`], [`PldError::TooWide`].
+    pub fn randomized_response(grid: Grid, noise_parameter: f64, buckets: u32) -> Result<Self, PldError> {
+        let (truth, other) = response(noise_parameter, buckets)?;
+        let (rest, uniform) = (f64::from(buckets) - 1.0, f64::from(buckets).recip());
+        let (low, high) = (noise_parameter.ln(), (truth / uniform).ln());
+        let mut cells = Cells::new(grid, low, high)?;
+        cells.add_atom(high, truth, uniform);
+        cells.add_atom(low, rest * other, rest * uniform);
+        Ok(Self::two_sided(grid, &cells))
+    }
+}
+
 impl Pld<Replace> {
     /// Gaussian noise of standard deviation `noise_multiplier` times the L2 sensitivity, the largest influence of
     /// *one* person being there, on a Poisson sample. Without sampling the sensitivity counts twice.
