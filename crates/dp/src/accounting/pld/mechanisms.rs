@@ -512,6 +512,58 @@ mod tests {
         (above(p) - epsilon.exp() * above(q)).max(0.0)
     }
 
+    /// A family as the general quadrature sees it, in pieces that are forty times finer.
+    struct Careful<'a, F>(&'a F);
+
+    impl<F: Family> Family for Careful<'_, F> {
+        fn loss(&self, t: f64) -> f64 {
+            self.0.loss(t)
+        }
+        fn ln_q(&self, t: f64) -> f64 {
+            self.0.ln_q(t)
+        }
+        fn inverse(&self, loss: f64, ratio: f64, near: f64) -> f64 {
+            self.0.inverse(loss, ratio, near)
+        }
+        fn steepness(&self, t: f64) -> f64 {
+            40.0 * self.0.steepness(t)
+        }
+        fn slope(&self, t: f64, ratio: f64) -> f64 {
+            self.0.slope(t, ratio)
+        }
+    }
+
+    /// How far masses are from the careful ones, relative to those around.
+    fn gap_to_careful(family: &impl Family, grid: Grid, low: f64, high: f64) -> f64 {
+        let empty = || Cells::new(grid, family.loss(low), family.loss(high)).unwrap();
+        let (mut fast, mut careful) = (empty(), empty());
+        fast.add_family(family, low, high);
+        careful.add_family(&Careful(family), low, high);
+        let gap = |fast: &Pmf, careful: &Pmf| {
+            assert_eq!((fast.first, fast.mass.len()), (careful.first, careful.mass.len()));
+            let around = careful.mass.windows(3).map(|cells| cells.iter().copied().fold(0.0, f64::max));
+            let gaps = fast.mass.iter().zip(&careful.mass).skip(1).map(|(a, b)| (a - b).abs());
+            gaps.zip(around).map(|(gap, around)| gap / around).fold(0.0, f64::max)
+        };
+        gap(&fast.forward(), &careful.forward()).max(gap(&fast.reverse(), &careful.reverse()))
+    }
+
+    #[test]
+    fn masses_by_exponentials_are_those_of_the_general_quadrature() {
+        for interval in [1e-4, 1e-3] {
+            let grid = Grid::new(interval).unwrap();
+            // e^loss drifts by an ulp per cell for 64 cells, so that the edge of a cell is off by this share of it.
+            let allowed = 64.0 * f64::EPSILON / interval;
+            for (q, noise) in [(0.01_f64, 1.0_f64), (0.3, 4.0), (1.0, 0.7), (1e-3, 0.5), (0.9, 30.0)] {
+                let (ln_q, mu) = (q.ln(), noise.recip());
+                let gap = gap_to_careful(&Sampled { q, ln_q, mu }, grid, -8.0, 8.0 + mu);
+                assert!(gap < allowed, "Gaussian {q} {noise} {interval}: {gap:e}");
+                let gap = gap_to_careful(&SampledLaplace { q, ln_q, widest: mu }, grid, -mu, mu);
+                assert!(gap < allowed, "Laplace {q} {noise} {interval}: {gap:e}");
+            }
+        }
+    }
+
     #[test]
     fn normal_noise_is_bounded_tightly_in_both_directions() {
         for interval in [1e-4, 1e-3, 1e-2] {
