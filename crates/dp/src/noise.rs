@@ -162,8 +162,12 @@ impl NoisePlan {
     }
 
     /// Refuses vectors that take too long to noise. All components count, also those without variance or not in excess, so
-    /// that what nodes may add the hub may take off.
-    fn check_work(&self, len: usize) -> Result<(), NoiseError> {
+    /// that what nodes may add the hub may take off. Ask before anything is charged: [`add_noise`] refuses the same, too
+    /// late for the price.
+    ///
+    /// # Errors
+    /// [`NoiseError::Sampler`] above [`MAX_LEN`] cells, [`NoiseError::Draws`] above [`MAX_DRAWS`].
+    pub fn check_work(&self, len: usize) -> Result<(), NoiseError> {
         if len > MAX_LEN {
             return Err(SamplerError::TooLong { len }.into());
         }

@@ -80,8 +80,10 @@ impl DistributedGaussian {
     /// For vectors of `cells` cells with a joint squared L2 sensitivity, noised as the plan says.
     ///
     /// # Errors
-    /// [`MechanismError::Price`] if an argument is zero or the lattice too coarse.
+    /// [`MechanismError::Price`] if an argument is zero or the lattice too coarse; [`MechanismError::Noise`] if so many
+    /// cells take too long to noise.
     pub fn new(delta2_squared: u128, cells: usize, plan: NoisePlan) -> Result<Self, MechanismError> {
+        plan.check_work(cells)?;
         let dims = u64::try_from(cells).map_err(|_| PriceError::TooMuchNoise)?;
         let price = plan_price(delta2_squared, &plan, dims)?;
         Ok(Self { plan, cells, price })
@@ -161,5 +163,8 @@ mod tests {
         let seeds = NoiseSeeds::draw(&plan, &mut seeded(81));
         assert_eq!(node.add_share(Raw::new(vec![1, 2]), &seeds).unwrap().values().len(), 2);
         assert!(matches!(node.add_share(Raw::new(vec![1]), &seeds), Err(MechanismError::Shape { .. })));
+        // Refused before anything is charged, not when the noise is to be drawn.
+        let wide = NoisePlan::new(1 << 40, 256, 2, 1).unwrap();
+        assert!(matches!(DistributedGaussian::new(9, 1 << 21, wide), Err(MechanismError::Noise(_))));
     }
 }
