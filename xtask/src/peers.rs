@@ -31,7 +31,12 @@ enum Install {
 const GO_PATH: &str = "/usr/share/gocode";
 
 /// All peer checks.
-pub const PEERS: [Peer; 5] = [
+pub const PEERS: [Peer; 6] = [
+    Peer {
+        name: "dp-accounting",
+        install: Install::Python { packages: &["dp-accounting==0.6.0"] },
+        ask: ask_dp_accounting,
+    },
     Peer { name: "secure-sum", install: Install::Python { packages: &["cryptography==50.0.2"] }, ask: ask_secure_sum },
     Peer { name: "noise", install: Install::Python { packages: &[] }, ask: ask_noise },
     Peer { name: "rfc8785", install: Install::Python { packages: &["rfc8785==0.1.4"] }, ask: ask_rfc8785 },
@@ -77,15 +82,20 @@ fn ask_noise(_root: &Path, python: &Path) -> Result<Command, String> {
     Ok(script(python, "tests/interop/noise.py", "tests/data/vectors/noise.json"))
 }
 
+/// Google's accountant, on rows of the table that `crates/dp` is compared with.
+fn ask_dp_accounting(_root: &Path, python: &Path) -> Result<Command, String> {
+    Ok(script(python, "tests/interop/accounting.py", "check"))
+}
+
 /// The specification of the secure sum, written down once more in Python over OpenSSL's primitives.
 fn ask_secure_sum(_root: &Path, python: &Path) -> Result<Command, String> {
     Ok(script(python, "tests/interop/secure_sum.py", "tests/data/vectors/secure-sum"))
 }
 
-fn script(python: &Path, script: &str, vectors: &str) -> Command {
+fn script(python: &Path, script: &str, argument: &str) -> Command {
     let mut command = Command::new(python);
     // `-B`: no compiled files beside the scripts.
-    command.args(["-B", script, vectors]);
+    command.args(["-B", script, argument]);
     command
 }
 

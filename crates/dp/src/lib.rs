@@ -11,7 +11,7 @@
 //! |---|---|---|
 //! | publish counts or sums | [`mechanism::Laplace`], [`mechanism::Gaussian`] | `histogram` |
 //! | publish which keys exist | [`mechanism::KeySelection`] | `select_keys` |
-//! | choose the best of many | [`mechanism::PermuteAndFlip`], [`mechanism::SparseVector`] | in [`mechanism`] |
+//! | choose the best of many | [`mechanism::PermuteAndFlip`], [`mechanism::SparseVector`], [`mechanism::PrivateSelection`] | in [`mechanism`] |
 //! | refine an answer until it will do | [`mechanism::Refinement`] | `refine` |
 //! | add noise at many places, sum once | [`noise::NoisePlan`], [`mechanism::DistributedGaussian`] | `many_nodes` |
 //! | know what a plan costs | [`accounting::composition`], [`accounting::pld`] | `plan_training` |
