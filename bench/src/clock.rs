@@ -34,12 +34,18 @@ impl<'a> Side<'a> {
 pub fn measure<'a>(rounds: u32, mut sides: Vec<Side<'a>>) -> Vec<Side<'a>> {
     for _ in 0..rounds {
         for side in &mut sides {
-            let start = thread_time();
-            let units = (side.work)();
-            side.times.push((thread_time() - start).as_secs_f64() / units.max(1) as f64);
+            let (units, seconds) = timed(&mut side.work);
+            side.times.push(seconds / units.max(1) as f64);
         }
     }
     sides
+}
+
+/// What `work` returns, and the processor seconds of this thread that it took.
+pub fn timed<T>(work: impl FnOnce() -> T) -> (T, f64) {
+    let start = thread_time();
+    let done = work();
+    (done, (thread_time() - start).as_secs_f64())
 }
 
 /// The middle value, or the mean of the two middle ones; zero of nothing.

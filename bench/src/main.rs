@@ -5,14 +5,16 @@
 
 mod clock;
 mod dp;
+mod mpc;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 const HELP: &str = "\
-cargo xtask bench dp
+cargo xtask bench SUBJECT
 
-    dp    samplers (against opendp), privacy-loss distributions (against dp-accounting), the account
+    dp     samplers (against opendp), privacy-loss distributions (against dp-accounting), the account
+    mpc    the secure sum: masking, upload, opening, memory (against Flower's SecAgg+)
 
 Run as `cohortium-bench SUBJECT [PYTHON]`, where PYTHON is an interpreter that has the Python peers.
 ";
@@ -22,6 +24,9 @@ fn main() -> ExitCode {
     let (subject, python) = (arguments.next(), arguments.next().map(PathBuf::from));
     let done = match subject.as_deref() {
         Some("dp") => dp::run(python.as_deref()),
+        Some("mpc") => mpc::run(python.as_deref()),
+        // Started by `mpc`: what it measures is a process.
+        Some(mpc::stream::SUBJECT) => mpc::stream::run(),
         _ => Err(HELP.to_owned()),
     };
     match done {

@@ -13,7 +13,14 @@ struct Subject {
     packages: &'static [&'static str],
 }
 
-const SUBJECTS: [Subject; 1] = [Subject { name: "dp", packages: &["dp-accounting==0.6.0"] }];
+const SUBJECTS: [Subject; 2] = [
+    Subject { name: "dp", packages: &["dp-accounting==0.6.0"] },
+    // NumPy makes Flower's masks and OpenSSL its keys: pinned, because they are most of what is measured.
+    Subject {
+        name: "mpc",
+        packages: &["flwr==1.41.0", "numpy==2.4.6", "cryptography==50.0.2", "pycryptodome==3.24.1"],
+    },
+];
 
 /// Measures a subject; whether that went well.
 pub fn run(root: &Path, name: &str) -> bool {
