@@ -69,10 +69,11 @@ fn tradeoff(area: &Area<'_>, lines: &[Line]) -> Result<(), Failure> {
     chart(area, &frame, 0.0..1.0, 0.0..1.0, &within(lines, 1.0, 0.0))
 }
 
-/// The points that lie in a frame: the library counts pixels in 32 bits and does not check what lies far outside.
+/// The points of a frame, what is above or below it at its edge: the library counts pixels in 32 bits and does not check
+/// what lies far outside.
 fn within(lines: &[Line], right: f64, bottom: f64) -> Vec<Line> {
-    let is_in = |point: &&(f64, f64)| (0.0..=right).contains(&point.0) && (bottom..=1.0).contains(&point.1);
-    let clip = |line: &Line| line.points.iter().filter(is_in).copied().collect();
+    let is_in = |point: &&(f64, f64)| (0.0..=right).contains(&point.0) && point.1.is_finite();
+    let clip = |line: &Line| line.points.iter().filter(is_in).map(|(x, y)| (*x, y.clamp(bottom, 1.0))).collect();
     lines.iter().map(|line| Line { name: line.name.clone(), points: clip(line) }).collect()
 }
 
