@@ -186,8 +186,9 @@ impl<A: Adjacency> RdpCurve<A> {
     /// The best of a random number of runs of this mechanism, of which only the best is released.
     ///
     /// Promise: given that every run satisfies this curve and that the number of runs is drawn as `runs` says, returns a
-    /// curve of choosing and releasing one of them by any rule that sees only their outputs. Proven (Papernot and Steinke
-    /// 2022, Theorem 2); the second order of the theorem is chosen here, and every choice is valid.
+    /// curve of releasing the largest of their outputs in an order fixed beforehand, for example the least loss; never of
+    /// another rule, which could tell how often something came up. Proven (Papernot and Steinke 2022, Theorem 2); the second
+    /// order of the theorem is chosen here, and every choice is valid.
     ///
     /// # Errors
     /// [`RdpError::TooMany`] if selections are nested too deeply.

@@ -101,3 +101,50 @@ fn wrong_numbers_of_runs_are_flagged() {
         }
     }
 }
+
+/// The law of what is left of a geometric number of runs when outcome i + 1 beats outcome i and nothing else beats anything;
+/// outcome 0 is the ordinary one. This is no order, so that what is left tells how many outcomes came up in turn.
+fn last_of_a_chain(gamma: f64, base: &[f64]) -> Law {
+    let mut law = Law::new();
+    let mut reached = 0.0;
+    for (outcome, mass) in (0_i64..).zip(base) {
+        // Either the first run is this outcome, or an earlier one was overtaken.
+        reached += mass;
+        let overtaken = (1.0 - gamma) * base.get(outcome as usize + 1).copied().unwrap_or(0.0);
+        law.insert(vec![outcome], reached * gamma / (gamma + overtaken));
+        reached *= overtaken / (gamma + overtaken);
+    }
+    law
+}
+
+/// The law of the largest of a geometric number of runs.
+fn largest_of_geometric(gamma: f64, base: &[f64]) -> Law {
+    // From the top, so that a rare outcome is not a difference of two numbers near one.
+    let mut above = 0.0;
+    let mut law = Law::new();
+    for (outcome, mass) in base.iter().enumerate().rev() {
+        let more = above + mass;
+        // P(some run is above) = y/(y + γ·(1 − y)) at y = P(one run is above).
+        let some = |y: f64| y / (y + gamma * (1.0 - y));
+        law.insert(vec![outcome as i64], some(more.min(1.0)) - some(above));
+        above = more;
+    }
+    law
+}
+
+/// Why runs are ranked one by one: a comparison of two that is no order breaks the promise of 3·ε at ε = 1.
+#[test]
+fn a_comparison_that_is_no_order_is_flagged() {
+    let one = PermuteAndFlip::new(nats(1.0), 1, Scores::Any).unwrap().price();
+    let gamma = (1, 1_000_000);
+    let selection = PrivateSelection::new(&one, (1, 1), gamma).unwrap();
+    let base = |rare: f64| [vec![1.0 - 6.0 * rare], vec![rare; 6]].concat();
+    let (here, there) = (base(3e-7), base(3e-7 * (-1.0_f64).exp()));
+    let claim = Claim { price: selection.price(), epsilon: Some(nats(3.0)) };
+    let [chain_here, chain_there] = [&here, &there].map(|base| last_of_a_chain(1e-6, base));
+    let found = violation(&claim, &chain_here, &chain_there);
+    assert!(found.is_some_and(|fault| fault.contains("promised")), "a counting rule passed");
+    // In an order the same outcomes keep the promise.
+    let [ranked_here, ranked_there] = [&here, &there].map(|base| largest_of_geometric(1e-6, base));
+    assert_holds("ranked", &claim, &ranked_here, &ranked_there);
+}
