@@ -157,6 +157,15 @@ fn what_is_wrong_with_a_row_is_said() {
         (r#"{"events": [["gaussian", 1, 1.5]]}"#, "\"count\" must be a count"),
         (r#"{"events": [{"events": []}]}"#, "expected an event"),
         (
+            r#"{"mechanism": "gaussian", "params": {"noise_multiplier": 1}, "events": [["gaussian", 9, 1]]}"#,
+            "field \"mechanism\" must be absent or composed",
+        ),
+        (r#"{"params": {"noise_multiplier": 1}, "events": [["gaussian", 9, 1]]}"#, "field \"params\" must be absent"),
+        (
+            r#"{"mechanism": "composed", "params": {"events": [["gaussian", 9, 1]], "count": 7}}"#,
+            "parameter \"count\" is unknown to composed, which has events",
+        ),
+        (
             r#"{"events": [{"mechanism": "gaussian", "params": {"noise_multiplier": 1}, "neighboring": "REPLACE_ONE"},
                 {"mechanism": "gaussian", "params": {"noise_multiplier": 1}, "neighboring": "ADD_OR_REMOVE_ONE"}]}"#,
             "\"neighboring\" must be the same",
@@ -169,6 +178,10 @@ fn what_is_wrong_with_a_row_is_said() {
         let error = parse(text).expect_err(text).to_string();
         assert!(error.starts_with("caller: ") && error.contains(expected) && !error.contains('\n'), "{text}: {error}");
     }
+    // An id cannot break the line or write backwards.
+    let error =
+        parse(r#"{"id": "a\nb\u001b[31m\u202ec", "mechanism": "gauss"}"#).expect_err("no mechanism").to_string();
+    assert!(error.starts_with("caller: row a\u{fffd}b\u{fffd}[31m\u{fffd}c: mechanism"), "{error}");
     // Readable, but not answerable.
     for (text, expected) in [
         (r#"{"mechanism": "gaussian", "params": {"noise_multiplier": 0}}"#, "noise_multiplier = 0"),
@@ -220,4 +233,58 @@ fn one(text: &str) -> Row {
     let mut rows = parse(text).unwrap_or_else(|e| panic!("{text}: {e}"));
     assert_eq!(rows.len(), 1);
     rows.remove(0)
+}
+
+/// Rows at the edge of what parameters allow, with ε of one release and of ten; dp-accounting answers few of them.
+#[test]
+fn degenerate_rows_are_answered() {
+    let (both, other, special) = ("ADD_OR_REMOVE_ONE", "REPLACE_ONE", "REPLACE_SPECIAL");
+    let nearly = |epsilon: f64, delta: f64| epsilon + (-delta).ln_1p();
+    for (mechanism, params, relation, delta, once, ten_times) in [
+        // Nobody is ever sampled, however little the noise.
+        ("poisson_gaussian", r#""q": 0, "noise_multiplier": 1"#, both, 1e-6, 0.0, 0.0),
+        ("poisson_gaussian", r#""q": 0, "noise_multiplier": 0.01"#, other, 1e-6, 0.0, 0.0),
+        ("poisson_laplace", r#""q": 0, "noise_multiplier": 0.001"#, both, 1e-6, 0.0, 0.0),
+        ("discrete_gaussian", r#""sigma": 1, "sensitivity": 1, "sampling_prob": 0"#, both, 1e-6, 0.0, 0.0),
+        // Answers that do not depend on the person.
+        ("randomized_response", r#""noise_parameter": 1, "num_buckets": 4"#, other, 1e-6, 0.0, 0.0),
+        ("randomized_response", r#""noise_parameter": 1, "num_buckets": 4"#, special, 1e-6, 0.0, 0.0),
+        ("randomized_response", r#""noise_parameter": 0.5, "num_buckets": 1"#, other, 1e-6, 0.0, 0.0),
+        ("mixture_gaussian", r#""sigma": 1, "sensitivities": [0], "probs": [1]"#, both, 1e-6, 0.0, 0.0),
+        ("epsilon_delta", r#""epsilon": 0, "delta": 0"#, other, 1e-6, 0.0, 0.0),
+        // All of the failure there may be, more than that, and nothing but failure.
+        ("epsilon_delta", r#""epsilon": 0, "delta": 9.99999e-8"#, both, 1e-6, 0.0, 0.0),
+        ("epsilon_delta", r#""epsilon": 0, "delta": 1.1e-7"#, both, 1e-6, 0.0, f64::INFINITY),
+        ("epsilon_delta", r#""epsilon": 1, "delta": 1"#, both, 0.1, f64::INFINITY, f64::INFINITY),
+        // A loss that is certain but for e^−30.
+        ("epsilon_delta", r#""epsilon": 30, "delta": 0"#, both, 1e-6, nearly(30.0, 1e-6), nearly(300.0, 1e-6)),
+        ("epsilon_delta", r#""epsilon": 30, "delta": 0"#, both, 0.5, nearly(30.0, 0.5), nearly(300.0, 0.5)),
+        // δ is far below the mass of the largest loss.
+        ("epsilon_delta", r#""epsilon": 0.1, "delta": 0"#, both, 1e-20, 0.1, 1.0),
+        ("discrete_laplace", r#""parameter": 2, "sensitivity": 1"#, both, 1e-20, 2.0, 20.0),
+    ] {
+        for (count, expected) in [(0, 0.0), (1, once), (10, ten_times)] {
+            let text = format!(
+                r#"{{"mechanism": "{mechanism}", "params": {{{params}}}, "composition": {count}, "neighboring": "{relation}"}}"#
+            );
+            let row = one(&text);
+            let epsilon = row.epsilon(delta).expect("answers").epsilon;
+            let fits = epsilon == expected || (epsilon >= expected - 1e-9 && epsilon <= expected + 1e-6);
+            assert!(fits, "{text}: {epsilon}, not {expected}");
+            if expected.is_finite() {
+                let back = row.delta(epsilon).expect("answers").delta;
+                assert!(back <= delta * (1.0 + 1e-6), "{text}: {back:e} at {epsilon}");
+            }
+        }
+    }
+}
+
+/// The windows of rare and large losses are narrow, and their bound finds that: 300 answers of which one in a million is
+/// not the truth. dp-accounting 0.6.0 says 4352.61.
+#[test]
+fn rare_large_losses_fit() {
+    let text = r#"{"mechanism": "randomized_response", "params": {"noise_parameter": 1e-6, "num_buckets": 2},
+        "composition": 300, "neighboring": "REPLACE_ONE"}"#;
+    let epsilon = one(text).epsilon(1e-9).expect("answers").epsilon;
+    assert!(epsilon > 4352.59 && epsilon < 4352.611, "{epsilon}");
 }

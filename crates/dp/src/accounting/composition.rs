@@ -352,6 +352,13 @@ fn read_events(object: &Map<String, Value>) -> Result<Vec<Event>, Problem> {
                 allowed: "an array of rows or of [name, parameters…, count]",
             });
         };
+        // Which of both is meant would be a guess, and the cheaper guess would be wrong.
+        if object.get("mechanism").is_some_and(|name| name != "composed") {
+            return Err(Problem::Field { field: "mechanism", allowed: "absent or composed where there are events" });
+        }
+        if object.contains_key("params") {
+            return Err(Problem::Field { field: "params", allowed: "absent where there are events" });
+        }
         for entry in list.iter().take(MAX_EVENTS + 1) {
             match entry {
                 Value::Array(items) => events.push(read_positional(items)?),
@@ -384,6 +391,9 @@ fn read_events(object: &Map<String, Value>) -> Result<Vec<Event>, Problem> {
                     allowed: "an array of [name, parameters…, count]",
                 });
             };
+            if let Some(name) = params.keys().find(|key| *key != "events") {
+                return Err(Problem::Unknown { name: cut(name), mechanism: "composed", allowed: &["events"] });
+            }
             for entry in list.iter().take(MAX_EVENTS + 1) {
                 let Value::Array(items) = entry else {
                     return Err(Problem::Shape { expected: "[name, parameters…, count]" });
@@ -528,9 +538,10 @@ fn first(answers: &[f64]) -> f64 {
     answers.first().copied().unwrap_or(f64::INFINITY)
 }
 
-/// At most 40 characters, so that a message stays a line.
+/// At most 40 characters, none of which breaks the line or changes its direction, so that a message stays a line.
 fn cut(text: &str) -> String {
-    text.chars().take(40).collect()
+    let breaks = |c: char| c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars().take(40).map(|c| if breaks(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 impl Row {

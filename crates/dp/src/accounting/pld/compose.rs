@@ -46,6 +46,8 @@ const GOOD_DOUBT: f64 = 2e-4;
 const FINE_DOUBT: f64 = 1e-6;
 /// Most cells of all parts together: 2^27 of 8 bytes are 1 GiB.
 const MAX_TOTAL_CELLS: usize = 1 << 27;
+/// Cells from which a narrower window is looked for at length, and from which plans are not kept: they are large themselves.
+const MANY_CELLS: f64 = (1 << 20) as f64;
 /// Most different parts.
 const MAX_PARTS: usize = 100_000;
 
@@ -186,8 +188,10 @@ impl<'a> Direction<'a> {
         if self.parts.is_empty() {
             return Ok(0.0);
         }
+        // What infinite losses leave of δ has to be resolved, not δ itself.
+        let left = delta - self.infinity;
         // The ε that Rényi divergence of order t + 1 gives (Canonne, Kamath, Steinke 2020, Proposition 12).
-        let mut theta = self.best_tilt(|t| (self.ln_mgf(t) - delta.ln() + ln_factor(t)) / t);
+        let mut theta = self.best_tilt(|t| (self.ln_mgf(t) - left.ln() + ln_factor(t)) / t);
         let (mut best, mut tail, mut stalled): (Option<(f64, f64)>, f64, u32) = (None, TAIL, 0);
         for _ in 0..MAX_TILTS {
             let window = match self.window(theta, tail) {
@@ -200,7 +204,7 @@ impl<'a> Direction<'a> {
                 if better {
                     best = Some((epsilon, doubt));
                 }
-                if doubt <= GOOD_DOUBT * delta {
+                if doubt <= GOOD_DOUBT * left {
                     break;
                 }
                 if tail > FINE_TAIL {
@@ -214,8 +218,11 @@ impl<'a> Direction<'a> {
             }
             theta = if theta > 1e-6 { 0.5 * theta } else { 0.0 };
         }
+        let largest = self.largest_loss().max(0.0);
         match best {
-            Some((epsilon, doubt)) if doubt <= MAX_DOUBT * delta => Ok(epsilon),
+            Some((epsilon, doubt)) if doubt <= MAX_DOUBT * delta => Ok(epsilon.min(largest)),
+            // At the largest loss there is, δ is the mass at +∞; near it, error bounds cost less than a cell or two.
+            Some((epsilon, _)) if epsilon >= largest - 2.0 * self.interval => Ok(largest),
             Some((_, floor)) => Err(PldError::Unresolved { delta, floor }),
             None => Err(PldError::Unresolved { delta, floor: delta }),
         }
@@ -225,7 +232,7 @@ impl<'a> Direction<'a> {
         if let Some(pmf) = self.single() {
             return Ok(pmf.delta(self.interval, epsilon));
         }
-        if self.parts.is_empty() || self.infinity >= 1.0 {
+        if self.parts.is_empty() || self.infinity >= 1.0 || epsilon >= self.largest_loss() {
             return Ok(self.infinity);
         }
         if let Some((delta, doubt)) = cached.as_ref().and_then(|window| window.delta(epsilon))
@@ -261,6 +268,12 @@ impl<'a> Direction<'a> {
             theta = if theta > 1e-6 { 0.5 * theta } else { 0.0 };
         }
         best.map(|(delta, _)| delta.min(1.0)).ok_or(PldError::Unresolved { delta: 0.0, floor: 1.0 })
+    }
+
+    /// The largest finite loss, at which δ is the mass at +∞.
+    fn largest_loss(&self) -> f64 {
+        let last = |p: &Part<'_>| p.count as f64 * (p.pmf.first as f64 + p.pmf.mass.len() as f64 - 1.0);
+        self.parts.iter().map(last).sum::<f64>() * self.interval
     }
 
     /// An upper bound of ln E e^(t·loss) over the finite part.
@@ -301,12 +314,14 @@ impl<'a> Direction<'a> {
         let mut tilted: Vec<(u64, Tilted<'a>)> = self.parts.iter().map(tilt).collect();
         let kappa: f64 = tilted.iter().map(|(count, t)| *count as f64 * t.ln_mgf).sum();
         let variance: f64 = tilted.iter().map(|(count, t)| *count as f64 * t.variance).sum();
-        let (low, high, last) = self.bounds(theta, tail, kappa, variance.sqrt().max(self.interval));
+        let (first, low, high, last) = self.bounds(theta, tail, kappa, variance.sqrt().max(self.interval));
         let cells = (high as f64 - low as f64) + 1.0;
         if cells > MAX_CELLS as f64 {
             return Err(PldError::TooWide { nats: cells * self.interval, interval: self.interval });
         }
         let len = fast_len((cells as usize).max(2));
+        // What wrapped to the top is missing below the window: nothing if there is none, at most the tail if none is tilted.
+        let missing = (low <= first).then_some(0.0).or_else(|| (theta == 0.0).then_some(tail));
         // The widest first: after them few frequencies are left.
         tilted.sort_by(|(m, a), (n, b)| (*n as f64 * b.variance).total_cmp(&(*m as f64 * a.variance)));
         let mut mass = convolve(&tilted, len)?;
@@ -325,14 +340,15 @@ impl<'a> Direction<'a> {
             mass,
             theta,
             kappa: kappa + scale.ln(),
+            missing,
             beyond: self.infinity + above,
             above,
             rounding: norm * spread,
         })
     }
 
-    /// First and last cell of the window, by Chernoff's bounds of the tilted sum, and the last of its support.
-    fn bounds(&self, theta: f64, tail: f64, kappa: f64, deviation: f64) -> (i64, i64, i64) {
+    /// First cell of the support, first and last of the window, by Chernoff's bounds of the tilted sum, and last of the support.
+    fn bounds(&self, theta: f64, tail: f64, kappa: f64, deviation: f64) -> (i64, i64, i64, i64) {
         let end = |f: fn(&Pmf) -> i64| {
             let sum: i128 = self.parts.iter().map(|p| i128::from(p.count) * i128::from(f(p.pmf))).sum();
             sum.clamp(i128::from(i64::MIN / 4), i128::from(i64::MAX / 4)) as i64
@@ -340,8 +356,12 @@ impl<'a> Direction<'a> {
         let first = end(|pmf| pmf.first);
         let last = end(|pmf| pmf.first.saturating_add(pmf.mass.len() as i64 - 1));
         let (mut low, mut high) = (first as f64, last as f64);
-        // For a normal sum the best is √(2·ln(1/TAIL)) = 5.6 over the deviation; heavy tails need much less.
-        for step in -9_i32..=3 {
+        // For a normal sum the best is √(2·ln(1/TAIL)) = 5.6 over the deviation; heavy tails need much less, and less still
+        // where nearly all of the variance comes from steps that are rare and large.
+        for step in (-32_i32..=3).rev() {
+            if step < -9 && high - low < MANY_CELLS {
+                break;
+            }
             let s = 5.6 * (f64::from(step) / 2.0).exp2() / deviation;
             high = high.min((self.ln_mgf(theta + s) - kappa - tail.ln()) / (s * self.interval));
             low = low.max((tail.ln() - self.ln_mgf(theta - s) + kappa) / (s * self.interval));
@@ -349,7 +369,7 @@ impl<'a> Direction<'a> {
         // A cell more on both sides is for rounding here; NaN becomes the ends of the support.
         let high = if high < last as f64 { high.ceil() as i64 + 1 } else { last };
         let low = if low > first as f64 { low.floor() as i64 - 1 } else { first };
-        (low.min(high).max(first), high.min(last).max(low.max(first)), last)
+        (first, low.min(high).max(first), high.min(last).max(low.max(first)), last)
     }
 }
 
@@ -365,6 +385,8 @@ struct Window {
     mass: Vec<f64>,
     theta: f64,
     kappa: f64,
+    /// Mass that may be missing from δ at an ε below the window, if that is known.
+    missing: Option<f64>,
     /// Mass at +∞, and the bound of what lies above the window.
     beyond: f64,
     /// That bound alone.
@@ -401,17 +423,19 @@ impl Window {
             upper += mass;
             lower += mass;
         }
-        None
+        let (lowest, missing) = (self.low as f64 * self.interval, self.missing?);
+        let doubt = self.rounding * (self.kappa - self.theta * lowest).exp() + missing;
+        Some((solve(upper + doubt, lower, lowest, delta), doubt + self.above))
     }
 
     /// δ at ε and the part of it that is error bounds, or `None` if ε is below the window.
     fn delta(&self, epsilon: f64) -> Option<(f64, f64)> {
-        if epsilon < self.low as f64 * self.interval {
-            return None;
-        }
+        let lowest = self.low as f64 * self.interval;
+        let missing = if epsilon < lowest { self.missing? } else { 0.0 };
         let cells = self.cells().take_while(|(loss, ..)| *loss > epsilon);
         let sum: f64 = cells.map(|(loss, mass, _)| -(epsilon - loss).exp_m1() * mass).sum();
-        let rounding = self.rounding * (self.kappa - self.theta * epsilon).exp();
+        // No cell below the window weighs more than the lowest that is there.
+        let rounding = self.rounding * (self.kappa - self.theta * epsilon.max(lowest)).exp() + missing;
         Some((self.beyond + sum + rounding, rounding + self.above))
     }
 }
@@ -501,7 +525,8 @@ impl MgfBound {
         let away = |(i, m): (usize, &f64)| m * (i as f64 - mean) * (i as f64 - mean);
         let deviation = (pmf.mass.iter().enumerate().map(away).sum::<f64>() / total).sqrt();
         // Blocks of a fifth of a deviation raise the exponent of a bound by a fiftieth of what it is.
-        let block = (0.2 * deviation).clamp(1.0, 4096.0) as usize;
+        // Not a number where all losses are infinite.
+        let block = if deviation > 5.0 { (0.2 * deviation).min(4096.0) as usize } else { 1 };
         let mut mass = vec![0.0; pmf.mass.len().div_ceil(block) + 1];
         for (chunk, index) in pmf.mass.chunks(block).zip(0..) {
             let (mut low, mut high) = (0.0, 0.0);
@@ -545,7 +570,9 @@ thread_local! {
 fn convolve(parts: &[(u64, Tilted<'_>)], len: usize) -> Result<Vec<f64>, PldError> {
     // The lengths below are those the plan asks for, so an error of the library is a bug; it is refused as too wide.
     let refused = |_: FftError| PldError::TooWide { nats: len as f64, interval: 1.0 };
-    let (forward, inverse) = PLANNER.with_borrow_mut(|p| (p.plan_fft_forward(len), p.plan_fft_inverse(len)));
+    let both = |p: &mut RealFftPlanner<f64>| (p.plan_fft_forward(len), p.plan_fft_inverse(len));
+    let (forward, inverse) =
+        if len as f64 > MANY_CELLS { both(&mut RealFftPlanner::new()) } else { PLANNER.with_borrow_mut(both) };
     let mut scratch = forward.make_scratch_vec();
     let mut input = forward.make_input_vec();
     let mut spectrum = forward.make_output_vec();

@@ -33,6 +33,9 @@ impl Pld<AddRemove> {
     pub fn sampled_gaussian(grid: Grid, q: f64, noise_multiplier: f64) -> Result<Self, PldError> {
         within("q", q, 0.0, 1.0)?;
         within("noise_multiplier", noise_multiplier, MIN_NOISE, MAX_NOISE)?;
+        if q == 0.0 {
+            return Self::epsilon_delta(grid, 0.0, 0.0);
+        }
         let family = Sampled { q, ln_q: q.ln(), mu: noise_multiplier.recip() };
         let low = phi_inverse(grid.tail);
         let high = upper_point(grid.tail, -low, family.mu - low, |z| (1.0 - q) * phi(-z) + q * phi(family.mu - z));
@@ -51,6 +54,9 @@ impl Pld<AddRemove> {
     pub fn sampled_laplace(grid: Grid, q: f64, noise_multiplier: f64) -> Result<Self, PldError> {
         within("q", q, 0.0, 1.0)?;
         within("noise_multiplier", noise_multiplier, MIN_NOISE, MAX_NOISE)?;
+        if q == 0.0 {
+            return Self::epsilon_delta(grid, 0.0, 0.0);
+        }
         let family = SampledLaplace { q, ln_q: q.ln(), widest: noise_multiplier.recip() };
         let w = family.widest;
         let mut cells = Cells::new(grid, family.loss(-w), family.loss(w))?;
@@ -97,6 +103,9 @@ impl Pld<AddRemove> {
         within("sigma", sigma, 1e-3, 1e5)?;
         within("sensitivity", f64::from(sensitivity), 1.0, 1e6)?;
         within("sampling_prob", q, 0.0, 1.0)?;
+        if q == 0.0 {
+            return Self::epsilon_delta(grid, 0.0, 0.0);
+        }
         let shift = f64::from(sensitivity);
         // Beyond r the mass is at most 2·e^(−r²/2σ²) (Canonne, Kamath, Steinke 2020, Proposition 25 and symmetry).
         let reach = (sigma * (2.0 * (2.0 / grid.tail).ln()).sqrt()).ceil() + 1.0;
@@ -161,6 +170,10 @@ impl Pld<AddRemove> {
     /// [`PldError::Argument`], [`PldError::TooWide`].
     pub fn randomized_response(grid: Grid, noise_parameter: f64, buckets: u32) -> Result<Self, PldError> {
         let (truth, other) = response(noise_parameter, buckets)?;
+        // Nothing to answer, nothing to tell.
+        if buckets == 1 {
+            return Self::epsilon_delta(grid, 0.0, 0.0);
+        }
         let (rest, uniform) = (f64::from(buckets) - 1.0, f64::from(buckets).recip());
         let (low, high) = (noise_parameter.ln(), (truth / uniform).ln());
         let mut cells = Cells::new(grid, low, high)?;
@@ -181,6 +194,9 @@ impl Pld<Replace> {
     pub fn sampled_gaussian(grid: Grid, q: f64, noise_multiplier: f64) -> Result<Self, PldError> {
         within("q", q, 0.0, 1.0)?;
         within("noise_multiplier", noise_multiplier, MIN_NOISE, MAX_NOISE)?;
+        if q == 0.0 {
+            return Self::epsilon_delta(grid, 0.0, 0.0);
+        }
         let family = SampledReplace { q, mu: noise_multiplier.recip() };
         let reach = -phi_inverse(grid.tail);
         let p_above = |z: f64| (1.0 - q) * phi(-z) + q * phi(family.mu - z);
@@ -199,6 +215,10 @@ impl Pld<Replace> {
     /// [`PldError::Argument`], [`PldError::TooWide`].
     pub fn randomized_response(grid: Grid, noise_parameter: f64, buckets: u32) -> Result<Self, PldError> {
         let (truth, other) = response(noise_parameter, buckets)?;
+        // Nothing to answer, nothing to tell.
+        if buckets == 1 {
+            return Self::epsilon_delta(grid, 0.0, 0.0);
+        }
         let rest = (f64::from(buckets) - 2.0) * other;
         let widest = (truth / other).ln();
         let mut cells = Cells::new(grid, -widest, widest)?;
@@ -274,8 +294,8 @@ impl<A: Adjacency> Pld<A> {
 
 /// Masses of the true and of one other answer.
 fn response(noise_parameter: f64, buckets: u32) -> Result<(f64, f64), PldError> {
-    within("noise_parameter", noise_parameter, 1e-300, 1.0 - f64::EPSILON)?;
-    within("num_buckets", f64::from(buckets), 2.0, f64::from(u32::MAX))?;
+    within("noise_parameter", noise_parameter, 1e-300, 1.0)?;
+    within("num_buckets", f64::from(buckets), 1.0, f64::from(u32::MAX))?;
     let other = noise_parameter / f64::from(buckets);
     Ok((1.0 - noise_parameter + other, other))
 }
@@ -713,7 +733,7 @@ mod tests {
             assert!(Pld::<AddRemove>::from_pmfs(grid, &[bad, 0.5], &[0.5, 0.5]).is_err());
         }
         assert!(Pld::discrete_laplace(grid, 1.0, 0).is_err() && Pld::discrete_gaussian(grid, 1.0, 0, 1.0).is_err());
-        assert!(Pld::<Replace>::randomized_response(grid, 0.5, 1).is_err());
+        assert!(Pld::<Replace>::randomized_response(grid, 0.5, 0).is_err());
         assert!(Pld::mixture_gaussian(grid, 1.0, &[1.0, 2.0], &[1.0]).is_err());
         assert!(Pld::mixture_gaussian(grid, 1.0, &[-1.0], &[1.0]).is_err());
         assert!(matches!(Pld::sampled_laplace(grid, 1.0, 1e-4), Err(PldError::TooWide { .. })));
