@@ -22,7 +22,7 @@ pub struct HubHouse {
 }
 
 impl HubHouse {
-    pub(crate) fn build(config: &Config, dir: &Path) -> Result<Self, SimError> {
+    pub(crate) fn build(config: &Config, dir: &Path, now: Timestamp) -> Result<Self, SimError> {
         std::fs::create_dir_all(dir.join("invitations")).map_err(broken)?;
         let (log, message) = keys::hub(config.seed);
         let hub = Name::new(HUB).map_err(broken)?;
@@ -34,12 +34,12 @@ impl HubHouse {
             phase_timeout_s: config.phase_timeout_s,
             seed: config.seed,
         };
-        house.open()?;
+        house.open(now)?;
         Ok(house)
     }
 
     /// The same house in another world; its files were copied to `dir` by the caller.
-    pub(crate) fn copy(&self, dir: &Path) -> Result<Self, SimError> {
+    pub(crate) fn copy(&self, dir: &Path, now: Timestamp) -> Result<Self, SimError> {
         let mut house = Self {
             dir: dir.to_owned(),
             disk: self.disk.copy(),
@@ -48,12 +48,12 @@ impl HubHouse {
             phase_timeout_s: self.phase_timeout_s,
             seed: self.seed,
         };
-        house.open()?;
+        house.open(now)?;
         Ok(house)
     }
 
-    /// Starts the hub from what is durable.
-    pub(crate) fn open(&mut self) -> Result<(), SimError> {
+    /// Starts the hub from what is durable, and lets it look at its deadlines as its service does at once.
+    pub(crate) fn open(&mut self, now: Timestamp) -> Result<(), SimError> {
         self.hub = None;
         self.disk.restart();
         let (log_key, message_key) = keys::hub(self.seed);
@@ -65,7 +65,7 @@ impl HubHouse {
             phase_timeout_s: self.phase_timeout_s,
         };
         self.hub = Some(Hub::open(config, Box::new(self.disk.clone()), &self.log_dir()).map_err(broken)?);
-        Ok(())
+        self.tick(now)
     }
 
     /// Whether the hub runs.

@@ -55,6 +55,8 @@ pub struct Report {
 pub struct Wire {
     /// Who crashed, in order.
     pub crashes: Vec<String>,
+    /// After how many more pieces of vectors the hub is started again, if it is.
+    pub hub_restarts_after: Option<u32>,
     /// What each node let go, before anyone could change it.
     pub left: Vec<(Name, Call)>,
     /// What the hub did not accept from nodes.

@@ -14,6 +14,7 @@ use cohortium_messages::{
     ResearcherTerms, Response, RiskAcceptance, Schema, SecureSumTerms, SigningKey, Timestamp, Verified,
     canonical_bytes,
 };
+use cohortium_node::JournalRecord;
 use rand_core::Rng as _;
 
 use crate::folder::{Folder, copy_files};
@@ -146,7 +147,7 @@ impl World {
     /// When the configuration cannot work.
     pub fn joined(config: Config) -> Result<Self, SimError> {
         let folder = Folder::new()?;
-        let hub = HubHouse::build(&config, &folder.path().join("hub"))?;
+        let hub = HubHouse::build(&config, &folder.path().join("hub"), Timestamp::from_seconds(START_S))?;
         let schema: Schema = toml::from_str(&config.schema).map_err(broken)?;
         let mut machines = BTreeMap::new();
         for hospital in &config.hospitals {
@@ -205,7 +206,7 @@ impl World {
             config: self.config.clone(),
             envelope: self.envelope.clone(),
             fresh: self.fresh,
-            hub: self.hub.copy(&folder.path().join("hub"))?,
+            hub: self.hub.copy(&folder.path().join("hub"), self.clock)?,
             folder,
             machines,
             rng: keys::copy(&self.rng),
@@ -255,7 +256,7 @@ impl World {
     /// # Errors
     /// When it does not start: nothing that a crash leaves may prevent that.
     pub fn restart(&mut self, name: &str) -> Result<(), SimError> {
-        if name == HUB { self.hub.open() } else { self.machine_mut(name)?.open() }
+        if name == HUB { self.hub.open(self.clock) } else { self.machine_mut(name)?.open() }
     }
 
     /// Puts someone between hub and nodes. Nobody else is there any more.
@@ -406,9 +407,8 @@ impl World {
                 return Ok(progress);
             }
             for (number, record, bytes) in unsent {
-                let arrived = match self.send(name, record.call) {
-                    Ok(Some(Reply::Vector { have })) => self.send_vector(name, record.vector, have, bytes)?,
-                    Ok(reply) => reply.is_some(),
+                let arrived = match self.send_with_bytes(name, &record, bytes.as_deref()) {
+                    Ok(arrived) => arrived,
                     Err(SimError::Refused(refused)) => {
                         let node = self.machine(name)?.name.clone();
                         self.wire.refusals.push((node, refused));
@@ -423,6 +423,18 @@ impl World {
                 progress = true;
             }
         }
+    }
+
+    /// Lets one record of a journal leave a node, with the bytes that follow it. A hub that has fewer of them than it said
+    /// was started again, and is asked again, as the service does. Returns whether it arrived.
+    fn send_with_bytes(&mut self, name: &str, record: &JournalRecord, bytes: Option<&[u8]>) -> Result<bool, SimError> {
+        for _ in 0..5 {
+            match self.send(name, record.call.clone())? {
+                Some(Reply::Vector { have }) if !self.send_vector(name, record.vector, have, bytes)? => {}
+                reply => return Ok(reply.is_some()),
+            }
+        }
+        Err(broken("the hub loses the bytes of a vector again and again"))
     }
 
     /// Lets one call leave a node. `None` when it was lost on the way.
@@ -440,7 +452,7 @@ impl World {
         name: &str,
         sha256: Option<Hash>,
         have: u64,
-        bytes: Option<Vec<u8>>,
+        bytes: Option<&[u8]>,
     ) -> Result<bool, SimError> {
         let (Some(sha256), Some(bytes)) = (sha256, bytes) else { return Ok(true) };
         let from = self.machine(name)?.name.clone();
@@ -449,9 +461,18 @@ impl World {
             let piece = rest.get(..PIECE_BYTES).unwrap_or(rest).to_vec();
             self.wire.seen.push(Seen::Vector { bytes: piece.clone(), from: from.clone(), sha256 });
             let answer = self.hub.receive_vector(sha256, have as u64, &piece, self.clock)?;
-            match self.read(&answer, sha256)? {
-                Reply::Vector { have: now } if now > have as u64 => have = usize::try_from(now).map_err(broken)?,
+            match self.read(&answer, sha256) {
+                Ok(Reply::Vector { have: now }) if now > have as u64 => have = usize::try_from(now).map_err(broken)?,
+                Err(SimError::Refused(refused)) if refused.code == "conflict" => return Ok(false),
+                Err(error) => return Err(error),
                 _ => return Err(broken("the hub takes no bytes")),
+            }
+            if let Some(pieces) = self.wire.hub_restarts_after.as_mut() {
+                *pieces -= 1;
+                if *pieces == 0 {
+                    self.wire.hub_restarts_after = None;
+                    self.hub.open(self.clock)?;
+                }
             }
         }
         Ok(true)

@@ -176,7 +176,8 @@ pub enum FindingKind {
     NotCovered,
     /// A refusal by the hub that the agreement does not ask for.
     Refusal,
-    /// A node permitted a task that ended without an answer, and has not said what became of the price.
+    /// A node permitted a task that ended without an answer or was answered without it, and has not said what became of
+    /// the price.
     Unsettled,
 }
 

@@ -9,9 +9,8 @@
 
 use std::collections::BTreeMap;
 
-use cohortium_dp::{AccountEntry, EntryKind};
 use cohortium_messages::{Author, Entry, Fact, Hash, Name, Receipt, ReleaseDocument, Task, Timestamp, Verified};
-use cohortium_policy::{Denial, ReceiptEvidence, Request, open_task, verify_release};
+use cohortium_policy::{Denial, ReceiptEvidence, Request, Statement, open_task, verify_release};
 use cohortium_query::{PlanError, Priced};
 
 use crate::account::{AccountKey, Books};
@@ -69,12 +68,12 @@ impl<'a> Tasks<'a> {
                     None => Ok(()),
                 }
             }
-            Fact::Permit { account, plan, snapshot, task } => {
-                let key = self.record(index, *task, &entry)?.permit(index, &entry, account, *plan, *snapshot)?;
+            Fact::Permit { account, task, .. } => {
+                let key = self.record(index, *task, &entry)?.permit(index, &entry)?;
                 books.add(index, &key, account)
             }
             Fact::Price { account, task } => {
-                let key = self.record(index, *task, &entry)?.price(index, &entry, account)?;
+                let key = self.record(index, *task, &entry)?.price(index, &entry)?;
                 account.iter().try_for_each(|account| books.add(index, &key, account))
             }
             Fact::Refusal { clauses, task, .. } => self.record(index, *task, &entry)?.refuse(index, &entry, clauses),
@@ -152,23 +151,11 @@ impl<'a> TaskRecord<'a> {
     }
 
     /// A node permits: the plan fits, the policy permits, and what is reserved is the price.
-    fn permit(
-        &mut self,
-        index: u64,
-        entry: &Verified<Entry>,
-        account: &AccountEntry,
-        plan: Hash,
-        snapshot: Hash,
-    ) -> Result<AccountKey, AuditError> {
+    fn permit(&mut self, index: u64, entry: &Verified<Entry>) -> Result<AccountKey, AuditError> {
         let (node, priced) = (who(&entry.author), self.priced(index)?);
-        if plan != priced.plan_hash() {
-            return Err(at(index, "permits another plan than the task's"));
-        }
-        self.decide(&priced, entry.time).map_err(|denial| at(index, format!("permits what is forbidden: {denial}")))?;
-        if account.kind != EntryKind::Reserve {
-            return Err(at(index, "permits without reserving the price"));
-        }
-        self.check_terms(index, account, &priced)?;
+        let Statement::Permitted { snapshot, .. } = self.read(index, entry, &priced)? else {
+            return Err(at(index, "is no permit"));
+        };
         match self.permits.insert(node.clone(), snapshot) {
             Some(_) => Err(at(index, format!("is the second permit of {node} for this task"))),
             None => self.account_key(index, node),
@@ -176,28 +163,25 @@ impl<'a> TaskRecord<'a> {
     }
 
     /// A node says what became of the price.
-    fn price(
-        &mut self,
-        index: u64,
-        entry: &Verified<Entry>,
-        account: &[AccountEntry],
-    ) -> Result<AccountKey, AuditError> {
+    fn price(&mut self, index: u64, entry: &Verified<Entry>) -> Result<AccountKey, AuditError> {
         let (node, priced) = (who(&entry.author), self.priced(index)?);
         if !self.permits.contains_key(node) {
             return Err(at(index, format!("settles a price for which the log holds no permit of {node} before it")));
         }
-        let spent = match account {
-            [reading, spend] if reading.kind == EntryKind::Reading && spend.kind == EntryKind::Spend => {
-                Some(spend.sequence)
-            }
-            [refund] if refund.kind == EntryKind::Refund => None,
-            _ => return Err(at(index, "settles a price that is neither read and spent nor refunded")),
+        let spent = match self.read(index, entry, &priced)? {
+            Statement::Spent { spend, .. } => Some(spend.sequence),
+            Statement::Refunded { .. } => None,
+            Statement::Permitted { .. } => return Err(at(index, "is no price")),
         };
-        account.iter().try_for_each(|account| self.check_terms(index, account, &priced))?;
         match self.settled.insert(node.clone(), spent) {
             Some(_) => Err(at(index, format!("is the second settlement of {node} for this task"))),
             None => self.account_key(index, node),
         }
+    }
+
+    /// What a node says, by the same rules by which the hub took it.
+    fn read<'e>(&self, index: u64, entry: &'e Verified<Entry>, priced: &Priced) -> Result<Statement<'e>, AuditError> {
+        self.study.policy.read_statement(entry, &self.task, priced).map_err(|error| at(index, error.to_string()))
     }
 
     fn refuse(&mut self, index: u64, entry: &Verified<Entry>, clauses: &[String]) -> Result<(), AuditError> {
@@ -265,25 +249,6 @@ impl<'a> TaskRecord<'a> {
         Ok(())
     }
 
-    /// An account entry about this task must be on the task's terms, and at the price that follows from its plan.
-    fn check_terms(&self, index: u64, account: &AccountEntry, priced: &Priced) -> Result<(), AuditError> {
-        let task = &self.task;
-        for (field, agrees) in [
-            ("dataset", account.dataset == task.plan.dataset.as_str()),
-            ("price", account.price == *priced.price()),
-            ("researcher", account.researcher == format!("{}/{}", task.study, task.researcher)),
-            ("round", account.round == 0),
-            ("number of rounds", account.rounds.is_none()),
-            ("study", account.study == task.study.as_str()),
-            ("task", account.task == task.hash().to_string()),
-        ] {
-            if !agrees {
-                return Err(at(index, format!("has an account entry with another {field} than follows from the task")));
-            }
-        }
-        Ok(())
-    }
-
     fn priced(&self, index: u64) -> Result<Priced, AuditError> {
         let priced =
             self.priced.as_ref().map_err(|error| at(index, format!("acts on a plan that must be refused: {error}")));
@@ -312,8 +277,12 @@ impl<'a> TaskRecord<'a> {
 
     fn report(&self, findings: &mut Findings) -> TaskReport {
         let outcome = self.outcome();
-        if !matches!(outcome, Outcome::Open | Outcome::Released { .. }) {
-            self.note_unsettled(findings);
+        match outcome {
+            Outcome::Open => {}
+            Outcome::Released { .. } => self.note_unsettled("was answered without it", findings),
+            Outcome::Failed { .. } | Outcome::Refused { .. } => {
+                self.note_unsettled("ended without an answer", findings);
+            }
         }
         self.note_odd_refusal(findings);
         TaskReport {
@@ -345,10 +314,11 @@ impl<'a> TaskRecord<'a> {
         }
     }
 
-    fn note_unsettled(&self, findings: &mut Findings) {
+    /// Whoever is in an answer has paid before it; so of a released task only drop-outs can be meant.
+    fn note_unsettled(&self, how_it_ended: &str, findings: &mut Findings) {
         for node in self.permits.keys().filter(|node| !self.settled.contains_key(*node)) {
             let text = format!(
-                "{node} permitted the task {}, which ended without an answer, and has not said what became of the price",
+                "{node} permitted the task {}, which {how_it_ended}, and has not said what became of the price",
                 self.task.hash().short()
             );
             findings.push(FindingKind::Unsettled, Some(self.index), text);

@@ -577,7 +577,7 @@ fn what_is_wrong_is_found_where_it_is() {
         ("chain_broken", |s| s.account(PRICE_A, 0).previous = GENESIS.into(), 7, "contradicts log entry 4"),
         ("chain_forked", |s| s.account(SECOND_PERMIT_A, 0).previous = GENESIS.into(), 12, "contradicts log entry 7"),
         ("chain_not_from_the_start", |s| s.account(PERMIT_A, 0).previous = "x".into(), 4, "something before it"),
-        ("sequence_zero", |s| s.account(PERMIT_A, 0).sequence = 0, 4, "number 0"),
+        ("sequence_zero", |s| s.account(PERMIT_A, 0).sequence = 0, 4, "another number than"),
         ("task_twice", |s| repeat(s, TASK, 4), 4, "asks the task of entry 3 again"),
         ("task_of_a_stranger", |s| stranger(s), 3, "the task: no valid signature"),
         ("entry_signed_by_another", |s| s.lines[PERMIT_A].key = Key::Node(1), 4, "not signed by the author it names"),

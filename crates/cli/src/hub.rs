@@ -23,7 +23,7 @@ pub enum Command {
         /// Host name or address under which nodes reach it (default: the address it listens on)
         #[arg(long)]
         host: Option<String>,
-        /// Seconds that a step of a round may take before the round is void
+        /// Seconds that a step of a round may take before it goes on without those who did not come
         #[arg(long, default_value_t = PHASE_TIMEOUT_S)]
         phase_timeout_s: u32,
     },

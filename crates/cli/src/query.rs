@@ -198,9 +198,9 @@ fn sign_task(
     Ok((task, envelope, entry))
 }
 
-/// Promise: given a status from the hub, returns an answer only if the release carries the hub's signature, all
-/// members' receipts, the noise that the plan promises, and stands in the log under a head that enough members cosigned;
-/// never on the hub's word.
+/// Promise: given a status from the hub, returns an answer only if the release carries the hub's signature, the receipts
+/// of all survivors, the consents of `t` of them, the noise that the plan promises, and stands in the log under a head
+/// that `t` members cosigned; never on the hub's word.
 fn read_release(
     agreement: &Verified<Agreement>,
     priced: &Priced,

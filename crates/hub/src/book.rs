@@ -6,10 +6,10 @@
 use std::collections::BTreeSet;
 
 use cohortium_ledger::{KeyKind, NoteSignature, SignedCheckpoint, VerifierKey};
-use cohortium_messages::{Hash, InboxItem, Inclusion, Name, Reply};
+use cohortium_messages::{Hash, InboxItem, Inclusion, Name, Reply, Timestamp};
 use cohortium_store::{Batch, sequence_key};
 
-use crate::hub::{Changes, Hub, HubError, No, damaged, json, no, own, own_error, refusal};
+use crate::hub::{Changes, Hub, HubError, No, damaged, in_own_words, json, no, own, own_error, refusal};
 use crate::records::{CHECKPOINTS, Phase, TaskRecord, WITNESSED};
 use crate::tasks::put_task;
 
@@ -39,11 +39,11 @@ impl Hub {
         if self.store.get(CHECKPOINTS, &key).map_err(own_error)?.is_none() {
             changes.batch.put(CHECKPOINTS, &key, self.log.checkpoint().to_string().into_bytes());
         }
-        self.commit(changes)
+        self.commit(changes).map_err(in_own_words)
     }
 
     /// Takes a witness's cosignature on the head of `size` entries.
-    pub(crate) fn cosigned(&mut self, node: &Name, line: &str, size: u64) -> Result<Reply, No> {
+    pub(crate) fn cosigned(&mut self, node: &Name, line: &str, size: u64, now: Timestamp) -> Result<Reply, No> {
         let Some(note) = self.store.get(CHECKPOINTS, &sequence_key(size)).map_err(own)? else {
             return Ok(Reply::Accepted); // everyone had cosigned it, or a later one, before
         };
@@ -62,7 +62,7 @@ impl Hub {
         if size == self.log.size() {
             self.log.set_cosigned(head.to_string().as_bytes(), &keys).map_err(own)?;
         }
-        self.go_on_under(&head)?;
+        self.go_on_under(&head, now)?;
         if head.verify_quorum(&keys, keys.len()).is_ok() {
             self.forget_checkpoints_up_to(size)?;
         }
@@ -71,7 +71,7 @@ impl Hub {
 
     /// Lets every task go on that waited for a head like this one, in the order of the log: the members' pairwise keys
     /// only move forward, so a later task shown first would use up the keys of an earlier one.
-    fn go_on_under(&mut self, head: &SignedCheckpoint) -> Result<(), No> {
+    fn go_on_under(&mut self, head: &SignedCheckpoint, now: Timestamp) -> Result<(), No> {
         let size = head.checkpoint().size();
         let mut waiting = Vec::new();
         for (task, record) in self.open_tasks()? {
@@ -91,7 +91,7 @@ impl Hub {
             if head.verify_quorum(&keys, quorum).is_ok() {
                 let path = self.log.inclusion_proof(index, size).map_err(own)?;
                 let path = path.into_iter().map(Hash::from_bytes).collect();
-                self.go_on(task, record, Inclusion { index, note: head.to_string(), path })?;
+                self.go_on(task, record, Inclusion { index, note: head.to_string(), path }, now)?;
             }
         }
         Ok(())
@@ -107,11 +107,10 @@ impl Hub {
         }
     }
 
-    fn go_on(&mut self, task: Hash, mut record: TaskRecord, inclusion: Inclusion) -> Result<(), No> {
+    fn go_on(&mut self, task: Hash, mut record: TaskRecord, inclusion: Inclusion, now: Timestamp) -> Result<(), No> {
         let mut changes = Changes::default();
         if record.phase == Phase::Witnesses {
-            record.phase = Phase::Permits;
-            record.why = String::from("waiting for the nodes' permits");
+            self.next_phase(&mut record, Phase::Permits, "waiting for the nodes' permits", now);
             for node in &record.participants {
                 let item = InboxItem::Task {
                     entry: record.entry.clone(),
@@ -122,10 +121,10 @@ impl Hub {
             }
         } else {
             record.inclusion = Some(inclusion);
+            record.step += 1;
         }
-        record.step += 1;
         put_task(&mut changes.batch, task, &record)?;
-        Ok(self.commit(changes)?)
+        self.commit(changes)
     }
 
     /// The members of all complete studies.

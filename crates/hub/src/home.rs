@@ -37,7 +37,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// The hub's name.
     pub name: Name,
-    /// How long a phase of a task may take, in seconds, before the round is void.
+    /// How long a phase of a task may take, in seconds, before the round goes on without those who did not come, or is
+    /// void where fewer than `t` did.
     pub phase_timeout_s: u32,
     /// How others reach it, `https://host:port`.
     pub url: String,

@@ -4,12 +4,12 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use cohortium_ledger::{KeyKind, Log, SignerKey};
+use cohortium_ledger::{KeyKind, Log, LogError, SignerKey};
 use cohortium_messages::{
     Agreement, Call, Document, Envelope, Hash, HubEntry, InboxItem, Name, PROTOCOL_VERSION, Principal, PrincipalKind,
     PublicKey, Refused, Reply, Request, ResearcherEntry, Response, RosterEntry, SigningKey, Timestamp, Verified,
 };
-use cohortium_store::{Batch, Store, Table, sequence_key};
+use cohortium_store::{Batch, Store, StoreError, Table, sequence_key};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -30,7 +30,8 @@ pub struct HubConfig {
     pub message_key: SigningKey,
     /// The hub's name and the origin of its log.
     pub name: Name,
-    /// How long a phase of a task may take, in seconds, before the round is void.
+    /// How long a phase of a task may take, in seconds, before the round goes on without those who did not come, or is
+    /// void where fewer than `t` did.
     pub phase_timeout_s: u32,
 }
 
@@ -50,8 +51,10 @@ pub struct Hub {
     pub(crate) config: HubConfig,
     pub(crate) log: Log,
     pub(crate) log_signer: SignerKey,
-    /// Bytes of announced vectors that are not complete yet.
-    pub(crate) partial: HashMap<Hash, Vec<u8>>,
+    /// Whether the deadlines have been renewed since this process began.
+    is_awake: bool,
+    /// Bytes of announced vectors that are not complete yet, by task and member.
+    pub(crate) partial: HashMap<(Hash, Name), Vec<u8>>,
     /// Nonces of recent requests and when they may be forgotten.
     seen: BTreeMap<Hash, Timestamp>,
     pub(crate) store: Box<dyn Store>,
@@ -95,7 +98,8 @@ impl Hub {
             .map_err(own_error)?;
         let log = Log::open(log_dir, &*store, &log_signer).map_err(own_error)?;
         let checked = RefCell::default();
-        let mut hub = Self { checked, config, log, log_signer, partial: HashMap::new(), seen: BTreeMap::new(), store };
+        let (partial, seen) = (HashMap::new(), BTreeMap::new());
+        let mut hub = Self { checked, config, is_awake: false, log, log_signer, partial, seen, store };
         hub.queue_checkpoints()?;
         Ok(hub)
     }
@@ -136,14 +140,19 @@ impl Hub {
         Envelope::sign(&Response { nonce, reply }, &self.config.message_key).map_err(own_error)
     }
 
-    /// Ends what has waited too long. Called about once a second.
+    /// Ends what has waited too long. Called about once a second. The first call gives every open task the whole time of
+    /// its phase again: while the hub was down nobody could answer.
     ///
     /// # Errors
     /// When the hub's own store or log fails.
     pub fn tick(&mut self, now: Timestamp) -> Result<(), HubError> {
         self.seen.retain(|_, until| *until > now);
         self.queue_checkpoints()?;
-        self.expire_tasks(now)
+        if !self.is_awake {
+            self.renew_deadlines(now).map_err(in_own_words)?;
+            self.is_awake = true;
+        }
+        self.expire_tasks(now).map_err(in_own_words)
     }
 
     /// Whether a long poll with this call should wait for something new.
@@ -269,22 +278,22 @@ impl Hub {
     /// then the log's tiles and checkpoint, then the checkpoint into the witnesses' inboxes.
     ///
     /// A crash before the commit leaves bodies that nothing names; after it, [`Log::open`] and `queue_checkpoints` at
-    /// the next start do what is missing.
-    pub(crate) fn commit(&mut self, changes: Changes) -> Result<(), HubError> {
+    /// the next start do what is missing. What is too long for log or store is refused, and nothing of it is true then.
+    pub(crate) fn commit(&mut self, changes: Changes) -> Result<(), No> {
         let Changes { mut batch, bodies, entries, inbox } = changes;
-        for body in &bodies {
-            self.log.put_body(body).map_err(own_error)?;
-        }
         self.put_items(&mut batch, inbox)?;
         let leaves = entries.iter().map(cohortium_messages::canonical_bytes).collect::<Result<Vec<_>, _>>();
-        let leaves = leaves.map_err(own_error)?;
+        let leaves = leaves.map_err(own)?;
         let staged = match leaves.as_slice() {
             [] => None,
-            leaves => Some(self.log.stage(leaves, &mut batch).map_err(own_error)?),
+            leaves => Some(self.log.stage(leaves, &mut batch).map_err(log_trouble)?),
         };
-        self.store.commit(batch).map_err(own_error)?;
+        for body in &bodies {
+            self.log.put_body(body).map_err(log_trouble)?;
+        }
+        self.store.commit(batch).map_err(store_trouble)?;
         if let Some(staged) = staged {
-            self.log.apply(staged, &*self.store, &self.log_signer).map_err(own_error)?;
+            self.log.apply(staged, &*self.store, &self.log_signer).map_err(own)?;
             self.queue_checkpoints()?;
         }
         Ok(())
@@ -297,7 +306,7 @@ impl Hub {
             let stored: Option<u64> = self.record(INBOX_HEADS, node.as_str()).map_err(|_| damaged())?;
             let head = heads.entry(node.clone()).or_insert_with(|| stored.unwrap_or(0));
             *head += 1;
-            batch.put(INBOX, &format!("{node}/{}", sequence_key(*head)), json(&item)?);
+            batch.put(INBOX, &inbox_key(&node, *head), json(&item)?);
         }
         for (node, head) in heads {
             batch.put(INBOX_HEADS, node.as_str(), json(&head)?);
@@ -328,9 +337,42 @@ fn organisation(from: &Principal) -> Result<&Name, No> {
     }
 }
 
-/// Opens a document that `key` must have signed, or refuses.
-pub(crate) fn open<T: Document>(envelope: &Envelope, key: &PublicKey) -> Result<cohortium_messages::Verified<T>, No> {
+/// Opens a document that `key` and nobody else must have signed, or refuses: the envelope is stored and logged as it came,
+/// so there must be nothing in it that was not checked.
+pub(crate) fn open<T: Document>(envelope: &Envelope, key: &PublicKey) -> Result<Verified<T>, No> {
+    if envelope.signature_count() != 1 {
+        return no("malformed", format!("{} signatures stand where one must", envelope.signature_count()));
+    }
     envelope.open::<T>(key).map_err(|error| refusal("signature", error.to_string()))
+}
+
+/// Where an item stands in the inboxes.
+pub(crate) fn inbox_key(node: &Name, number: u64) -> String {
+    format!("{node}/{}", sequence_key(number))
+}
+
+/// What is too long is the doing of whoever sent it; everything else is the hub's own trouble.
+fn log_trouble(error: LogError) -> No {
+    match error {
+        LogError::Limit { .. } => refusal("limit", error.to_string()),
+        error => own(error),
+    }
+}
+
+/// As [`log_trouble`].
+fn store_trouble(error: StoreError) -> No {
+    match error {
+        StoreError::Limit { .. } => refusal("limit", error.to_string()),
+        error => own(error),
+    }
+}
+
+/// Where nobody is there to be refused.
+pub(crate) fn in_own_words(no: No) -> HubError {
+    match no {
+        No::Own(error) => error,
+        No::Refused(refused) => HubError(refused.why),
+    }
 }
 
 pub(crate) fn refused(code: &str, why: impl Into<String>) -> Refused {

@@ -1,6 +1,6 @@
 //! What a hub remembers: the tables of its store and the shape of a task's record. It holds no secret of anyone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cohortium_messages::{Envelope, Hash, Inclusion, Name, TaskState, TaskStatus, Timestamp};
 use cohortium_store::Table;
@@ -30,7 +30,7 @@ pub(crate) const OPEN_TASKS: Table = Table::new("open_tasks");
 pub(crate) const TASKS: Table = Table::new("tasks");
 /// Invitations that were used, by the hash of their secret.
 pub(crate) const USED_INVITATIONS: Table = Table::new("used_invitations");
-/// Masked vectors of rounds under way, by SHA-256.
+/// Masked vectors of rounds under way, by task and member: two may have the same bytes.
 pub(crate) const VECTORS: Table = Table::new("vectors");
 /// The size of the last checkpoint put into each witness's inbox.
 pub(crate) const WITNESSED: Table = Table::new("witnessed");
@@ -47,7 +47,7 @@ pub(crate) enum Phase {
     Vectors,
     /// For signatures on the survivor set.
     Signatures,
-    /// For reveals and receipts.
+    /// For reveals.
     Reveals,
     /// For nothing.
     Ended,
@@ -59,6 +59,9 @@ pub(crate) enum Phase {
 pub(crate) struct TaskRecord {
     /// The agreement under which it runs.
     pub agreement: Hash,
+    /// Whose announced vector is here in full.
+    #[serde(default)]
+    pub arrived: BTreeSet<Name>,
     /// Every failing clause, when refused.
     pub clauses: Vec<String>,
     /// When the present phase ends without an answer.
@@ -83,6 +86,9 @@ pub(crate) struct TaskRecord {
     pub reveals: BTreeMap<Name, Envelope>,
     /// Signatures on the survivor set.
     pub sets: BTreeMap<Name, Envelope>,
+    /// The number of each member's item with its shares, in its inbox.
+    #[serde(default)]
+    pub shares_at: BTreeMap<Name, u64>,
     /// Where it is.
     pub state: TaskState,
     /// Counts changes.
@@ -124,7 +130,7 @@ impl TaskRecord {
         let is_awaited = |name: &&Name| match self.phase {
             Phase::Witnesses => true,
             Phase::Permits => !self.permits.contains_key(*name),
-            Phase::Vectors => !self.headers.contains_key(*name),
+            Phase::Vectors => !self.arrived.contains(*name),
             Phase::Signatures => self.survivors.contains(name) && !self.sets.contains_key(*name),
             Phase::Reveals => self.sets.contains_key(*name) && !self.reveals.contains_key(*name),
             Phase::Ended => false,

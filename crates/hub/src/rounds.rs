@@ -12,12 +12,12 @@ use cohortium_messages::{
     RoundShares, RoundStep, SurvivorSet, Task, TaskState, Timestamp, Verified, canonical_bytes,
 };
 use cohortium_mpc::{Coordinator, Disagreement, MpcError};
-use cohortium_policy::{ReceiptEvidence, Release};
+use cohortium_policy::{ReceiptEvidence, Release, Statement};
 use cohortium_query::Priced;
 
 use crate::hub::{Changes, Hub, No, json, no, open, own, refusal};
-use crate::records::{LATE, Phase, RELEASED, TaskRecord, VECTORS};
-use crate::tasks::{end, put_task};
+use crate::records::{INBOX_HEADS, LATE, Phase, RELEASED, TaskRecord, VECTORS};
+use crate::tasks::{end, put_task, vector_key};
 
 /// A task in its round, with everything derived from what was signed.
 struct Round {
@@ -32,7 +32,7 @@ impl Hub {
     /// Takes a message of a round from a node.
     pub(crate) fn post(&mut self, node: &Name, step: &RoundStep, now: Timestamp) -> Result<Reply, No> {
         match step {
-            RoundStep::Cosigned { line, size } => self.cosigned(node, line, *size),
+            RoundStep::Cosigned { line, size } => self.cosigned(node, line, *size, now),
             RoundStep::Permitted { entry, shares } => self.permitted(node, entry, shares, now),
             RoundStep::Refused { entry } => self.refused_by(node, entry),
             RoundStep::Masked { entry, header, receipt } => self.masked(node, [entry, header, receipt], now),
@@ -45,7 +45,7 @@ impl Hub {
     /// A node permits: once all do, the permits are logged and everyone gets the shares meant for it.
     fn permitted(&mut self, node: &Name, entry: &Envelope, shares: &Envelope, now: Timestamp) -> Result<Reply, No> {
         let logged = self.node_entry(node, entry)?;
-        let Fact::Permit { account, plan, task, .. } = &logged.fact else {
+        let Fact::Permit { task, .. } = &logged.fact else {
             return no("malformed", String::from("this is no permit"));
         };
         let mut round = self.round(*task)?;
@@ -53,14 +53,12 @@ impl Hub {
         if let Some(reply) = already(round.record.permits.get(node).map(|(e, s)| (e == entry, s == shares)))? {
             return Ok(reply);
         }
-        if *plan != round.priced.plan_hash() || account.price != *round.priced.price() {
-            return no("conflict", String::from("the permit is about another plan or price"));
-        }
         if round.record.phase == Phase::Ended && round.record.state != TaskState::Released {
             // It reserved before it heard that the task had ended: the reservation belongs in the log, and its refund too.
-            return self.log_after_the_end(node, &logged, entry);
+            return self.log_after_the_end(&round, node, &logged, entry);
         }
         demand_phase(&round.record, Phase::Permits)?;
+        let _ = self.statement(&round, &logged)?;
         demand_sender(node, &open::<RoundShares>(shares, &self.organisation(node)?.message_key)?.from)?;
         round.record.permits.insert(node.clone(), (entry.clone(), shares.clone()));
         self.coordinator(&round)?; // refuses shares that do not fit the round
@@ -69,12 +67,13 @@ impl Hub {
             let coordinator = self.coordinator(&round)?;
             if let [Disagreement { one, other }, ..] = coordinator.disagreements().as_slice() {
                 let why = format!("{one} and {other} hold different keys for this round: one of them is wrong");
-                self.put(changes, *task, &round.record)?;
                 self.void(*task, round.record, TaskState::Failed, &why, now)?;
                 return Ok(Reply::Accepted);
             }
             for name in &round.record.participants {
                 let shares = coordinator.shares_for(name).ok_or_else(|| own("shares are missing"))?;
+                let last: Option<u64> = self.record(INBOX_HEADS, name.as_str())?;
+                round.record.shares_at.insert(name.clone(), last.unwrap_or(0) + 1);
                 changes.inbox.push((name.clone(), InboxItem::Shares { shares, task: *task }));
             }
             changes.entries.extend(round.record.permits.values().map(|(entry, _)| entry.clone()));
@@ -96,7 +95,7 @@ impl Hub {
             return no("conflict", String::from("this node permitted the task before"));
         }
         if record.phase == Phase::Ended {
-            return self.log_after_the_end(node, &logged, entry);
+            return self.log_once(&late_key(*task, node, logged.fact.kind()), entry);
         }
         demand_phase(&record, Phase::Permits)?;
         let why = format!("{node} refuses: {why}");
@@ -117,8 +116,9 @@ impl Hub {
         let [entry, header, receipt] = message;
         let key = self.organisation(node)?.message_key;
         let (opened, logged) = (open::<MaskedHeader>(header, &key)?, self.node_entry(node, entry)?);
+        let paid = open::<Receipt>(receipt, &key)?;
         demand_sender(node, &opened.from)?;
-        demand_sender(node, &open::<Receipt>(receipt, &key)?.organisation)?;
+        demand_sender(node, &paid.organisation)?;
         let Fact::Price { task, .. } = &logged.fact else {
             return no("malformed", String::from("the log entry is no price"));
         };
@@ -126,7 +126,7 @@ impl Hub {
         demand_same_terms(&round.record, node, &logged)?;
         if !matches!(round.record.phase, Phase::Permits | Phase::Vectors) && !round.record.headers.contains_key(node) {
             // Too late to be in the sum, but what was paid belongs in the log.
-            return self.log_after_the_end(node, &logged, entry);
+            return self.log_after_the_end(&round, node, &logged, entry);
         }
         if round.context.hash().map_err(own)? != opened.context {
             return no("malformed", String::from("the vector is about another round than the price"));
@@ -137,20 +137,17 @@ impl Hub {
         let message = (header.clone(), receipt.clone(), entry.clone());
         if already(round.record.headers.get(node).map(|known| (*known == message, true)))?.is_none() {
             demand_phase(&round.record, Phase::Vectors)?;
+            demand_receipt(&round, &paid, &opened, &self.statement(&round, &logged)?)?;
             round.record.headers.insert(node.clone(), message);
             self.put(Changes::default(), task, &round.record)?;
         }
-        if round.record.phase != Phase::Vectors || self.has_vector(&opened)? {
+        if round.record.phase != Phase::Vectors || round.record.arrived.contains(node) {
             // A crash may have come between the last vector and the question that follows it.
             self.ask_for_signatures(task, now)?;
             return Ok(Reply::Vector { have: opened.bytes });
         }
-        let have = self.partial.entry(opened.sha256).or_default().len() as u64;
+        let have = self.partial.get(&(task, node.clone())).map_or(0, |bytes| bytes.len() as u64);
         Ok(Reply::Vector { have })
-    }
-
-    fn has_vector(&self, header: &MaskedHeader) -> Result<bool, No> {
-        Ok(self.store.get(VECTORS, &header.sha256.to_string()).map_err(own)?.is_some())
     }
 
     /// Takes a piece of an announced vector. When all vectors are complete, everyone is asked to sign who is in the sum.
@@ -171,41 +168,60 @@ impl Hub {
         }
     }
 
+    /// A piece belongs to everyone who announced a vector with this hash and has so much of it here: the same bytes may be
+    /// announced in two rounds, and who sends them does not say for which.
     fn take_piece(&mut self, sha256: Hash, offset: u64, piece: &[u8], now: Timestamp) -> Result<u64, No> {
-        let (task, header) = self.announced(sha256)?;
-        if self.store.get(VECTORS, &sha256.to_string()).map_err(own)?.is_some() {
-            return Ok(header.bytes);
+        let (mut have, mut taken, mut complete) = (0, false, Vec::new());
+        for (task, node, length, is_here) in self.announced(sha256)? {
+            if is_here {
+                (have, taken) = (length, true);
+                continue;
+            }
+            let key = (task, node);
+            let bytes = self.partial.entry(key.clone()).or_default();
+            if offset != bytes.len() as u64 || offset + piece.len() as u64 > length {
+                have = have.max(bytes.len() as u64);
+                continue;
+            }
+            bytes.extend_from_slice(piece);
+            (have, taken) = (have.max(bytes.len() as u64), true);
+            if bytes.len() as u64 == length {
+                complete.push((key.clone(), self.partial.remove(&key).unwrap_or_default()));
+            }
         }
-        let bytes = self.partial.entry(sha256).or_default();
-        if offset != bytes.len() as u64 || offset + piece.len() as u64 > header.bytes {
-            return no("conflict", format!("{} bytes of this vector are here; go on from there", bytes.len()));
+        if !taken {
+            return no("conflict", format!("{have} bytes of this vector are here; go on from there"));
         }
-        bytes.extend_from_slice(piece);
-        if (bytes.len() as u64) < header.bytes {
-            return Ok(bytes.len() as u64);
+        for ((task, node), bytes) in complete {
+            if Hash::of(&bytes) != sha256 {
+                return no("malformed", String::from("the bytes are not those that were announced"));
+            }
+            let mut record = self.task(task)?;
+            let mut changes = Changes::default();
+            changes.batch.put(VECTORS, &vector_key(task, &node), bytes);
+            record.arrived.insert(node);
+            self.put(changes, task, &record)?;
+            self.ask_for_signatures(task, now)?;
         }
-        let bytes = self.partial.remove(&sha256).unwrap_or_default();
-        if Hash::of(&bytes) != sha256 {
-            return no("malformed", String::from("the bytes are not those that were announced"));
-        }
-        let mut changes = Changes::default();
-        changes.batch.put(VECTORS, &sha256.to_string(), bytes);
-        self.commit(changes)?;
-        self.ask_for_signatures(task, now)?;
-        Ok(header.bytes)
+        Ok(have)
     }
 
-    /// The task and header of an announced vector of a round under way.
-    fn announced(&self, sha256: Hash) -> Result<(Hash, MaskedHeader), No> {
+    /// Whose vector with this hash was announced in rounds that wait for vectors: the task, the member, how many bytes it
+    /// has, and whether it is here.
+    fn announced(&self, sha256: Hash) -> Result<Vec<(Hash, Name, u64, bool)>, No> {
+        let mut found = Vec::new();
         for (task, record) in self.tasks_in(Phase::Vectors)? {
-            for (header, ..) in record.headers.values() {
+            for (node, (header, ..)) in &record.headers {
                 let header = header.peek::<MaskedHeader>().map_err(own)?;
                 if header.claims().sha256 == sha256 {
-                    return Ok((task, header.claims().clone()));
+                    found.push((task, node.clone(), header.claims().bytes, record.arrived.contains(node)));
                 }
             }
         }
-        no("unknown", String::from("nobody announced a vector with this hash, or its round is over"))
+        if found.is_empty() {
+            return no("unknown", String::from("nobody announced a vector with this hash, or its round is over"));
+        }
+        Ok(found)
     }
 
     /// Goes on without those who did not come in time, if enough did; whether it did.
@@ -242,6 +258,7 @@ impl Hub {
         let task = round.task.hash();
         let survivors = self.coordinator(&round)?.masked_from();
         let mut changes = Changes::default();
+        self.take_back_shares(&mut changes, task, &round.record, "the round goes on without us")?;
         for name in &round.record.participants {
             changes.inbox.push((name.clone(), InboxItem::Survivors { survivors: survivors.clone(), task }));
         }
@@ -326,7 +343,8 @@ impl Hub {
             round.task.asked_at,
             false,
         );
-        let permit = policy.decide(&request).map_err(own)?;
+        // Decided when the task was submitted; if it fails now, the task fails, and not the hub.
+        let permit = policy.decide(&request).map_err(|denial| refusal("denied", denial.to_string()))?;
         let paid = round.record.survivors.iter().filter_map(|name| round.record.headers.get(name));
         let receipts = paid.map(|(_, receipt, _)| receipt.clone());
         let receipts = receipts.map(|receipt| ReceiptEvidence::new(receipt, &round.agreement));
@@ -340,7 +358,8 @@ impl Hub {
                 return Ok(Reply::Accepted);
             }
         };
-        let envelope = Envelope::sign(release.document(), &self.config.message_key).map_err(own)?;
+        let envelope = Envelope::sign(release.document(), &self.config.message_key);
+        let envelope = envelope.map_err(|error| refusal("limit", error.to_string()))?;
         let body = canonical_bytes(&envelope).map_err(own)?;
         let payload = Hash::of(&canonical_bytes(release.document()).map_err(own)?);
         let fact = Fact::Release { body: Hash::of(&body), release: payload, task };
@@ -352,39 +371,65 @@ impl Hub {
         for name in &round.record.participants {
             changes.inbox.push((name.clone(), InboxItem::Released { release: envelope.clone(), task }));
         }
-        self.drop_vectors(&mut changes, &round.record);
+        self.drop_vectors(&mut changes, task, &round.record);
         changes.batch.put(RELEASED, &format!("{}/{}", round.record.study, round.priced.plan_hash()), json(&task)?);
         round.record.release = Some((envelope, entry, index));
         end(&mut round.record, TaskState::Released, "", Vec::new());
         self.put(changes, task, &round.record)
     }
 
-    /// What became of the price of a void round.
+    /// What became of the price of a round that is void, or that went on without the node.
     fn settled(&mut self, node: &Name, entry: &Envelope) -> Result<Reply, No> {
         let logged = self.node_entry(node, entry)?;
         let Fact::Price { task, .. } = &logged.fact else {
             return no("malformed", String::from("this is no price"));
         };
-        let record = self.task(*task)?;
-        demand_same_terms(&record, node, &logged)?;
-        demand_phase(&record, Phase::Ended)?;
+        let round = self.round(*task)?;
+        let record = &round.record;
+        demand_same_terms(record, node, &logged)?;
         if let Some(reply) = already(record.headers.get(node).map(|(_, _, price)| (price == entry, true)))? {
             return Ok(reply);
         }
-        self.log_after_the_end(node, &logged, entry)
+        if !matches!(record.phase, Phase::Signatures | Phase::Reveals) || record.survivors.contains(node) {
+            demand_phase(record, Phase::Ended)?;
+        }
+        self.log_after_the_end(&round, node, &logged, entry)
     }
 
-    /// Logs what a node says about a task that has ended, once: what it sends again after a crash changes nothing.
-    fn log_after_the_end(&mut self, node: &Name, logged: &Entry, entry: &Envelope) -> Result<Reply, No> {
-        let task = logged.fact.task().ok_or_else(|| refusal("malformed", "the log entry is about no task"))?;
-        let key = late_key(task, node, logged.fact.kind());
-        if let Some(reply) = already(self.record::<Envelope>(LATE, &key)?.map(|known| (known == *entry, true)))? {
+    /// Logs what a node says about a task that has ended, or that goes on without it, once: what it sends again after a
+    /// crash changes nothing. It must be what an auditor will accept.
+    fn log_after_the_end(&mut self, round: &Round, node: &Name, logged: &Entry, entry: &Envelope) -> Result<Reply, No> {
+        let task = round.task.hash();
+        match self.statement(round, logged)? {
+            Statement::Permitted { .. } => {}
+            Statement::Refunded { refund: first } | Statement::Spent { reading: first, .. } => {
+                let late = || self.record::<Envelope>(LATE, &late_key(task, node, "permit"));
+                let permit = match round.record.permits.get(node) {
+                    Some((permit, _)) => Some(permit.clone()),
+                    None => late()?,
+                };
+                let permit = permit.ok_or_else(|| refusal("denied", format!("{node} has not permitted this task")))?;
+                demand_after(&permit, first.sequence)?;
+            }
+        }
+        self.log_once(&late_key(task, node, logged.fact.kind()), entry)
+    }
+
+    fn log_once(&mut self, key: &str, entry: &Envelope) -> Result<Reply, No> {
+        if let Some(reply) = already(self.record::<Envelope>(LATE, key)?.map(|known| (known == *entry, true)))? {
             return Ok(reply);
         }
         let mut changes = Changes { entries: vec![entry.clone()], ..Changes::default() };
-        changes.batch.put(LATE, &key, json(entry)?);
+        changes.batch.put(LATE, key, json(entry)?);
         self.commit(changes)?;
         Ok(Reply::Accepted)
+    }
+
+    /// What a node says in an entry about a task, by the rules by which auditors will read it.
+    fn statement<'a>(&self, round: &Round, logged: &'a Entry) -> Result<Statement<'a>, No> {
+        let policy = cohortium_policy::compile(&round.agreement).map_err(own)?;
+        let statement = policy.read_statement(logged, &round.task, &round.priced);
+        statement.map_err(|error| refusal("malformed", format!("the log entry {error}")))
     }
 
     fn round(&self, task: Hash) -> Result<Round, No> {
@@ -402,7 +447,7 @@ impl Hub {
 
     /// The protocol's state, rebuilt from the messages received so far.
     fn coordinator(&self, round: &Round) -> Result<Coordinator, No> {
-        let record = &round.record;
+        let (record, task) = (&round.record, round.task.hash());
         let mut coordinator = Coordinator::new(round.context.clone(), round.priced.noise().clone()).map_err(own)?;
         let refuse = |error: MpcError| refusal("malformed", error.to_string());
         for (node, (_, shares)) in &record.permits {
@@ -410,7 +455,7 @@ impl Hub {
         }
         for (node, (header, ..)) in &record.headers {
             let header = open::<MaskedHeader>(header, &self.organisation(node)?.message_key)?;
-            if let Some(bytes) = self.store.get(VECTORS, &header.sha256.to_string()).map_err(own)? {
+            if let Some(bytes) = self.store.get(VECTORS, &vector_key(task, node)).map_err(own)? {
                 coordinator.accept_masked(&header, bytes).map_err(refuse)?;
             }
         }
@@ -448,7 +493,7 @@ impl Hub {
         Ok(found)
     }
 
-    fn next_phase(&self, record: &mut TaskRecord, phase: Phase, why: &str, now: Timestamp) {
+    pub(crate) fn next_phase(&self, record: &mut TaskRecord, phase: Phase, why: &str, now: Timestamp) {
         record.phase = phase;
         record.why = why.to_owned();
         record.deadline = self.deadline(now);
@@ -473,6 +518,54 @@ fn already(known: Option<(bool, bool)>) -> Result<Option<Reply>, No> {
 
 fn late_key(task: Hash, node: &Name, kind: &str) -> String {
     format!("{task}/{node}/{kind}")
+}
+
+/// A receipt must be about this vector, this round and this payment, and about the rows that its node permitted: it is
+/// evidence in the release, and an auditor will hold it against the log.
+fn demand_receipt(
+    round: &Round,
+    paid: &Verified<Receipt>,
+    header: &Verified<MaskedHeader>,
+    statement: &Statement<'_>,
+) -> Result<(), No> {
+    let Statement::Spent { reading, spend } = statement else {
+        return no("malformed", String::from("the log entry is no spent price"));
+    };
+    let permit = round.record.permits.get(&paid.organisation);
+    let permit =
+        permit.ok_or_else(|| refusal("denied", format!("{} has not permitted this task", paid.organisation)))?;
+    demand_after(&permit.0, reading.sequence)?;
+    let permitted = permit.0.peek::<Entry>().map_err(own)?;
+    let snapshot = match &permitted.claims().fact {
+        Fact::Permit { snapshot, .. } => Some(*snapshot),
+        _ => None,
+    };
+    let head = spend.hash_hex().map_err(own)?;
+    for (field, agrees) in [
+        ("account_head", paid.account_head.to_string() == head),
+        ("account_sequence", paid.account_sequence == spend.sequence),
+        ("agreement", paid.agreement == round.agreement.hash()),
+        ("context", paid.context == header.context),
+        ("dataset", paid.dataset == round.task.plan.dataset),
+        ("masked", paid.masked == header.sha256),
+        ("plan", paid.plan == round.priced.plan_hash()),
+        ("snapshot", Some(paid.snapshot) == snapshot),
+        ("task", paid.task == round.task.hash()),
+    ] {
+        if !agrees {
+            return no("malformed", format!("the receipt has another {field} than vector, price and permit"));
+        }
+    }
+    Ok(())
+}
+
+/// What became of a price has a later number in the account than its reservation.
+fn demand_after(permit: &Envelope, sequence: u64) -> Result<(), No> {
+    let permit = permit.peek::<Entry>().map_err(own)?;
+    match &permit.claims().fact {
+        Fact::Permit { account, .. } if account.sequence < sequence => Ok(()),
+        _ => no("malformed", String::from("the price stands before its reservation in the account")),
+    }
 }
 
 /// A member speaks for itself only.

@@ -23,7 +23,8 @@ impl Hub {
         if agreement.hub != self.entry() {
             return no("denied", String::from("the agreement names another hub"));
         }
-        open::<Agreement>(envelope, &party.agreement_key)?;
+        // Others may have signed beside this custodian: the one document that several sign.
+        envelope.open::<Agreement>(&party.agreement_key).map_err(|error| refusal("signature", error.to_string()))?;
         let logged = open::<Entry>(entry, &party.agreement_key)?;
         let body = Hash::of(&canonical_bytes(envelope).map_err(own)?);
         let says_so =

@@ -9,8 +9,8 @@ use cohortium_messages::{
 
 use cohortium_store::Batch;
 
-use crate::hub::{Changes, Hub, HubError, MAX_CLOCK_SKEW_S, No, json, no, open, own, parse, refusal};
-use crate::records::{OPEN_TASKS, Phase, RELEASED, TASKS, TaskRecord, VECTORS};
+use crate::hub::{Changes, Hub, HubError, MAX_CLOCK_SKEW_S, No, inbox_key, json, no, open, own, parse, refusal};
+use crate::records::{INBOX, OPEN_TASKS, Phase, RELEASED, TASKS, TaskRecord, VECTORS};
 
 impl Hub {
     /// Takes a task: logs that it was asked, and either refuses it at once or shows it to the nodes.
@@ -76,6 +76,7 @@ impl Hub {
     ) -> TaskRecord {
         TaskRecord {
             agreement: agreement.hash(),
+            arrived: Default::default(),
             clauses: Vec::new(),
             deadline: self.deadline(now),
             entry: entry.clone(),
@@ -88,6 +89,7 @@ impl Hub {
             release: None,
             reveals: Default::default(),
             sets: Default::default(),
+            shares_at: Default::default(),
             state: TaskState::Proposed,
             step: 1,
             study: agreement.study.clone(),
@@ -136,23 +138,55 @@ impl Hub {
     }
 
     /// Ends the wait of every task whose present phase has taken too long: without those who did not come, where enough
-    /// did, or else for good.
-    pub(crate) fn expire_tasks(&mut self, now: Timestamp) -> Result<(), HubError> {
-        let in_own_words = |no| match no {
-            No::Own(error) => error,
-            No::Refused(refused) => HubError(refused.why),
-        };
-        for (task, record) in self.open_tasks().map_err(in_own_words)? {
+    /// did, or else for good. A task in which something does not fit ends, and the others go on.
+    pub(crate) fn expire_tasks(&mut self, now: Timestamp) -> Result<(), No> {
+        for (task, record) in self.open_tasks()? {
             if record.phase == Phase::Ended || record.deadline > now {
                 continue;
             }
-            let awaited: Vec<String> = record.awaited().iter().map(ToString::to_string).collect();
-            let why = format!("no answer in time from {} ({})", awaited.join(", "), record.why);
-            if !self.go_on_without(task, now).map_err(in_own_words)? {
-                self.void(task, record, TaskState::Expired, &why, now).map_err(in_own_words)?;
+            match self.expire(task, record.clone(), now) {
+                Err(No::Refused(refused)) => self.give_up(task, record, &refused.why, now)?,
+                done => done?,
             }
         }
         Ok(())
+    }
+
+    fn expire(&mut self, task: Hash, record: TaskRecord, now: Timestamp) -> Result<(), No> {
+        let awaited: Vec<String> = record.awaited().iter().map(ToString::to_string).collect();
+        let why = format!("no answer in time from {} ({})", awaited.join(", "), record.why);
+        if self.go_on_without(task, now)? { Ok(()) } else { self.void(task, record, TaskState::Expired, &why, now) }
+    }
+
+    /// Ends a task whose messages do not fit together: as any other that fails, or if not even that can be logged, then
+    /// without a word in the log. The auditor sees the task stay open.
+    fn give_up(&mut self, task: Hash, mut record: TaskRecord, why: &str, now: Timestamp) -> Result<(), No> {
+        let why = format!("the round cannot go on: {why}");
+        match self.void(task, record.clone(), TaskState::Failed, &why, now) {
+            Err(No::Refused(_)) => {}
+            done => return done,
+        }
+        let mut changes = Changes::default();
+        for node in &record.participants {
+            changes.inbox.push((node.clone(), InboxItem::Void { reason: why.clone(), task }));
+        }
+        self.drop_vectors(&mut changes, task, &record);
+        end(&mut record, TaskState::Failed, &why, Vec::new());
+        put_task(&mut changes.batch, task, &record)?;
+        self.commit(changes)
+    }
+
+    /// Gives every open task at least the whole time of its phase from now on.
+    pub(crate) fn renew_deadlines(&mut self, now: Timestamp) -> Result<(), No> {
+        let deadline = self.deadline(now);
+        let mut changes = Changes::default();
+        for (task, mut record) in self.open_tasks()? {
+            if record.phase != Phase::Ended && record.deadline < deadline {
+                record.deadline = deadline;
+                put_task(&mut changes.batch, task, &record)?;
+            }
+        }
+        if changes.batch.is_empty() { Ok(()) } else { self.commit(changes) }
     }
 
     /// Ends a task without an answer: logs why, tells every member that the round is void.
@@ -165,6 +199,7 @@ impl Hub {
         now: Timestamp,
     ) -> Result<(), No> {
         let agreement = self.agreement(&record.study)?;
+        let why: &str = &why.chars().take(MAX_REASON_CHARS).collect::<String>();
         let fact = Fact::Failure { reason: why.to_owned(), task };
         let mut changes = Changes::default();
         match record.phase {
@@ -179,20 +214,38 @@ impl Hub {
         for node in &record.participants {
             changes.inbox.push((node.clone(), InboxItem::Void { reason: why.to_owned(), task }));
         }
-        self.drop_vectors(&mut changes, &record);
+        self.take_back_shares(&mut changes, task, &record, why)?;
+        self.drop_vectors(&mut changes, task, &record);
         end(&mut record, state, why, Vec::new());
         put_task(&mut changes.batch, task, &record)?;
-        Ok(self.commit(changes)?)
+        self.commit(changes)
     }
 
     /// Erases the masked vectors of a round that is over.
-    pub(crate) fn drop_vectors(&mut self, changes: &mut Changes, record: &TaskRecord) {
-        for (header, ..) in record.headers.values() {
-            if let Ok(header) = header.peek::<cohortium_messages::MaskedHeader>() {
-                self.partial.remove(&header.claims().sha256);
-                changes.batch.delete(VECTORS, &header.claims().sha256.to_string());
+    pub(crate) fn drop_vectors(&mut self, changes: &mut Changes, task: Hash, record: &TaskRecord) {
+        for node in record.headers.keys() {
+            self.partial.remove(&(task, node.clone()));
+            changes.batch.delete(VECTORS, &vector_key(task, node));
+        }
+    }
+
+    /// Puts "void" in the place of shares that a member has not fetched, once it can no longer be in the sum: it would
+    /// read and pay for nothing. Whoever has handled the item of this number skips it.
+    pub(crate) fn take_back_shares(
+        &self,
+        changes: &mut Changes,
+        task: Hash,
+        record: &TaskRecord,
+        why: &str,
+    ) -> Result<(), No> {
+        for (node, number) in record.shares_at.iter().filter(|(node, _)| !record.headers.contains_key(*node)) {
+            let key = inbox_key(node, *number);
+            let stored: Option<InboxItem> = self.record(INBOX, &key)?;
+            if matches!(stored, Some(InboxItem::Shares { task: t, .. }) if t == task) {
+                changes.batch.put(INBOX, &key, json(&InboxItem::Void { reason: why.to_owned(), task })?);
             }
         }
+        Ok(())
     }
 
     /// Every task that still waits for something.
@@ -256,6 +309,13 @@ pub(crate) fn put_task(batch: &mut Batch, task: Hash, record: &TaskRecord) -> Re
     Ok(())
 }
 
+/// Where a member's masked vector is kept.
+pub(crate) fn vector_key(task: Hash, node: &Name) -> String {
+    format!("{task}/{node}")
+}
+
+/// How much of a reason is logged: an entry has 40,000 bytes, a character at most 6 of them.
+const MAX_REASON_CHARS: usize = 4000;
 /// How many tasks of one researcher may be under way at a time.
 const MAX_OPEN_TASKS: usize = 16;
 

@@ -36,11 +36,32 @@ pub struct Envelope {
     signatures: Vec<Signature>,
 }
 
+/// Both texts have one length each, so that the size of an envelope follows from its payload and the number of signatures.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "UncheckedSignature")]
 struct Signature {
     keyid: String,
     sig: String,
+}
+
+/// A signature as it was written, before its lengths are checked.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UncheckedSignature {
+    keyid: String,
+    sig: String,
+}
+
+impl TryFrom<UncheckedSignature> for Signature {
+    type Error = EnvelopeError;
+    fn try_from(unchecked: UncheckedSignature) -> Result<Self, EnvelopeError> {
+        let UncheckedSignature { keyid, sig } = unchecked;
+        if keyid.len() == KEY_ID_CHARS && sig.len() == SIGNATURE_CHARS {
+            Ok(Self { keyid, sig })
+        } else {
+            Err(EnvelopeError::Malformed("a key id or a signature has another length than ours"))
+        }
+    }
 }
 
 /// Why an envelope is refused. The party that sent it must act, except for [`EnvelopeError::Canonical`], which is ours.
@@ -89,6 +110,10 @@ pub enum EnvelopeError {
     Canonical(#[from] CanonicalError),
 }
 
+/// What [`PublicKey::key_id`] gives.
+const KEY_ID_CHARS: usize = 16;
+/// An Ed25519 signature of 64 bytes in base64.
+const SIGNATURE_CHARS: usize = 88;
 /// The most signatures an envelope may carry: one for each organisation, and room to spare.
 const MAX_SIGNATURES: usize = 128;
 
@@ -381,6 +406,22 @@ mod tests {
             let envelope: Envelope = serde_json::from_value(stored["envelope"].clone()).unwrap();
             assert_eq!(envelope.is_signed_by(&alice.public()), valid, "{name}");
         }
+    }
+
+    /// What is not checked as a signature must not carry anything either: envelopes are stored and logged as they came.
+    #[test]
+    fn a_key_id_or_signature_of_another_length_is_not_read() {
+        let good = serde_json::to_value(Envelope::sign(&note("hello"), &key(1)).unwrap()).unwrap();
+        assert!(serde_json::from_value::<Envelope>(good.clone()).is_ok());
+        let long = "A".repeat(70_000);
+        for (field, value) in [("keyid", ""), ("keyid", &long), ("sig", "AAAA"), ("sig", &long)] {
+            let mut bad = good.clone();
+            bad["signatures"][0][field] = value.into();
+            assert!(serde_json::from_value::<Envelope>(bad).is_err(), "{field} of {} characters", value.len());
+        }
+        let mut bad = good;
+        bad["signatures"][0]["more"] = "x".into();
+        assert!(serde_json::from_value::<Envelope>(bad).is_err(), "an unknown field");
     }
 
     #[test]

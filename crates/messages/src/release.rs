@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Document, Envelope, Hash, Name, Timestamp};
 
 /// The version of this structure and of how answers follow from it.
-pub const RELEASE_VERSION: u32 = 1;
+pub const RELEASE_VERSION: u32 = 2;
 
 /// A release as it travels and is logged. Signed by the hub's message key.
 ///
@@ -39,7 +39,7 @@ pub struct ReleaseDocument {
 }
 
 impl Document for ReleaseDocument {
-    const TYPE: &'static str = "application/vnd.cohortium.release.v1+json";
+    const TYPE: &'static str = "application/vnd.cohortium.release.v2+json";
     const MAX_BYTES: usize = 32 << 20;
     fn check(&self) -> Result<(), String> {
         if self.version == RELEASE_VERSION {

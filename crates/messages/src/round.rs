@@ -222,5 +222,5 @@ documents! {
     MaskedHeader => "masked-header.v1", 2048;
     SurvivorSet => "survivor-set.v1", 16 << 10;
     Reveal => "reveal.v1", 64 << 10;
-    Receipt => "receipt.v1", 16 << 10;
+    Receipt => "receipt.v2", 16 << 10;
 }

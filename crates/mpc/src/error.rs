@@ -153,8 +153,12 @@ pub enum MpcError {
         /// What is wrong.
         why: &'static str,
     },
-    /// No `t` revealed shares give what the dealer committed to.
-    #[error("peer: the shares of {of} do not give what it committed to: it dealt wrong shares, or too many lied")]
+    /// No choice of `t` revealed shares that was tried gives what the dealer committed to. Whose doing that is cannot be
+    /// told: not every choice is tried where there are many.
+    #[error(
+        "peer: no choice of revealed shares that was tried gives what {of} committed to: it dealt wrong shares, or \
+         others revealed wrong ones; which of them cannot be told"
+    )]
     Unrecoverable {
         /// Whose secret.
         of: Name,

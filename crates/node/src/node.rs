@@ -156,7 +156,7 @@ impl Node {
             InboxItem::Survivors { survivors, task } => self.on_survivors(*task, survivors, now),
             InboxItem::Signatures { sets, task } => self.on_signatures(*task, sets, now),
             InboxItem::Void { reason, task } => self.on_void(*task, reason, now),
-            InboxItem::Released { release, task } => self.on_released(*task, release),
+            InboxItem::Released { release, task } => self.on_released(*task, release, now),
         };
         let report = match outcome {
             Ok(()) => None,

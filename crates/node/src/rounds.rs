@@ -16,6 +16,9 @@ use crate::records::{ACCOUNT, RELEASES, RUNS, RunRecord, RunState, VECTORS};
 use crate::rows::Rows;
 use crate::tasks::bounding_key;
 
+/// What a run says whose round is none of this node's any more.
+const LEFT_OUT: &str = "the round goes on without us";
+
 /// Everything that a step of a round starts from.
 struct Step {
     agreement: Verified<Agreement>,
@@ -87,13 +90,19 @@ impl Node {
     /// Signs who is in the sum, once; or learns that it is not.
     ///
     /// Promise: given any number of proposed sets, signs one at most, of at least `t` members and itself among them; after
-    /// a set without it this node signs none, and has forgotten how.
+    /// a set without it this node signs none, reads no row, and has forgotten how.
     pub(crate) fn on_survivors(&mut self, task: Hash, survivors: &[Name], now: Timestamp) -> Result<(), NodeError> {
-        let Some(mut step) = self.step(task, &[RunState::Masked])? else { return Ok(()) };
+        let waits = [RunState::Permitted, RunState::Reading, RunState::Masked];
+        let Some(mut step) = self.step(task, &waits)? else { return Ok(()) };
         let is_large_enough = survivors.len() >= step.agreement.secure_sum.threshold as usize;
-        if is_large_enough && !survivors.contains(&self.organisation) {
-            let why = "the round goes on without us";
-            return self.end_run(step.run, task, RunState::LeftOut, why, Changes::default(), now);
+        let is_left_out = is_large_enough && !survivors.contains(&self.organisation);
+        match (step.run.state, is_left_out) {
+            (RunState::Masked, true) => {
+                return self.end_run(step.run, task, RunState::LeftOut, LEFT_OUT, Changes::default(), now);
+            }
+            (RunState::Masked, false) => {}
+            (_, true) => return self.on_void(task, LEFT_OUT, now),
+            (_, false) => return Err(peer("a set of survivors with us, who have masked nothing")),
         }
         let set = step.member.sign_survivors(survivors).map_err(peer)?;
         let signed = Envelope::sign(&set, &self.secrets.message).map_err(own)?;
@@ -156,15 +165,26 @@ impl Node {
         self.commit(changes, now)
     }
 
-    /// Keeps the release of a task that this node took part in, once it checks out.
-    pub(crate) fn on_released(&mut self, task: Hash, release: &Envelope) -> Result<(), NodeError> {
-        let waits = [RunState::Masked, RunState::Signed, RunState::Revealed, RunState::LeftOut];
+    /// Keeps the release of a task that this node took part in, once it checks out. Who has masked nothing is not in it, and
+    /// accounts for its price as for a void round.
+    pub(crate) fn on_released(&mut self, task: Hash, release: &Envelope, now: Timestamp) -> Result<(), NodeError> {
+        let waits = [
+            RunState::Permitted,
+            RunState::Reading,
+            RunState::Masked,
+            RunState::Signed,
+            RunState::Revealed,
+            RunState::LeftOut,
+        ];
         let Some(mut run) = self.run(task)?.filter(|run| waits.contains(&run.state)) else { return Ok(()) };
         let agreement = self.agreement(&run.study)?.ok_or_else(|| own("the agreement is gone"))?;
         let signed_task = open_task(&agreement, &run.task)?;
         let document = release.open::<ReleaseDocument>(&self.hub.message_key).map_err(peer)?;
         let priced = cohortium_query::check(&signed_task.plan, &agreement, agreement.hash()).map_err(peer)?;
         cohortium_policy::verify_release(&document, &agreement, &signed_task, &priced).map_err(peer)?;
+        if matches!(run.state, RunState::Permitted | RunState::Reading) {
+            return self.on_void(task, LEFT_OUT, now);
+        }
         run.why = if document.survivors.contains(&self.organisation) {
             run.state = RunState::Released;
             String::new()

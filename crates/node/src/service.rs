@@ -22,6 +22,8 @@ const INBOX_WAIT_MS: u32 = 5_000;
 const TIME_BUCKET_MS: u64 = 250;
 /// How many turns of the loop pass between two looks for runs that nobody speaks of any more.
 const TURNS_BETWEEN_LOOKS: u64 = 1_000;
+/// How often a vector is announced in a row: a hub that was started again has lost the pieces it had, and says so.
+const ANNOUNCEMENTS: u32 = 5;
 /// The first and the longest pause after a failed call.
 const PAUSE_MS: (u64, u64) = (200, 10_000);
 
@@ -143,38 +145,47 @@ impl Service {
     }
 
     async fn send(&self, record: &JournalRecord, vector: Option<Vec<u8>>) -> Result<(), Trouble> {
-        match self.call(record.call.clone()).await {
-            Err(ClientError::Refused(refused)) => {
-                tracing::warn!(
-                    kind = record.kind,
-                    code = refused.code,
-                    why = refused.why,
-                    "the hub did not accept this"
-                );
-                Ok(())
+        for _ in 0..ANNOUNCEMENTS {
+            match self.call(record.call.clone()).await {
+                Err(ClientError::Refused(refused)) => {
+                    tracing::warn!(
+                        kind = record.kind,
+                        code = refused.code,
+                        why = refused.why,
+                        "the hub did not accept this"
+                    );
+                    return Ok(());
+                }
+                Err(error) => return Err(error.into()),
+                Ok(Reply::Vector { have }) => {
+                    if self.send_vector(record.vector, have, vector.as_deref()).await? {
+                        return Ok(());
+                    }
+                }
+                Ok(_) => return Ok(()),
             }
-            Err(error) => Err(error.into()),
-            Ok(Reply::Vector { have }) => self.send_vector(record.vector, have, vector).await,
-            Ok(_) => Ok(()),
         }
+        Err(ClientError::Untrusted(String::from("it loses the bytes of a vector again and again")).into())
     }
 
     /// Sends the announced bytes from where the hub has them: an interrupted upload goes on, it does not start again.
-    async fn send_vector(&self, hash: Option<Hash>, mut have: u64, bytes: Option<Vec<u8>>) -> Result<(), Trouble> {
-        let (Some(hash), Some(bytes)) = (hash, bytes) else { return Ok(()) };
+    /// Returns whether there is nothing more to send; if not, the hub has other pieces than it said, and is to be asked.
+    async fn send_vector(&self, hash: Option<Hash>, mut have: u64, bytes: Option<&[u8]>) -> Result<bool, Trouble> {
+        let (Some(hash), Some(bytes)) = (hash, bytes) else { return Ok(true) };
         while let Some(rest) = usize::try_from(have).ok().and_then(|have| bytes.get(have..)).filter(|r| !r.is_empty()) {
             let piece = rest.get(..MAX_CHUNK_BYTES.min(rest.len())).unwrap_or(rest).to_vec();
             match self.client.put_vector(hash, have, piece).await {
                 Ok(now_have) if now_have > have => have = now_have,
                 Ok(_) => return Err(ClientError::Untrusted(String::from("it takes no bytes")).into()),
+                Err(ClientError::Refused(refused)) if refused.code == "conflict" => return Ok(false),
                 Err(ClientError::Refused(refused)) => {
                     tracing::warn!(code = refused.code, why = refused.why, "the hub did not accept the vector");
-                    return Ok(());
+                    return Ok(true);
                 }
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     async fn call(&self, call: Call) -> Result<Reply, ClientError> {

@@ -86,7 +86,7 @@ fn limits(text: &mut String, agreement: &Agreement) {
     );
     let _ = writeln!(
         text,
-        "Secure sum: {} of {} organisations must stay to the end of a round; {} may collude with the hub.",
+        "Secure sum: all must be there when a round begins, {} of {} organisations must stay; {} may collude with the hub.",
         agreement.secure_sum.threshold,
         agreement.parties.len(),
         agreement.secure_sum.colluders

@@ -6,7 +6,8 @@
 //! - *Drafting* ([`template`], [`parse`], [`Draft::resolve`], [`describe`]): people write TOML, compare fingerprints and
 //!   read back in plain words what they are about to sign.
 //! - *Deciding* ([`compile`], [`Policy::decide`]): an agreement becomes one Cedar `permit` and one named `forbid` per
-//!   clause, so that a refusal lists every clause that fails. Evidence that a task passed is a value, [`Permit`].
+//!   clause, so that a refusal lists every clause that fails. Evidence that a task passed is a value, [`Permit`]. What
+//!   nodes then log about it is held against the same policy ([`Policy::read_statement`]).
 //! - *Releasing* ([`Release::make`], [`verify_release`]): a release is made only from a total that went through the
 //!   secure sum, a permit, and the signed receipts of all survivors; anyone repeats the checks from the document alone.
 //!
@@ -65,6 +66,7 @@ mod draft;
 #[cfg(test)]
 mod fixtures;
 mod release;
+mod statement;
 mod template;
 
 pub use clause::Clause;
@@ -73,4 +75,5 @@ pub use decide::{Denial, OpenError, Permit, Request, open_agreement, open_task};
 pub use describe::describe;
 pub use draft::{Draft, DraftError, parse};
 pub use release::{ReceiptEvidence, Release, ReleaseError, verify_release};
+pub use statement::{Statement, StatementError};
 pub use template::template;

@@ -125,8 +125,9 @@ impl Release {
     /// Makes a release.
     ///
     /// Given a total, returns it as a release if and only if a permit for this very task, plan and agreement exists, at
-    /// least `t` organisations are in it, and each of them signed a receipt for this round and survivor set; never with
-    /// a stated variance below the noise that is in it. Argued: by the types for total and permit, by checks for the rest.
+    /// least `t` organisations are in it, each of them signed a receipt for this round, and `t` of them signed that these
+    /// are the survivors; never with a stated variance below the noise that is in it. Argued: by the types for total and
+    /// permit, by checks for the rest.
     ///
     /// # Errors
     /// The first thing that does not fit.

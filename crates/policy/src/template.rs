@@ -100,7 +100,7 @@ epsilon_total = 10
 delta = 0.000001
 
 # Of {n} organisations, this many may pool all they know with the hub and still learn nothing beyond the paid price;
-# at least `threshold` must stay to the end of a round, or there is no answer. 2 * threshold > {n} + colluders.
+# all must be there when a round begins, at least `threshold` must stay to its end. 2 * threshold > {n} + colluders.
 [secure_sum]
 colluders = {colluders}
 threshold = {threshold}

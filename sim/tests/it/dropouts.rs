@@ -39,23 +39,38 @@ fn demand_count(world: &World, asked: &Asked, status: &TaskStatus, members: &[&s
     assert!((counted - truth).abs() < 20.0, "{counted} instead of {truth}");
 }
 
+/// What an auditor finds, in words.
+fn findings(world: &World) -> Vec<String> {
+    let report = cohortium_audit::verify(&world.hub.log_dir(), world.agreement_envelope()).unwrap();
+    report.findings.into_iter().map(|finding| finding.text).collect()
+}
+
 /// An auditor finds nothing missing and nothing out of place.
 fn demand_clean_audit(world: &World) {
     let report = cohortium_audit::verify(&world.hub.log_dir(), world.agreement_envelope()).unwrap();
     assert_eq!(report.findings, []);
 }
 
-fn goes_silent_at(at: fn(&InboxItem) -> bool, expected: &[&str], state: RunState) {
+fn goes_silent_at(at: fn(&InboxItem) -> bool, expected: &[&str], state: RunState, left_with: Charge) {
     let mut world = world(801);
     cut_off(&mut world, &["b"], at);
     let (asked, status) = ask(&mut world);
     demand_count(&world, &asked, &status, expected);
     demand_promises(&world);
+    // Until it comes back, an auditor is told that its price is open.
+    let open = findings(&world);
+    if expected.contains(&"b") {
+        assert!(open.is_empty(), "{open:?}");
+    } else {
+        let [open] = open.as_slice() else { panic!("{open:?}") };
+        assert!(open.starts_with("b permitted") && open.contains("answered without it"), "{open}");
+    }
     // It comes back, finds that the round is over, and what it paid is in the log.
     world.honest_again();
     world.run_until_quiet().unwrap();
     assert_eq!(run_state(&world, "b", asked.hash), Some(state));
-    assert_eq!(charge(&world, "b", asked.hash), Some(Charge::Spent));
+    assert_eq!(charge(&world, "b", asked.hash), Some(left_with));
+    assert_eq!(world.machine("b").unwrap().reads().is_empty(), left_with == Charge::Refunded);
     let log = log_of(&mut world, asked.hash);
     for name in NAMES {
         assert_eq!(log.iter().filter(|line| **line == format!("{name} price")).count(), 1, "{name}: {log:?}");
@@ -73,17 +88,18 @@ fn goes_silent_at(at: fn(&InboxItem) -> bool, expected: &[&str], state: RunState
 
 #[test]
 fn before_it_masks() {
-    goes_silent_at(|item| matches!(item, InboxItem::Shares { .. }), &["a", "c", "d"], RunState::LeftOut);
+    let at = |item: &InboxItem| matches!(item, InboxItem::Shares { .. });
+    goes_silent_at(at, &["a", "c", "d"], RunState::Void, Charge::Refunded);
 }
 
 #[test]
 fn before_it_signs() {
-    goes_silent_at(|item| matches!(item, InboxItem::Survivors { .. }), &NAMES, RunState::Released);
+    goes_silent_at(|item| matches!(item, InboxItem::Survivors { .. }), &NAMES, RunState::Released, Charge::Spent);
 }
 
 #[test]
 fn before_it_reveals() {
-    goes_silent_at(|item| matches!(item, InboxItem::Signatures { .. }), &NAMES, RunState::Released);
+    goes_silent_at(|item| matches!(item, InboxItem::Signatures { .. }), &NAMES, RunState::Released, Charge::Spent);
 }
 
 /// Its announcement is lost on the way until the round is over: it is not in the sum, and its price is logged later.
@@ -104,7 +120,7 @@ fn while_it_announces_its_vector() {
     demand_clean_audit(&world);
 }
 
-/// Two of four are one too many: void, and who has read is charged.
+/// Two of four are one too many: void; who has read is charged, and who comes back does not read.
 #[test]
 fn below_the_threshold_the_round_is_void() {
     let mut world = world(803);
@@ -115,7 +131,13 @@ fn below_the_threshold_the_round_is_void() {
     assert_eq!(world.wire.reveals(), 0);
     world.honest_again();
     world.run_until_quiet().unwrap();
-    assert_eq!(account_kinds(&world, "a", asked.hash), [EntryKind::Reserve, EntryKind::Reading, EntryKind::Spend]);
+    for name in ["a", "d"] {
+        assert_eq!(account_kinds(&world, name, asked.hash), [EntryKind::Reserve, EntryKind::Reading, EntryKind::Spend]);
+    }
+    for name in ["b", "c"] {
+        assert_eq!(account_kinds(&world, name, asked.hash), [EntryKind::Reserve, EntryKind::Refund]);
+        assert!(world.machine(name).unwrap().reads().is_empty());
+    }
     demand_promises(&world);
     demand_clean_audit(&world);
 }
@@ -146,11 +168,37 @@ fn a_member_that_comes_back_in_time_is_in_the_sum() {
     demand_count(&world, &asked, &status, &NAMES);
 }
 
+/// A node that never fetched its shares, at a hub that does not take them back, learns from what follows that it need not
+/// read.
+#[test]
+fn a_node_without_shares_is_told_by_the_set_or_by_the_release() {
+    for told_by_the_set in [true, false] {
+        let mut world = world(807);
+        world.between_hub_and_node(move |node, item| match item {
+            _ if node.as_str() != "b" => Fate::Deliver,
+            InboxItem::Shares { .. } | InboxItem::Void { .. } => Fate::Withhold,
+            InboxItem::Survivors { .. } if !told_by_the_set => Fate::Withhold,
+            _ => Fate::Deliver,
+        });
+        let (asked, status) = ask(&mut world);
+        demand_count(&world, &asked, &status, &["a", "c", "d"]);
+        assert_eq!(charge(&world, "b", asked.hash), Some(Charge::Refunded), "by the set: {told_by_the_set}");
+        assert!(world.machine("b").unwrap().reads().is_empty());
+        let log = log_of(&mut world, asked.hash);
+        assert_eq!(log.iter().filter(|line| *line == "b price").count(), 1, "{log:?}");
+        demand_promises(&world);
+        demand_clean_audit(&world);
+    }
+}
+
 /// A member that was left out cannot be talked into the sum afterwards, nor can a member in it sign another set.
 #[test]
 fn a_late_vector_is_not_taken() {
     let mut world = world(806);
-    cut_off(&mut world, &["b"], |item| matches!(item, InboxItem::Shares { .. }));
+    world.between_node_and_hub(|node, call| match call {
+        Call::Post { step: RoundStep::Masked { .. } } if node.as_str() == "b" => Fate::Lose,
+        _ => Fate::Deliver,
+    });
     let (asked, status) = ask(&mut world);
     demand_count(&world, &asked, &status, &["a", "c", "d"]);
     world.honest_again();

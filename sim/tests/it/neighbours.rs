@@ -186,7 +186,7 @@ fn compare_notes(a: &str, b: &str, found: &mut BTreeSet<String>) {
 /// The kind and the payload of a signed document.
 fn opened(value: &Value) -> Option<(String, Value)> {
     let kind = value.get("payloadType")?.as_str()?;
-    let kind = kind.strip_prefix("application/vnd.cohortium.")?.strip_suffix(".v1+json")?;
+    let (kind, _version) = kind.strip_prefix("application/vnd.cohortium.")?.strip_suffix("+json")?.rsplit_once(".v")?;
     let payload = BASE64.decode(value.get("payload")?.as_str()?.as_bytes()).ok()?;
     Some((kind.to_owned(), serde_json::from_slice(&payload).ok()?))
 }

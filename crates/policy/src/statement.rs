@@ -1,0 +1,237 @@
+//! What a node may say in a log about a task: its permit, and what became of the price.
+//!
+//! The hub asks before it takes such an entry, and an auditor asks again when reading the log. One function for both, so
+//! that nothing gets into a log that makes the audit of the whole log fail: a member that lies is refused, not recorded.
+//!
+//! Does not: check signatures, or that the author takes part (whoever opens the entry does); compare an entry with other
+//! entries (that a price follows its permit, that an account is one chain).
+//!
+//! Assumes: the author is hostile. Everything that an entry repeats of its task is derived again and compared.
+
+use cohortium_dp::account::ENTRY_VERSION;
+use cohortium_dp::{AccountEntry, EntryKind};
+use cohortium_messages::{Entry, Fact, Hash, Task, Verified};
+use cohortium_query::Priced;
+
+use crate::compile::Policy;
+use crate::decide::{Denial, Request};
+
+/// A node's entry about a task that says what it may say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Statement<'a> {
+    /// The node permits; the price is reserved.
+    Permitted {
+        /// The reservation.
+        reserve: &'a AccountEntry,
+        /// The commitment to the rows that it would read.
+        snapshot: Hash,
+    },
+    /// The price was given back: no row was read.
+    Refunded {
+        /// The refund.
+        refund: &'a AccountEntry,
+    },
+    /// The price is spent: rows may have been read.
+    Spent {
+        /// What was durable before the rows were read.
+        reading: &'a AccountEntry,
+        /// What was durable before anything left.
+        spend: &'a AccountEntry,
+    },
+}
+
+/// Why an entry must not stand in a log. Its author must act. Reads as what the entry does.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StatementError {
+    /// Neither a permit nor a price of this task.
+    #[error("is neither a permit nor a price of this task")]
+    Kind,
+    /// A permit for another plan.
+    #[error("permits another plan than the task's")]
+    Plan,
+    /// A permit that no policy gives.
+    #[error("permits what is forbidden: {0}")]
+    Denied(Denial),
+    /// A permit whose account entry reserves nothing.
+    #[error("permits without reserving the price")]
+    NotReserved,
+    /// A price whose account entries are neither `reading` and `spend` nor `refund`.
+    #[error("settles a price that is neither read and spent nor refunded")]
+    NotSettled,
+    /// An account entry on other terms than the task's.
+    #[error("has an account entry with another {0} than follows from the task")]
+    Terms(&'static str),
+}
+
+impl Policy {
+    /// What a node says about a task in this entry.
+    ///
+    /// Given a task, what was derived from its plan, and an entry, returns what the entry states only if it is a permit or
+    /// price of this very task, the account entries are of the kinds that belong to it, at the price and on the terms
+    /// that follow from the task, and (for a permit) the policy permits the task at the time that the entry states.
+    /// Argued: each field that an account entry repeats is compared with where it comes from.
+    ///
+    /// `task` and `priced` are as for [`Request::new`].
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn read_statement<'a>(
+        &self,
+        entry: &'a Entry,
+        task: &Verified<Task>,
+        priced: &Priced,
+    ) -> Result<Statement<'a>, StatementError> {
+        if entry.fact.task() != Some(task.hash()) {
+            return Err(StatementError::Kind);
+        }
+        match &entry.fact {
+            Fact::Permit { account, plan, snapshot, .. } => {
+                if *plan != priced.plan_hash() {
+                    return Err(StatementError::Plan);
+                }
+                let request = Request::new(task, priced, self.agreement.hash(), entry.time, false);
+                self.decide(&request).map(drop).map_err(StatementError::Denied)?;
+                if account.kind != EntryKind::Reserve {
+                    return Err(StatementError::NotReserved);
+                }
+                check_terms(account, task, priced)?;
+                Ok(Statement::Permitted { reserve: account, snapshot: *snapshot })
+            }
+            Fact::Price { account, .. } => {
+                let statement = match account.as_slice() {
+                    [reading, spend] if (reading.kind, spend.kind) == (EntryKind::Reading, EntryKind::Spend) => {
+                        Statement::Spent { reading, spend }
+                    }
+                    [refund] if refund.kind == EntryKind::Refund => Statement::Refunded { refund },
+                    _ => return Err(StatementError::NotSettled),
+                };
+                account.iter().try_for_each(|account| check_terms(account, task, priced))?;
+                if account.array_windows().any(|[earlier, later]| earlier.sequence >= later.sequence) {
+                    return Err(StatementError::Terms("order of numbers"));
+                }
+                Ok(statement)
+            }
+            _ => Err(StatementError::Kind),
+        }
+    }
+}
+
+/// An account entry about a task must be on the task's terms, and at the price that follows from its plan.
+fn check_terms(account: &AccountEntry, task: &Verified<Task>, priced: &Priced) -> Result<(), StatementError> {
+    for (field, agrees) in [
+        ("dataset", account.dataset == task.plan.dataset.as_str()),
+        ("price", account.price == *priced.price()),
+        ("researcher", account.researcher == format!("{}/{}", task.study, task.researcher)),
+        ("round", account.round == 0),
+        ("number of rounds", account.rounds.is_none()),
+        ("study", account.study == task.study.as_str()),
+        ("task", account.task == task.hash().to_string()),
+        ("number", account.sequence > 0),
+        ("version", account.version == ENTRY_VERSION),
+    ] {
+        if !agrees {
+            return Err(StatementError::Terms(field));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use cohortium_dp::account::GENESIS;
+    use cohortium_messages::Author;
+
+    use super::*;
+    use crate::compile::compile;
+    use crate::fixtures::{World, name, start};
+
+    /// Each case edits the permit or the price of a good node; the entry is refused, and the reason says why.
+    #[test]
+    fn good_entries_are_read_and_each_lie_is_refused() {
+        let world = World::new(3);
+        let task = world.task(|_| ());
+        let priced = world.priced(&task);
+        let policy = compile(&world.agreement).unwrap();
+        let account = |kind, sequence| AccountEntry {
+            dataset: task.plan.dataset.to_string(),
+            kind,
+            previous: GENESIS.to_owned(),
+            price: priced.price().clone(),
+            researcher: format!("{}/{}", task.study, task.researcher),
+            round: 0,
+            rounds: None,
+            sequence,
+            study: task.study.to_string(),
+            task: task.hash().to_string(),
+            time: None,
+            version: ENTRY_VERSION,
+        };
+        let (agreement, study, author) = (world.agreement.hash(), task.study.clone(), Author::Node(name("a")));
+        let entry = |fact| Entry { agreement, author: author.clone(), fact, study: study.clone(), time: start() };
+        let (plan, snapshot) = (priced.plan_hash(), Hash::of(b"rows"));
+        let reserve = Box::new(account(EntryKind::Reserve, 1));
+        let permit = entry(Fact::Permit { account: reserve, plan, snapshot, task: task.hash() });
+        let price = |account| entry(Fact::Price { account, task: task.hash() });
+        let spent = price(vec![account(EntryKind::Reading, 2), account(EntryKind::Spend, 3)]);
+        let refunded = price(vec![account(EntryKind::Refund, 2)]);
+
+        let good = [&permit, &spent, &refunded].map(|entry| policy.read_statement(entry, &task, &priced).unwrap());
+        assert!(matches!(good[0], Statement::Permitted { snapshot: s, .. } if s == snapshot), "{:?}", good[0]);
+        assert!(matches!(good[1], Statement::Spent { spend, .. } if spend.sequence == 3), "{:?}", good[1]);
+        assert!(matches!(good[2], Statement::Refunded { refund } if refund.sequence == 2), "{:?}", good[2]);
+        let read = |entry: &Entry| policy.read_statement(entry, &task, &priced).map(drop);
+
+        fn accounts(entry: &mut Entry) -> Vec<&mut AccountEntry> {
+            match &mut entry.fact {
+                Fact::Permit { account, .. } => vec![account],
+                Fact::Price { account, .. } => account.iter_mut().collect(),
+                other => panic!("{} has no account entry", other.kind()),
+            }
+        }
+        type Edit = fn(&mut AccountEntry);
+        let terms: [(&str, Edit); 9] = [
+            ("dataset", |a| a.dataset.push('x')),
+            ("price", |a| a.price.curve = cohortium_dp::Curve::default()),
+            ("researcher", |a| a.researcher.push('x')),
+            ("round", |a| a.round = 1),
+            ("number of rounds", |a| a.rounds = Some(1)),
+            ("study", |a| a.study.push('x')),
+            ("task", |a| a.task.push('x')),
+            ("number", |a| a.sequence = 0),
+            ("version", |a| a.version += 1),
+        ];
+        for (field, edit) in terms {
+            for good in [&permit, &spent, &refunded] {
+                let mut bad = good.clone();
+                edit(accounts(&mut bad).pop().unwrap());
+                assert_eq!(read(&bad), Err(StatementError::Terms(field)), "{}", good.fact.kind());
+            }
+        }
+        let other = |good: &Entry, edit: &dyn Fn(&mut Entry)| {
+            let mut bad = good.clone();
+            edit(&mut bad);
+            read(&bad).unwrap_err()
+        };
+        let before = |entry: &mut Entry| entry.time = world.agreement.valid_from.plus_seconds(-1);
+        assert!(matches!(other(&permit, &before), StatementError::Denied(_)));
+        let refund = |entry: &mut Entry| accounts(entry)[0].kind = EntryKind::Refund;
+        assert_eq!(other(&permit, &refund), StatementError::NotReserved);
+        let plan = |entry: &mut Entry| match &mut entry.fact {
+            Fact::Permit { plan, .. } => *plan = Hash::of(b"another"),
+            other => panic!("{} names no plan", other.kind()),
+        };
+        assert_eq!(other(&permit, &plan), StatementError::Plan);
+        let swapped = |entry: &mut Entry| accounts(entry)[0].sequence = 3;
+        assert_eq!(other(&spent, &swapped), StatementError::Terms("order of numbers"));
+        for kinds in [&[][..], &[EntryKind::Spend], &[EntryKind::Reading], &[EntryKind::Spend, EntryKind::Reading]] {
+            let bad = price((2..).zip(kinds).map(|(number, kind)| account(*kind, number)).collect());
+            assert_eq!(read(&bad), Err(StatementError::NotSettled), "{kinds:?}");
+        }
+        let about_another = price(Vec::new());
+        let another = world.task(|task| task.nonce = Hash::of(b"another"));
+        let refused = policy.read_statement(&about_another, &another, &priced);
+        assert_eq!(refused, Err(StatementError::Kind));
+        let failure = entry(Fact::Failure { reason: String::new(), task: task.hash() });
+        assert_eq!(read(&failure), Err(StatementError::Kind));
+    }
+}
