@@ -152,7 +152,7 @@ fn the_steward_sees_everything(sandbox: &Sandbox, task: &Value) {
     let last = run_json(Some(&home), &["node", "outbox", "--last", "1"]).json();
     assert_eq!((last["outbox"].as_array().unwrap().len(), &last["total"]), (1, &json!(items.len())));
     let text = run(Some(&home), &["node", "outbox"]);
-    assert!(text.text().contains("under masks that only the sum of all members removes"), "{text}");
+    assert!(text.text().contains("under masks that only the sum over many members removes"), "{text}");
 
     let text = run(Some(&home), &["account", "show"]);
     for part in ["encounters", "patients", "everyone", "study outcomes", "ada in outcomes"] {
