@@ -108,7 +108,9 @@ impl Masked {
 /// [`Member::mask_stream_of_noised`] alone.
 ///
 /// ```compile_fail,E0451
-/// let masked = cohortium_mpc::MaskedStream { header: todo!() };
+/// fn forge(header: cohortium_messages::MaskedHeader) -> cohortium_mpc::MaskedStream {
+///     cohortium_mpc::MaskedStream { header }
+/// }
 /// ```
 #[must_use = "the price is paid and the masks are used: make it durable and send it"]
 pub struct MaskedStream {

@@ -191,33 +191,10 @@ impl<'a> Direction<'a> {
         // What infinite losses leave of δ has to be resolved, not δ itself.
         let left = delta - self.infinity;
         // The ε that Rényi divergence of order t + 1 gives (Canonne, Kamath, Steinke 2020, Proposition 12).
-        let mut theta = self.best_tilt(|t| (self.ln_mgf(t) - left.ln() + ln_factor(t)) / t);
-        let (mut best, mut tail, mut stalled): (Option<(f64, f64)>, f64, u32) = (None, TAIL, 0);
-        for _ in 0..MAX_TILTS {
-            let window = match self.window(theta, tail) {
-                Err(_) if best.is_some() => break,
-                window => window?,
-            };
-            if let Some((epsilon, doubt)) = window.epsilon(delta) {
-                // Every tilt gives an upper bound; a smaller one is tried while it makes ours better.
-                let better = best.is_none_or(|(least, _)| epsilon <= least);
-                if better {
-                    best = Some((epsilon, doubt));
-                }
-                if doubt <= GOOD_DOUBT * left {
-                    break;
-                }
-                if tail > FINE_TAIL {
-                    tail = FINE_TAIL;
-                    continue;
-                }
-                stalled += u32::from(!better);
-                if stalled > MAX_STALLED {
-                    break;
-                }
-            }
-            theta = if theta > 1e-6 { 0.5 * theta } else { 0.0 };
-        }
+        let theta = self.best_tilt(|t| (self.ln_mgf(t) - left.ln() + ln_factor(t)) / t);
+        let ask = |window: &Window| window.epsilon(delta);
+        let best = self.least_bound(theta, ask, |_, doubt| doubt <= GOOD_DOUBT * left)?;
+        let best = best.map(|(epsilon, doubt, _)| (epsilon, doubt));
         let largest = self.largest_loss().max(0.0);
         match best {
             Some((epsilon, doubt)) if doubt <= MAX_DOUBT * delta => Ok(epsilon.min(largest)),
@@ -240,20 +217,34 @@ impl<'a> Direction<'a> {
         {
             return Ok(delta.min(1.0));
         }
-        let mut theta = self.best_tilt(|t| self.ln_mgf(t) - t * epsilon + ln_factor(t));
-        let (mut best, mut tail, mut stalled): (Option<(f64, f64)>, f64, u32) = (None, TAIL, 0);
+        let theta = self.best_tilt(|t| self.ln_mgf(t) - t * epsilon + ln_factor(t));
+        let ask = |window: &Window| window.delta(epsilon);
+        let best = self.least_bound(theta, ask, |delta, doubt| doubt <= GOOD_DOUBT * delta)?;
+        let (delta, _, window) = best.ok_or(PldError::Unresolved { delta: 0.0, floor: 1.0 })?;
+        *cached = Some(window);
+        Ok(delta.min(1.0))
+    }
+
+    /// The smallest upper bound that windows of falling tilts give, with its doubt and its window. Every tilt gives a
+    /// bound; a smaller one is tried until the bound is good, or while it makes ours better.
+    fn least_bound(
+        &self,
+        mut theta: f64,
+        ask: impl Fn(&Window) -> Option<(f64, f64)>,
+        is_good: impl Fn(f64, f64) -> bool,
+    ) -> Result<Option<(f64, f64, Window)>, PldError> {
+        let (mut best, mut tail, mut stalled): (Option<(f64, f64, Window)>, f64, u32) = (None, TAIL, 0);
         for _ in 0..MAX_TILTS {
             let window = match self.window(theta, tail) {
                 Err(_) if best.is_some() => break,
                 window => window?,
             };
-            if let Some((delta, doubt)) = window.delta(epsilon) {
-                let better = best.is_none_or(|(least, _)| delta <= least);
+            if let Some((bound, doubt)) = ask(&window) {
+                let better = best.as_ref().is_none_or(|(least, ..)| bound <= *least);
                 if better {
-                    best = Some((delta, doubt));
-                    *cached = Some(window);
+                    best = Some((bound, doubt, window));
                 }
-                if doubt <= GOOD_DOUBT * delta {
+                if is_good(bound, doubt) {
                     break;
                 }
                 if tail > FINE_TAIL {
@@ -267,7 +258,7 @@ impl<'a> Direction<'a> {
             }
             theta = if theta > 1e-6 { 0.5 * theta } else { 0.0 };
         }
-        best.map(|(delta, _)| delta.min(1.0)).ok_or(PldError::Unresolved { delta: 0.0, floor: 1.0 })
+        Ok(best)
     }
 
     /// The largest finite loss, at which δ is the mass at +∞.
