@@ -14,6 +14,8 @@ pub struct Disk {
 #[derive(Default)]
 struct Inner {
     commits: u64,
+    /// How many records of each table were read.
+    reads: BTreeMap<Table, u64>,
     store: MemoryStore,
     /// Every table that was ever written, so that a dump leaves none out.
     tables: BTreeSet<Table>,
@@ -36,13 +38,19 @@ impl Disk {
     pub fn copy(&self) -> Self {
         let inner = self.lock();
         let (store, tables) = (inner.store.restarted(), inner.tables.clone());
-        Self { inner: Arc::new(Mutex::new(Inner { commits: 0, store, tables })) }
+        Self { inner: Arc::new(Mutex::new(Inner { commits: 0, reads: BTreeMap::new(), store, tables })) }
     }
 
     /// How many commits succeeded.
     #[must_use]
     pub fn commits(&self) -> u64 {
         self.lock().commits
+    }
+
+    /// How many records of a table were read by whoever runs on this disk.
+    #[must_use]
+    pub fn reads(&self, table: &'static str) -> u64 {
+        self.lock().reads.get(&Table::new(table)).copied().unwrap_or(0)
     }
 
     /// All records of a table, in the order of their keys.
@@ -75,7 +83,10 @@ impl Disk {
 
 impl Store for Disk {
     fn get(&self, table: Table, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        self.lock().store.get(table, key)
+        let mut inner = self.lock();
+        let found = inner.store.get(table, key)?;
+        *inner.reads.entry(table).or_default() += u64::from(found.is_some());
+        Ok(found)
     }
 
     fn scan(
@@ -85,7 +96,10 @@ impl Store for Disk {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
-        self.lock().store.scan(table, prefix, after, limit)
+        let mut inner = self.lock();
+        let found = inner.store.scan(table, prefix, after, limit)?;
+        *inner.reads.entry(table).or_default() += found.len() as u64;
+        Ok(found)
     }
 
     fn commit(&mut self, batch: Batch) -> Result<(), StoreError> {

@@ -96,12 +96,12 @@ impl HubHouse {
 
     pub(crate) fn receive_vector(
         &mut self,
-        sha256: Hash,
+        ticket: Hash,
         offset: u64,
         piece: &[u8],
         now: Timestamp,
     ) -> Result<Envelope, SimError> {
-        let answered = self.running()?.receive_vector(sha256, offset, piece, now);
+        let answered = self.running()?.receive_vector(ticket, offset, piece, now);
         answered.map_err(|_| self.fail())
     }
 

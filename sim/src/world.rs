@@ -430,11 +430,12 @@ impl World {
     fn send_with_bytes(&mut self, name: &str, record: &JournalRecord, bytes: Option<&[u8]>) -> Result<bool, SimError> {
         for _ in 0..5 {
             match self.send(name, record.call.clone())? {
-                Some(Reply::Vector { have }) if !self.send_vector(name, record.vector, have, bytes)? => {}
+                Some(Reply::Vector { have, ticket })
+                    if !self.send_vector(name, (record.vector, ticket), have, bytes)? => {}
                 reply => return Ok(reply.is_some()),
             }
         }
-        Err(broken("the hub loses the bytes of a vector again and again"))
+        Ok(false) // it is announced again later, until the round is over
     }
 
     /// Lets one call leave a node. `None` when it was lost on the way.
@@ -450,7 +451,7 @@ impl World {
     fn send_vector(
         &mut self,
         name: &str,
-        sha256: Option<Hash>,
+        (sha256, ticket): (Option<Hash>, Hash),
         have: u64,
         bytes: Option<&[u8]>,
     ) -> Result<bool, SimError> {
@@ -460,9 +461,8 @@ impl World {
         while let Some(rest) = bytes.get(have..).filter(|rest| !rest.is_empty()) {
             let piece = rest.get(..PIECE_BYTES).unwrap_or(rest).to_vec();
             self.wire.seen.push(Seen::Vector { bytes: piece.clone(), from: from.clone(), sha256 });
-            let answer = self.hub.receive_vector(sha256, have as u64, &piece, self.clock)?;
-            match self.read(&answer, sha256) {
-                Ok(Reply::Vector { have: now }) if now > have as u64 => have = usize::try_from(now).map_err(broken)?,
+            match self.put_bytes(ticket, have as u64, &piece) {
+                Ok(now) if now > have as u64 => have = usize::try_from(now).map_err(broken)?,
                 Err(SimError::Refused(refused)) if refused.code == "conflict" => return Ok(false),
                 Err(error) => return Err(error),
                 _ => return Err(broken("the hub takes no bytes")),
@@ -476,6 +476,18 @@ impl World {
             }
         }
         Ok(true)
+    }
+
+    /// Bytes for an announced vector, from whoever knows where they go; gives how many the hub has then.
+    ///
+    /// # Errors
+    /// [`SimError::Refused`], [`SimError::Down`].
+    pub fn put_bytes(&mut self, ticket: Hash, offset: u64, piece: &[u8]) -> Result<u64, SimError> {
+        let answer = self.hub.receive_vector(ticket, offset, piece, self.clock)?;
+        match self.read(&answer, ticket)? {
+            Reply::Vector { have, .. } => Ok(have),
+            _ => Err(broken("the hub answers something else than how much it has")),
+        }
     }
 
     /// A call signed by a node's message key.

@@ -21,7 +21,8 @@ pub use connection::{Connection, ConnectionError};
 
 /// Signed calls are posted here.
 pub const CALL_ROUTE: &str = "/v1/call";
-/// Raw bytes of announced vectors are put here, as `/v1/vector/<sha256>?offset=<bytes>`.
+/// Raw bytes of announced vectors are put here, as `/v1/vector/<ticket>?offset=<bytes>`; the answer to the announcement
+/// names the ticket.
 pub const VECTOR_ROUTE: &str = "/v1/vector";
 
 /// The longest wait that a long poll may ask for.
@@ -134,21 +135,21 @@ impl Client {
         self.read(response, caller.nonce).await
     }
 
-    /// Sends one piece of an announced vector; the answer says how many bytes the hub has.
+    /// Sends one piece of an announced vector to where the hub said it wants it; the answer says how many bytes it has.
     ///
     /// # Errors
     /// When the hub cannot be reached, cannot be trusted, or refuses.
-    pub async fn put_vector(&self, sha256: Hash, offset: u64, piece: Vec<u8>) -> Result<u64, ClientError> {
+    pub async fn put_vector(&self, ticket: Hash, offset: u64, piece: Vec<u8>) -> Result<u64, ClientError> {
         let response = self
             .http
-            .put(format!("{}{VECTOR_ROUTE}/{sha256}?offset={offset}", self.url))
+            .put(format!("{}{VECTOR_ROUTE}/{ticket}?offset={offset}", self.url))
             .timeout(CALL_TIMEOUT)
             .body(piece)
             .send()
             .await
             .map_err(|error| self.unreachable(&error))?;
-        match self.read(response, sha256).await? {
-            Reply::Vector { have } => Ok(have),
+        match self.read(response, ticket).await? {
+            Reply::Vector { have, .. } => Ok(have),
             _ => Err(ClientError::Untrusted(String::from("it answers something else than was asked"))),
         }
     }

@@ -126,8 +126,7 @@ pub async fn ask(
     let (purpose, study) = (arguments.purpose.clone(), agreement.study.clone());
     let stored = Call::Released { plan: priced.plan_hash(), purpose, study };
     if let Reply::Released(Some(status)) = session.call(stored).await? {
-        let question = status.question.as_ref().ok_or_else(unexpected)?;
-        let task = cohortium_policy::open_task(question, agreement).map_err(Failure::not_verified)?;
+        let task = cohortium_policy::open_task(&status.question, agreement).map_err(Failure::not_verified)?;
         let status = wait_for_end(session, status, &progress).await?;
         return read_release(agreement, priced, &task, &status, true);
     }

@@ -6,12 +6,17 @@
 use std::collections::BTreeSet;
 
 use cohortium_ledger::{KeyKind, NoteSignature, SignedCheckpoint, VerifierKey};
-use cohortium_messages::{Hash, InboxItem, Inclusion, Name, Reply, Timestamp};
+use cohortium_messages::{Hash, InboxItem, Inclusion, Name, Phase, Reply, Timestamp};
 use cohortium_store::{Batch, sequence_key};
 
-use crate::hub::{Changes, Hub, HubError, No, damaged, in_own_words, json, no, own, own_error, refusal};
-use crate::records::{CHECKPOINTS, Phase, TaskRecord, WITNESSED};
+use crate::hub::{Changes, Hub, HubError, No, damaged, in_own_words, inbox_key, json, no, own, own_error, refusal};
+use crate::records::{CHECKPOINTS, COSIGNED, INBOX, INBOX_HEADS, TaskRecord, WITNESSED};
 use crate::tasks::put_task;
+
+/// How many heads may wait for a witness that does not ask for them; beyond that the newest takes the last one's place.
+/// More than one, because members that are a little slow must cosign the *same* heads for a task to start: with only the
+/// newest waiting, a busy log could show every member another one. (Beyond restarts: each may add as many.)
+const MAX_UNSHOWN_HEADS: usize = 8;
 
 impl Hub {
     /// Puts the newest head into the inbox of every witness that has not been shown it, and keeps it for their
@@ -21,25 +26,54 @@ impl Hub {
         if size == 0 {
             return Ok(());
         }
-        let mut changes = Changes::default();
+        let (mut changes, mut appended) = (Changes::default(), Vec::new());
         for node in self.witnesses()? {
             let shown: u64 = self.record(WITNESSED, node.as_str()).map_err(|_| damaged())?.unwrap_or(0);
-            if shown < size {
-                let proof = self.log.consistency_proof(shown, size).map_err(own_error)?;
-                let consistency = proof.into_iter().map(Hash::from_bytes).collect();
-                let note = self.log.checkpoint().without_cosignatures().map_err(own_error)?.to_string();
-                changes.batch.put(WITNESSED, node.as_str(), json(&size)?);
-                changes.inbox.push((node, InboxItem::Checkpoint { consistency, note, old_size: shown }));
+            if shown == size {
+                continue;
             }
+            changes.batch.put(WITNESSED, node.as_str(), json(&size)?);
+            if let Some((key, old_size)) = self.replaceable_head(&node)? {
+                changes.batch.put(INBOX, &key, json(&self.head_item(old_size)?)?);
+                continue;
+            }
+            let last: Option<u64> = self.record(INBOX_HEADS, node.as_str()).map_err(|_| damaged())?;
+            appended.push((node.clone(), last.unwrap_or(0) + 1));
+            changes.inbox.push((node, self.head_item(shown)?));
         }
-        if changes.inbox.is_empty() {
+        if changes.batch.is_empty() {
             return Ok(());
         }
         let key = sequence_key(size);
         if self.store.get(CHECKPOINTS, &key).map_err(own_error)?.is_none() {
             changes.batch.put(CHECKPOINTS, &key, self.log.checkpoint().to_string().into_bytes());
         }
-        self.commit(changes).map_err(in_own_words)
+        self.commit(changes).map_err(in_own_words)?;
+        for (node, number) in appended {
+            self.unshown_heads.entry(node).or_default().push(number);
+        }
+        Ok(())
+    }
+
+    /// The item that asks a witness, which by then will have cosigned `old_size` entries, to cosign the newest head.
+    fn head_item(&self, old_size: u64) -> Result<InboxItem, HubError> {
+        let proof = self.log.consistency_proof(old_size, self.log.size()).map_err(own_error)?;
+        let consistency = proof.into_iter().map(Hash::from_bytes).collect();
+        let note = self.log.checkpoint().without_cosignatures().map_err(own_error)?.to_string();
+        Ok(InboxItem::Checkpoint { consistency, note, old_size })
+    }
+
+    /// The last of a witness's unseen heads, and the size of the head before it, once so many wait that the newest may
+    /// stand in its place. Only what was not shown may be replaced: a witness that was shown an item may have handled it
+    /// already, and would never look at another under the same number.
+    fn replaceable_head(&self, node: &Name) -> Result<Option<(String, u64)>, HubError> {
+        let unshown = self.unshown_heads.get(node).map(Vec::as_slice).unwrap_or_default();
+        let Some(last) = unshown.last().filter(|_| unshown.len() >= MAX_UNSHOWN_HEADS) else { return Ok(None) };
+        let key = inbox_key(node, *last);
+        match self.record::<InboxItem>(INBOX, &key).map_err(|_| damaged())? {
+            Some(InboxItem::Checkpoint { old_size, .. }) => Ok(Some((key, old_size))),
+            _ => Ok(None),
+        }
     }
 
     /// Takes a witness's cosignature on the head of `size` entries.
@@ -58,6 +92,9 @@ impl Hub {
         let head = head.with_cosignature(line, &keys).map_err(|error| refusal("signature", error.to_string()))?;
         let mut batch = Batch::new();
         batch.put(CHECKPOINTS, &sequence_key(size), head.to_string().into_bytes());
+        if self.record::<u64>(COSIGNED, node.as_str())?.is_none_or(|before| before < size) {
+            batch.put(COSIGNED, node.as_str(), json(&size)?);
+        }
         self.store.commit(batch).map_err(own)?;
         if size == self.log.size() {
             self.log.set_cosigned(head.to_string().as_bytes(), &keys).map_err(own)?;

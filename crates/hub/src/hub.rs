@@ -13,6 +13,7 @@ use cohortium_store::{Batch, Store, StoreError, Table, sequence_key};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::live::Live;
 use crate::records::{INBOX, INBOX_HEADS, MEMBERS};
 
 /// The hub's own store, log or keys fail. Its operator must act.
@@ -53,11 +54,15 @@ pub struct Hub {
     pub(crate) log_signer: SignerKey,
     /// Whether the deadlines have been renewed since this process began.
     is_awake: bool,
-    /// Bytes of announced vectors that are not complete yet, by task and member.
-    pub(crate) partial: HashMap<(Hash, Name), Vec<u8>>,
+    /// Rounds under way, by task.
+    pub(crate) live: HashMap<Hash, Live>,
     /// Nonces of recent requests and when they may be forgotten.
     seen: BTreeMap<Hash, Timestamp>,
     pub(crate) store: Box<dyn Store>,
+    /// From which the addresses of announced vectors follow.
+    pub(crate) ticket_key: Hash,
+    /// The numbers of heads in each witness's inbox that it was not shown yet, as far as this process put them there.
+    pub(crate) unshown_heads: HashMap<Name, Vec<u64>>,
 }
 
 /// Why a request is not granted: the caller's doing, or the hub's own trouble.
@@ -98,8 +103,19 @@ impl Hub {
             .map_err(own_error)?;
         let log = Log::open(log_dir, &*store, &log_signer).map_err(own_error)?;
         let checked = RefCell::default();
-        let (partial, seen) = (HashMap::new(), BTreeMap::new());
-        let mut hub = Self { checked, config, is_awake: false, log, log_signer, partial, seen, store };
+        let ticket_key = crate::uploads::ticket_key(&config.message_key);
+        let mut hub = Self {
+            checked,
+            config,
+            is_awake: false,
+            live: HashMap::new(),
+            log,
+            log_signer,
+            seen: BTreeMap::new(),
+            store,
+            ticket_key,
+            unshown_heads: HashMap::new(),
+        };
         hub.queue_checkpoints()?;
         Ok(hub)
     }
@@ -217,7 +233,8 @@ impl Hub {
             Call::Sign { agreement, entry } => self.sign_agreement(organisation(from)?, agreement, entry),
             Call::Studies => self.studies_of(from),
             Call::Submit { entry, task } => self.submit(from, task, entry, now),
-            Call::Status { task, .. } => self.status(from, *task),
+            Call::Status { task, .. } => self.status(from, *task, now),
+            Call::Tasks { last } => self.tasks_of(from, *last),
         }
     }
 
@@ -270,6 +287,9 @@ impl Hub {
                 break; // the rest comes with the next call
             }
             items.push((number, parse(&bytes)?));
+        }
+        if let (Some(unshown), Some((last, _))) = (self.unshown_heads.get_mut(node), items.last()) {
+            unshown.retain(|number| number > last);
         }
         Ok(Reply::Inbox(items))
     }

@@ -11,6 +11,7 @@
 //! | `book` | the log: entries in, checkpoints out to the witnesses, cosignatures collected |
 //! | `members`, `studies` | who is here; agreements and their signatures |
 //! | `tasks`, `rounds` | a task from its submission to its release, step by step |
+//! | `live`, `uploads` | the state of rounds under way, in memory; masked vectors on their way in |
 //! | [`home`] | a hub's folder: keys, certificates, invitations |
 //! | [`service`] | the HTTPS server |
 //!
@@ -20,11 +21,13 @@
 mod book;
 pub mod home;
 mod hub;
+mod live;
 mod members;
 mod records;
 mod rounds;
 pub mod service;
 mod studies;
 mod tasks;
+mod uploads;
 
 pub use hub::{Hub, HubConfig, HubError};

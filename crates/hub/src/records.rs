@@ -2,12 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cohortium_messages::{Envelope, Hash, Inclusion, Name, TaskState, TaskStatus, Timestamp};
-use cohortium_store::Table;
+use cohortium_messages::{Envelope, Hash, Inclusion, Name, Phase, Progress, TaskState, Timestamp};
+use cohortium_store::{Table, sequence_key};
 use serde::{Deserialize, Serialize};
 
+/// Tasks in the order in which they were asked, the newest first: by researcher, and by study.
+pub(crate) const ASKED: Table = Table::new("asked");
 /// Checkpoints that wait for cosignatures, by size.
 pub(crate) const CHECKPOINTS: Table = Table::new("checkpoints");
+/// The size of the largest head that each witness has cosigned.
+pub(crate) const COSIGNED: Table = Table::new("cosigned");
 /// Items for each node, by node and number.
 pub(crate) const INBOX: Table = Table::new("inbox");
 /// The number of the last item for each node.
@@ -16,6 +20,8 @@ pub(crate) const INBOX_HEADS: Table = Table::new("inbox_heads");
 pub(crate) const LATE: Table = Table::new("late_entries");
 /// Roster entries of organisations and entries of researchers, by kind and name.
 pub(crate) const MEMBERS: Table = Table::new("members");
+/// The signed messages of rounds, by task, kind and member.
+pub(crate) const MESSAGES: Table = Table::new("round_messages");
 /// Offers, by dataset and organisation.
 pub(crate) const OFFERS: Table = Table::new("offers");
 /// Halves of pairwise secrets, by agreement and pair.
@@ -30,65 +36,101 @@ pub(crate) const OPEN_TASKS: Table = Table::new("open_tasks");
 pub(crate) const TASKS: Table = Table::new("tasks");
 /// Invitations that were used, by the hash of their secret.
 pub(crate) const USED_INVITATIONS: Table = Table::new("used_invitations");
-/// Masked vectors of rounds under way, by task and member: two may have the same bytes.
+/// Announced vectors on their way, by task and member.
+pub(crate) const UPLOADS: Table = Table::new("uploads");
+/// Masked vectors of rounds under way in the pieces in which they came, by task, member and offset: two may have the same
+/// bytes.
 pub(crate) const VECTORS: Table = Table::new("vectors");
 /// The size of the last checkpoint put into each witness's inbox.
 pub(crate) const WITNESSED: Table = Table::new("witnessed");
 
-/// What a task waits for, inside its state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Phase {
-    /// For the cosignatures of all members on a head that contains the task.
-    Witnesses,
-    /// For permits and shares.
-    Permits,
-    /// For masked vectors.
-    Vectors,
-    /// For signatures on the survivor set.
-    Signatures,
-    /// For reveals.
-    Reveals,
-    /// For nothing.
-    Ended,
+/// A kind of signed message that a member sends in a round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Its log entry that permits, and its shares: a pair of envelopes.
+    Permit,
+    /// What opens the sum: one envelope.
+    Reveal,
+    /// Its signature on the survivor set: one envelope.
+    Set,
+    /// The header of its masked vector, the receipt and the log entry of the price: three envelopes.
+    Vector,
 }
 
-/// A task at the hub.
+/// Where a member's message is kept.
+pub(crate) fn message_key(task: Hash, kind: Kind, node: &str) -> String {
+    let kind = match kind {
+        Kind::Permit => "permit",
+        Kind::Reveal => "reveal",
+        Kind::Set => "set",
+        Kind::Vector => "vector",
+    };
+    format!("{task}/{kind}/{node}")
+}
+
+/// Where the piece of a member's masked vector that begins at this byte is kept. With no offset, what all keys of its
+/// pieces begin with.
+pub(crate) fn piece_key(task: Hash, node: &Name, offset: Option<u64>) -> String {
+    format!("{task}/{node}/{}", offset.map(sequence_key).unwrap_or_default())
+}
+
+/// An announced vector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Announced {
+    /// How many bytes it has.
+    pub bytes: u64,
+    /// What they hash to.
+    pub sha256: Hash,
+}
+
+/// An announced vector on its way.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Upload {
+    /// How many bytes are here.
+    pub have: u64,
+    /// How often all of them came and were not those that were announced.
+    pub spoilt: u32,
+}
+
+/// A task at the hub. It says who has sent what; the messages themselves, which are much larger, have records of their
+/// own ([`MESSAGES`]), so that the next message of a round does not cost reading all before it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TaskRecord {
     /// The agreement under which it runs.
     pub agreement: Hash,
-    /// Whose announced vector is here in full.
-    #[serde(default)]
+    /// Who announced which vector.
+    pub announced: BTreeMap<Name, Announced>,
+    /// Whose announced vector is here in full, with the hash that was announced.
     pub arrived: BTreeSet<Name>,
     /// Every failing clause, when refused.
     pub clauses: Vec<String>,
+    /// The hash of the round's context, by which its messages call it; none for a task that was refused at once.
+    pub context: Option<Hash>,
     /// When the present phase ends without an answer.
     pub deadline: Timestamp,
     /// The researcher's log entry.
     pub entry: Envelope,
-    /// Announced vectors: header, receipt and log entry of the price.
-    pub headers: BTreeMap<Name, (Envelope, Envelope, Envelope)>,
     /// The proof for the release.
     pub inclusion: Option<Inclusion>,
     /// All members of the study, sorted.
     pub participants: Vec<Name>,
-    /// Log entry and shares of each node that permits.
-    pub permits: BTreeMap<Name, (Envelope, Envelope)>,
+    /// Who permits.
+    pub permitted: BTreeSet<Name>,
     /// What it waits for.
     pub phase: Phase,
     /// Index of the task's entry in the log.
     pub position: u64,
     /// The release, its log entry and that entry's index.
     pub release: Option<(Envelope, Envelope, u64)>,
-    /// What survivors reveal.
-    pub reveals: BTreeMap<Name, Envelope>,
-    /// Signatures on the survivor set.
-    pub sets: BTreeMap<Name, Envelope>,
+    /// Who revealed.
+    pub revealed: BTreeSet<Name>,
     /// The number of each member's item with its shares, in its inbox.
-    #[serde(default)]
     pub shares_at: BTreeMap<Name, u64>,
+    /// Who signed the survivor set.
+    pub signed: BTreeSet<Name>,
     /// Where it is.
     pub state: TaskState,
     /// Counts changes.
@@ -103,38 +145,41 @@ pub(crate) struct TaskRecord {
     pub why: String,
 }
 
+/// The size of the largest head that each member has cosigned.
+pub(crate) type Cosigned = BTreeMap<Name, u64>;
+
 impl TaskRecord {
     /// Whether it still waits for something: the next message, or the proof that its release is in the log.
     pub(crate) const fn is_open(&self) -> bool {
         !matches!(self.phase, Phase::Ended) || (self.release.is_some() && self.inclusion.is_none())
     }
 
-    /// What the researcher and the members may know of it.
-    pub(crate) fn status(&self, task: Hash) -> TaskStatus {
-        TaskStatus {
-            awaited: self.awaited(),
-            clauses: self.clauses.clone(),
-            inclusion: self.inclusion.clone(),
-            question: None,
-            release: self.release.as_ref().map(|(release, ..)| release.clone()),
-            release_entry: self.release.as_ref().map(|(_, entry, _)| entry.clone()),
-            state: self.state,
-            step: self.step,
-            task,
-            why: self.why.clone(),
-        }
+    /// What each member has done.
+    pub(crate) fn progress(&self, cosigned: &Cosigned) -> Vec<Progress> {
+        let done =
+            |member: &Name| Phase::STEPS.into_iter().filter(|step| self.has_done(member, *step, cosigned)).collect();
+        self.participants.iter().map(|member| Progress { done: done(member), member: member.clone() }).collect()
     }
 
     /// Who has not yet delivered what the present phase waits for.
-    pub(crate) fn awaited(&self) -> Vec<Name> {
+    pub(crate) fn awaited(&self, cosigned: &Cosigned) -> Vec<Name> {
         let is_awaited = |name: &&Name| match self.phase {
-            Phase::Witnesses => true,
-            Phase::Permits => !self.permits.contains_key(*name),
-            Phase::Vectors => !self.arrived.contains(*name),
-            Phase::Signatures => self.survivors.contains(name) && !self.sets.contains_key(*name),
-            Phase::Reveals => self.sets.contains_key(*name) && !self.reveals.contains_key(*name),
+            Phase::Signatures => self.survivors.contains(name) && !self.signed.contains(*name),
+            Phase::Reveals => self.signed.contains(*name) && !self.revealed.contains(*name),
             Phase::Ended => false,
+            step => !self.has_done(name, step, cosigned),
         };
         self.participants.iter().filter(is_awaited).cloned().collect()
+    }
+
+    fn has_done(&self, member: &Name, step: Phase, cosigned: &Cosigned) -> bool {
+        match step {
+            Phase::Witnesses => cosigned.get(member).is_some_and(|size| *size > self.position),
+            Phase::Permits => self.permitted.contains(member),
+            Phase::Vectors => self.arrived.contains(member),
+            Phase::Signatures => self.signed.contains(member),
+            Phase::Reveals => self.revealed.contains(member),
+            Phase::Ended => false,
+        }
     }
 }

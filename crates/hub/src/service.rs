@@ -49,7 +49,7 @@ pub async fn run(home: Home, ready: impl FnOnce()) -> Result<(), HubError> {
     listener.set_nonblocking(true).map_err(own_error)?;
     let routes = Router::new()
         .route(CALL_ROUTE, post(call))
-        .route(&format!("{VECTOR_ROUTE}/{{sha256}}"), put(vector))
+        .route(&format!("{VECTOR_ROUTE}/{{ticket}}"), put(vector))
         .with_state(Arc::clone(&shared));
     let server = axum_server::from_tcp_rustls(listener, tls).map_err(own_error)?;
     tracing::info!(hub = %settings.name, listen = %settings.listen, "the hub listens");
@@ -125,7 +125,12 @@ fn changes_something(request: &Envelope) -> bool {
     let Ok(request) = request.peek::<Request>() else { return false };
     !matches!(
         request.claims().call,
-        Call::Directory | Call::Inbox { .. } | Call::Released { .. } | Call::Status { .. } | Call::Studies
+        Call::Directory
+            | Call::Inbox { .. }
+            | Call::Released { .. }
+            | Call::Status { .. }
+            | Call::Studies
+            | Call::Tasks { .. }
     )
 }
 
@@ -151,7 +156,7 @@ struct Offset {
 /// A piece of an announced vector.
 async fn vector(
     State(shared): State<Arc<Shared>>,
-    Path(sha256): Path<String>,
+    Path(ticket): Path<String>,
     Query(Offset { offset }): Query<Offset>,
     body: Body,
 ) -> Response {
@@ -159,10 +164,10 @@ async fn vector(
         Ok(piece) => piece,
         Err(refusal) => return refusal,
     };
-    let Ok(sha256) = sha256.parse::<Hash>() else {
-        return (StatusCode::BAD_REQUEST, "the path does not end in a SHA-256 hash\n").into_response();
+    let Ok(ticket) = ticket.parse::<Hash>() else {
+        return (StatusCode::BAD_REQUEST, "the path does not end in a ticket\n").into_response();
     };
-    let answer = shared.hub.lock().await.receive_vector(sha256, offset, &piece, now());
+    let answer = shared.hub.lock().await.receive_vector(ticket, offset, &piece, now());
     match answer {
         Ok(answer) => {
             let taken = answer.peek::<cohortium_messages::Response>().is_ok_and(|answer| answer.claims().reply.is_ok());

@@ -54,8 +54,11 @@ impl Hub {
         Ok(Reply::Accepted)
     }
 
-    /// The envelope with the signatures collected so far, or a refusal if another agreement is in the way.
+    /// The envelope with the custodians' signatures collected so far, or a refusal if another agreement is in the way.
+    /// Whatever else stands in an envelope is left out: there is room for so many signatures and no more, and who fills it
+    /// with junk must not keep the others' out.
     fn merge(&self, agreement: &Agreement, envelope: &Envelope) -> Result<Envelope, No> {
+        let envelope = &envelope.signed_only_by(&agreement.custodian_keys());
         let Some(mut known) = self.record::<StudyRecord>(STUDIES, agreement.study.as_str())? else {
             return Ok(envelope.clone());
         };

@@ -3,14 +3,15 @@
 //! The hub's checks spare everyone the trip; they protect nobody. Every node repeats them on its own.
 
 use cohortium_messages::{
-    Agreement, Author, Entry, Envelope, Fact, Hash, InboxItem, Name, Principal, PrincipalKind, Purpose, Receipt,
-    Refused, ReleaseDocument, Reply, Task, TaskState, TaskStatus, Timestamp, Verified, canonical_bytes,
+    Agreement, Author, Entry, Envelope, Fact, Hash, InboxItem, MAX_LISTED_SQL_CHARS, MAX_TASKS_LISTED, Name, Phase,
+    Principal, PrincipalKind, Purpose, Receipt, Refused, ReleaseDocument, Reply, Task, TaskState, TaskStatus,
+    TaskSummary, Timestamp, Verified, canonical_bytes,
 };
-
-use cohortium_store::Batch;
+use cohortium_query::Priced;
+use cohortium_store::{Batch, sequence_key};
 
 use crate::hub::{Changes, Hub, HubError, MAX_CLOCK_SKEW_S, No, inbox_key, json, no, open, own, parse, refusal};
-use crate::records::{INBOX, OPEN_TASKS, Phase, RELEASED, TASKS, TaskRecord, VECTORS};
+use crate::records::{ASKED, COSIGNED, Cosigned, INBOX, OPEN_TASKS, RELEASED, TASKS, TaskRecord};
 
 impl Hub {
     /// Takes a task: logs that it was asked, and either refuses it at once or shows it to the nodes.
@@ -26,7 +27,7 @@ impl Hub {
         }
         let claims = envelope.peek::<Task>().map_err(|error| refusal("malformed", error.to_string()))?;
         if let Some(record) = self.record::<TaskRecord>(TASKS, &claims.hash().to_string())? {
-            return Ok(Reply::Status(record.status(claims.hash())));
+            return Ok(Reply::Status(self.status_of(claims.hash(), &record, now)?));
         }
         let agreement = self.agreement(&claims.claims().study)?;
         let Some(researcher) = agreement.researcher(&from.name) else {
@@ -53,17 +54,25 @@ impl Hub {
         let mut changes = Changes { entries: vec![entry.clone()], ..Changes::default() };
         changes.bodies.push(canonical_bytes(envelope).map_err(own)?);
         // The release is decided on as of the time that the task states, so it must be permitted then as well as now.
-        let refusal = judge(&agreement, &task, now).and_then(|()| judge(&agreement, &task, task.asked_at)).err();
+        let judged = judge(&agreement, &task, task.asked_at).and_then(|_| judge(&agreement, &task, now));
+        if let Ok(priced) = &judged {
+            let context = priced.round_context(&agreement, task.hash(), record.position);
+            record.context = Some(context.hash().map_err(own)?);
+        }
+        let refusal = judged.err();
         if let Some(refusal) = &refusal {
             end(&mut record, TaskState::Refused, &refusal.why, refusal.clauses.clone());
             let fact = Fact::Refusal { clauses: refusal.clauses.clone(), task: task.hash(), why: refusal.why.clone() };
             changes.entries.push(self.hub_entry(&agreement, fact, now)?);
         }
         put_task(&mut changes.batch, task.hash(), &record)?;
+        for key in asked_keys(&record, &task) {
+            changes.batch.put(ASKED, &key, json(&task.hash())?);
+        }
         self.commit(changes)?;
         match refusal {
             Some(refusal) => Err(No::Refused(refusal)),
-            None => Ok(Reply::Status(record.status(task.hash()))),
+            None => Ok(Reply::Status(self.status_of(task.hash(), &record, now)?)),
         }
     }
 
@@ -76,20 +85,21 @@ impl Hub {
     ) -> TaskRecord {
         TaskRecord {
             agreement: agreement.hash(),
+            announced: Default::default(),
             arrived: Default::default(),
             clauses: Vec::new(),
+            context: None,
             deadline: self.deadline(now),
             entry: entry.clone(),
-            headers: Default::default(),
             inclusion: None,
             participants: agreement.participants(),
-            permits: Default::default(),
+            permitted: Default::default(),
             phase: Phase::Witnesses,
             position: self.log.size(),
             release: None,
-            reveals: Default::default(),
-            sets: Default::default(),
+            revealed: Default::default(),
             shares_at: Default::default(),
+            signed: Default::default(),
             state: TaskState::Proposed,
             step: 1,
             study: agreement.study.clone(),
@@ -99,10 +109,87 @@ impl Hub {
         }
     }
 
-    pub(crate) fn status(&self, from: &Principal, task: Hash) -> Result<Reply, No> {
+    pub(crate) fn status(&self, from: &Principal, task: Hash, now: Timestamp) -> Result<Reply, No> {
         let record = self.task(task)?;
         demand_part(from, &*self.agreement(&record.study)?)?;
-        Ok(Reply::Status(record.status(task)))
+        Ok(Reply::Status(self.status_of(task, &record, now)?))
+    }
+
+    /// What the researcher and the members may know of a task.
+    fn status_of(&self, task: Hash, record: &TaskRecord, now: Timestamp) -> Result<TaskStatus, No> {
+        let cosigned = self.cosigned_by(&record.participants)?;
+        let deadline = (record.phase != Phase::Ended).then_some(record.deadline);
+        let left = |deadline: Timestamp| deadline.seconds().saturating_sub(now.seconds()).max(0);
+        Ok(TaskStatus {
+            awaited: record.awaited(&cosigned),
+            clauses: record.clauses.clone(),
+            deadline,
+            inclusion: record.inclusion.clone(),
+            members: record.progress(&cosigned),
+            phase: record.phase,
+            question: record.task.clone(),
+            release: record.release.as_ref().map(|(release, ..)| release.clone()),
+            release_entry: record.release.as_ref().map(|(_, entry, _)| entry.clone()),
+            remaining_s: deadline.map(|deadline| u32::try_from(left(deadline)).unwrap_or(u32::MAX)),
+            state: record.state,
+            step: record.step,
+            survivors: record.survivors.clone(),
+            task,
+            threshold: self.agreement(&record.study)?.secure_sum.threshold,
+            why: record.why.clone(),
+        })
+    }
+
+    /// The newest tasks, the newest first: a researcher's own, or those of an organisation's studies.
+    pub(crate) fn tasks_of(&self, from: &Principal, last: u32) -> Result<Reply, No> {
+        let last = last.min(MAX_TASKS_LISTED) as usize;
+        let mut places = Vec::new();
+        match from.kind {
+            PrincipalKind::Researcher => places.push(asked_by(&from.name)),
+            PrincipalKind::Organisation => {
+                for agreement in self.complete_studies()? {
+                    places.extend(has_part(from, &agreement).then(|| asked_in(&agreement.study)));
+                }
+            }
+        }
+        let mut found = Vec::new();
+        for place in places {
+            for (key, task) in self.store.scan(ASKED, &place, None, last).map_err(own)? {
+                found.push((key.strip_prefix(&place).unwrap_or_default().to_owned(), parse::<Hash>(&task)?));
+            }
+        }
+        found.sort();
+        found.truncate(last);
+        let tasks = found.into_iter().map(|(_, task)| self.summary(task)).collect::<Result<_, No>>()?;
+        Ok(Reply::Tasks(tasks))
+    }
+
+    fn summary(&self, task: Hash) -> Result<TaskSummary, No> {
+        let record = self.task(task)?;
+        let asked = record.task.peek::<Task>().map_err(own)?;
+        let asked = asked.claims();
+        Ok(TaskSummary {
+            asked_at: asked.asked_at,
+            dataset: asked.plan.dataset.clone(),
+            phase: record.phase,
+            researcher: asked.researcher.clone(),
+            sql: asked.sql.chars().take(MAX_LISTED_SQL_CHARS).collect(),
+            state: record.state,
+            study: record.study,
+            task,
+            why: record.why.chars().take(MAX_LISTED_SQL_CHARS).collect(),
+        })
+    }
+
+    /// Up to where each of these members has cosigned the log.
+    fn cosigned_by(&self, members: &[Name]) -> Result<Cosigned, No> {
+        let mut cosigned = Cosigned::new();
+        for member in members {
+            if let Some(size) = self.record::<u64>(COSIGNED, member.as_str())? {
+                cosigned.insert(member.clone(), size);
+            }
+        }
+        Ok(cosigned)
     }
 
     /// The release of the same plan on the same data, if there is one: it costs nothing to read it again.
@@ -133,8 +220,7 @@ impl Hub {
                 return Ok(Reply::Released(None));
             }
         }
-        let question = Some(record.task.clone());
-        Ok(Reply::Released(Some(TaskStatus { question, ..record.status(task) })))
+        Ok(Reply::Released(Some(self.status_of(task, &record, now)?)))
     }
 
     /// Ends the wait of every task whose present phase has taken too long: without those who did not come, where enough
@@ -152,17 +238,21 @@ impl Hub {
         Ok(())
     }
 
-    fn expire(&mut self, task: Hash, record: TaskRecord, now: Timestamp) -> Result<(), No> {
-        let awaited: Vec<String> = record.awaited().iter().map(ToString::to_string).collect();
+    fn expire(&mut self, task: Hash, mut record: TaskRecord, now: Timestamp) -> Result<(), No> {
+        if self.go_on_without(task, now)? {
+            return Ok(());
+        }
+        let awaited = record.awaited(&self.cosigned_by(&record.participants)?);
+        let awaited: Vec<String> = awaited.iter().map(ToString::to_string).collect();
         let why = format!("no answer in time from {} ({})", awaited.join(", "), record.why);
-        if self.go_on_without(task, now)? { Ok(()) } else { self.void(task, record, TaskState::Expired, &why, now) }
+        self.void(task, &mut record, TaskState::Expired, &why, now)
     }
 
     /// Ends a task whose messages do not fit together: as any other that fails, or if not even that can be logged, then
     /// without a word in the log. The auditor sees the task stay open.
     fn give_up(&mut self, task: Hash, mut record: TaskRecord, why: &str, now: Timestamp) -> Result<(), No> {
         let why = format!("the round cannot go on: {why}");
-        match self.void(task, record.clone(), TaskState::Failed, &why, now) {
+        match self.void(task, &mut record.clone(), TaskState::Failed, &why, now) {
             Err(No::Refused(_)) => {}
             done => return done,
         }
@@ -170,9 +260,10 @@ impl Hub {
         for node in &record.participants {
             changes.inbox.push((node.clone(), InboxItem::Void { reason: why.clone(), task }));
         }
-        self.drop_vectors(&mut changes, task, &record);
+        self.drop_vectors(&mut changes, task, &record)?;
         end(&mut record, TaskState::Failed, &why, Vec::new());
         put_task(&mut changes.batch, task, &record)?;
+        self.live.remove(&task);
         self.commit(changes)
     }
 
@@ -193,7 +284,27 @@ impl Hub {
     pub(crate) fn void(
         &mut self,
         task: Hash,
-        mut record: TaskRecord,
+        record: &mut TaskRecord,
+        state: TaskState,
+        why: &str,
+        now: Timestamp,
+    ) -> Result<(), No> {
+        let mut changes = Changes::default();
+        match record.phase {
+            Phase::Permits => changes.entries.extend(self.permits(task)?),
+            // Who announced a vector has paid: what it paid belongs in the log, whatever became of the round.
+            Phase::Vectors | Phase::Signatures | Phase::Reveals => changes.entries.extend(self.prices(task)?),
+            Phase::Witnesses | Phase::Ended => {}
+        }
+        self.void_with(changes, task, record, state, why, now)
+    }
+
+    /// The same, where the caller knows what else becomes true with it: the entries of members that precede the failure.
+    pub(crate) fn void_with(
+        &mut self,
+        mut changes: Changes,
+        task: Hash,
+        record: &mut TaskRecord,
         state: TaskState,
         why: &str,
         now: Timestamp,
@@ -201,32 +312,18 @@ impl Hub {
         let agreement = self.agreement(&record.study)?;
         let why: &str = &why.chars().take(MAX_REASON_CHARS).collect::<String>();
         let fact = Fact::Failure { reason: why.to_owned(), task };
-        let mut changes = Changes::default();
-        match record.phase {
-            Phase::Permits => changes.entries.extend(record.permits.values().map(|(entry, _)| entry.clone())),
-            // Who announced a vector has paid: what it paid belongs in the log, whatever became of the round.
-            Phase::Vectors | Phase::Signatures | Phase::Reveals => {
-                changes.entries.extend(record.headers.values().map(|(_, _, price)| price.clone()));
-            }
-            Phase::Witnesses | Phase::Ended => {}
-        }
         changes.entries.push(self.hub_entry(&agreement, fact, now)?);
-        for node in &record.participants {
+        // Who was never shown the task need not hear of its end: a member that is gone would find one item for each.
+        let told = if record.phase == Phase::Witnesses { &[] } else { record.participants.as_slice() };
+        for node in told {
             changes.inbox.push((node.clone(), InboxItem::Void { reason: why.to_owned(), task }));
         }
-        self.take_back_shares(&mut changes, task, &record, why)?;
-        self.drop_vectors(&mut changes, task, &record);
-        end(&mut record, state, why, Vec::new());
-        put_task(&mut changes.batch, task, &record)?;
+        self.take_back_shares(&mut changes, task, record, why)?;
+        self.drop_vectors(&mut changes, task, record)?;
+        end(record, state, why, Vec::new());
+        put_task(&mut changes.batch, task, record)?;
+        self.live.remove(&task);
         self.commit(changes)
-    }
-
-    /// Erases the masked vectors of a round that is over.
-    pub(crate) fn drop_vectors(&mut self, changes: &mut Changes, task: Hash, record: &TaskRecord) {
-        for node in record.headers.keys() {
-            self.partial.remove(&(task, node.clone()));
-            changes.batch.delete(VECTORS, &vector_key(task, node));
-        }
     }
 
     /// Puts "void" in the place of shares that a member has not fetched, once it can no longer be in the sum: it would
@@ -238,7 +335,7 @@ impl Hub {
         record: &TaskRecord,
         why: &str,
     ) -> Result<(), No> {
-        for (node, number) in record.shares_at.iter().filter(|(node, _)| !record.headers.contains_key(*node)) {
+        for (node, number) in record.shares_at.iter().filter(|(node, _)| !record.announced.contains_key(*node)) {
             let key = inbox_key(node, *number);
             let stored: Option<InboxItem> = self.record(INBOX, &key)?;
             if matches!(stored, Some(InboxItem::Shares { task: t, .. }) if t == task) {
@@ -309,9 +406,20 @@ pub(crate) fn put_task(batch: &mut Batch, task: Hash, record: &TaskRecord) -> Re
     Ok(())
 }
 
-/// Where a member's masked vector is kept.
-pub(crate) fn vector_key(task: Hash, node: &Name) -> String {
-    format!("{task}/{node}")
+/// Where a researcher's tasks are listed.
+fn asked_by(researcher: &Name) -> String {
+    format!("researcher/{researcher}/")
+}
+
+/// Where a study's tasks are listed.
+fn asked_in(study: &Name) -> String {
+    format!("study/{study}/")
+}
+
+/// Where a task is listed. The order of the keys is the order of the log backwards, so that the newest come first.
+fn asked_keys(record: &TaskRecord, task: &Task) -> [String; 2] {
+    let place = sequence_key(u64::MAX - record.position);
+    [asked_by(&task.researcher) + &place, asked_in(&task.study) + &place]
 }
 
 /// How much of a reason is logged: an entry has 40,000 bytes, a character at most 6 of them.
@@ -333,13 +441,16 @@ pub(crate) fn end(record: &mut TaskRecord, state: TaskState, why: &str, clauses:
 }
 
 /// The same checks that every node makes.
-fn judge(agreement: &Verified<Agreement>, task: &Verified<Task>, now: Timestamp) -> Result<(), Refused> {
+fn judge(agreement: &Verified<Agreement>, task: &Verified<Task>, now: Timestamp) -> Result<Priced, Refused> {
     let refused = |clauses: Vec<String>, why: String| Refused { clauses, code: String::from("denied"), why };
     let priced = cohortium_query::check(&task.plan, agreement, agreement.hash())
         .map_err(|error| refused(vec![format!("{}/plan", agreement.study)], error.to_string()))?;
     let policy = cohortium_policy::compile(agreement).map_err(|error| refused(Vec::new(), error.to_string()))?;
     let request = cohortium_policy::Request::new(task, &priced, agreement.hash(), now, false);
-    policy.decide(&request).map(|_| ()).map_err(|denial| refused(denial.clauses, denial.why))
+    match policy.decide(&request) {
+        Ok(_) => Ok(priced),
+        Err(denial) => Err(refused(denial.clauses, denial.why)),
+    }
 }
 
 /// The researcher's log entry must name this very task.

@@ -124,6 +124,11 @@ pub enum Call {
         /// The signed task.
         task: Envelope,
     },
+    /// The newest tasks: a researcher's own, or those of an organisation's studies.
+    Tasks {
+        /// How many at most; the hub has a limit of its own, [`MAX_TASKS_LISTED`].
+        last: u32,
+    },
     /// How a task stands; waits up to `wait_ms` for it to change from `known`.
     Status {
         /// The step that the caller already knows.
@@ -200,10 +205,15 @@ pub enum Reply {
     Status(TaskStatus),
     /// Studies.
     Studies(Vec<StudyRecord>),
+    /// Tasks, the newest first.
+    Tasks(Vec<TaskSummary>),
     /// The announced vector is wanted, from this byte on; nothing more when it equals the length.
     Vector {
         /// How many bytes are there.
         have: u64,
+        /// Where the bytes are to be put. Only who announced the vector is told: the bytes themselves are not signed, and
+        /// nobody else can put anything there.
+        ticket: Hash,
     },
 }
 
@@ -371,6 +381,69 @@ impl std::fmt::Display for TaskState {
     }
 }
 
+/// The step of a task that the hub waits for. The first five come in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// The cosignatures of all members on a head of the log that contains the task.
+    Witnesses,
+    /// Permits and shares.
+    Permits,
+    /// Masked vectors.
+    Vectors,
+    /// Signatures on the survivor set.
+    Signatures,
+    /// Reveals.
+    Reveals,
+    /// Nothing more.
+    Ended,
+}
+
+impl Phase {
+    /// The steps of a task in their order.
+    pub const STEPS: [Self; 5] = [Self::Witnesses, Self::Permits, Self::Vectors, Self::Signatures, Self::Reveals];
+}
+
+/// The steps of a task that a member has done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Progress {
+    /// Which steps, in their order.
+    pub done: Vec<Phase>,
+    /// Who.
+    pub member: Name,
+}
+
+/// How many tasks one answer lists at most: with [`MAX_LISTED_SQL_CHARS`] this keeps the answer below a megabyte.
+pub const MAX_TASKS_LISTED: u32 = 200;
+
+/// How much of each question's text a list of tasks shows.
+pub const MAX_LISTED_SQL_CHARS: usize = 400;
+
+/// One task in a list. What the hub says; [`Call::Status`] shows the signed question.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TaskSummary {
+    /// When it was asked, as the researcher signed it.
+    pub asked_at: Timestamp,
+    /// The dataset.
+    pub dataset: Name,
+    /// What it waits for.
+    pub phase: Phase,
+    /// Who asked.
+    pub researcher: Name,
+    /// The beginning of the question's text.
+    pub sql: String,
+    /// Where it is.
+    pub state: TaskState,
+    /// The study.
+    pub study: Name,
+    /// The task.
+    pub task: Hash,
+    /// In words: what is waited for, or why it ended.
+    pub why: String,
+}
+
 /// How a task stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -379,6 +452,9 @@ pub struct TaskStatus {
     pub awaited: Vec<Name>,
     /// Every failing clause, when refused.
     pub clauses: Vec<String>,
+    /// When the present phase ends, by the hub's clock; nothing once the task has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Timestamp>,
     /// The proof that the release is in the log, when released.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inclusion: Option<Inclusion>,
@@ -388,15 +464,25 @@ pub struct TaskStatus {
     /// The release's log entry, when released.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release_entry: Option<Envelope>,
-    /// The signed task itself, where a stored answer is shown to someone who may not have asked.
+    /// What each member has done, sorted by name.
+    pub members: Vec<Progress>,
+    /// What it waits for.
+    pub phase: Phase,
+    /// The signed task itself: who looks at it may not have asked.
+    pub question: Envelope,
+    /// How many seconds are left until the deadline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub question: Option<Envelope>,
+    pub remaining_s: Option<u32>,
     /// Where it is.
     pub state: TaskState,
     /// Counts changes.
     pub step: u32,
+    /// Who is in the sum, sorted, once that is fixed.
+    pub survivors: Vec<Name>,
     /// The task.
     pub task: Hash,
+    /// How many members must be in the sum, by the agreement.
+    pub threshold: u32,
     /// In words: what is waited for, or why it ended.
     pub why: String,
 }

@@ -163,16 +163,25 @@ impl Envelope {
         Ok(())
     }
 
+    /// The same document with one valid signature of each of these keys that has one, and nothing beside.
+    #[must_use]
+    pub fn signed_only_by(&self, keys: &[PublicKey]) -> Self {
+        let (payload, payload_type) = (self.payload.clone(), self.payload_type.clone());
+        let mut kept = Self { payload, payload_type, signatures: Vec::new() };
+        if let Ok(payload) = self.payload_bytes() {
+            let message = pre_authentication_encoding(&self.payload_type, &payload);
+            kept.signatures.extend(keys.iter().filter_map(|key| self.signature_by(key, &message)).cloned());
+        }
+        kept.signatures.sort_by(|a, b| a.keyid.cmp(&b.keyid));
+        kept.signatures.dedup();
+        kept
+    }
+
     /// Whether there is a valid signature by `key`.
     #[must_use]
     pub fn is_signed_by(&self, key: &PublicKey) -> bool {
         let Ok(payload) = self.payload_bytes() else { return false };
-        let message = pre_authentication_encoding(&self.payload_type, &payload);
-        let key_id = key.key_id();
-        self.signatures.iter().take(MAX_SIGNATURES).filter(|signature| signature.keyid == key_id).any(|signature| {
-            let Ok(bytes) = BASE64.decode(signature.sig.as_bytes()) else { return false };
-            bytes.as_slice().try_into().is_ok_and(|bytes: &[u8; 64]| key.verifies(&message, bytes))
-        })
+        self.signature_by(key, &pre_authentication_encoding(&self.payload_type, &payload)).is_some()
     }
 
     /// The document, once the signature of `key` on it has been checked.
@@ -235,6 +244,15 @@ impl Envelope {
             return Err(EnvelopeError::NotCanonical(T::TYPE));
         }
         Ok((document, Hash::of(&payload)))
+    }
+
+    /// The first valid signature by `key` on `message`, which is what this envelope's signatures are made over.
+    fn signature_by(&self, key: &PublicKey, message: &[u8]) -> Option<&Signature> {
+        let key_id = key.key_id();
+        self.signatures.iter().take(MAX_SIGNATURES).filter(|signature| signature.keyid == key_id).find(|signature| {
+            let Ok(bytes) = BASE64.decode(signature.sig.as_bytes()) else { return false };
+            bytes.as_slice().try_into().is_ok_and(|bytes: &[u8; 64]| key.verifies(message, bytes))
+        })
     }
 
     fn payload_bytes(&self) -> Result<Vec<u8>, EnvelopeError> {

@@ -36,8 +36,8 @@ pub use agreement::{
     ResearcherTerms, RiskAcceptance, SecureSumTerms,
 };
 pub use call::{
-    Call, Directory, InboxItem, Inclusion, Principal, PrincipalKind, Refused, Reply, Request, Response, RoundStep,
-    StudyRecord, TaskState, TaskStatus,
+    Call, Directory, InboxItem, Inclusion, MAX_LISTED_SQL_CHARS, MAX_TASKS_LISTED, Phase, Principal, PrincipalKind,
+    Progress, Refused, Reply, Request, Response, RoundStep, StudyRecord, TaskState, TaskStatus, TaskSummary,
 };
 pub use canonical::{CanonicalError, canonical_bytes};
 pub use column::{Column, ColumnError, ColumnRole, ColumnType, Schema, Value};

@@ -269,7 +269,7 @@ impl Node {
     pub(crate) fn commit(&mut self, changes: Changes, now: Timestamp) -> Result<(), NodeError> {
         let Changes { account, mut batch, decisions, outgoing } = changes;
         for entry in &account {
-            let key = format!("{}/{}", entry.dataset, sequence_key(entry.sequence));
+            let key = account_key(&entry.dataset, entry.sequence);
             batch.expect_absent(ACCOUNT, &key);
             batch.put(ACCOUNT, &key, json(entry)?);
         }
@@ -393,6 +393,11 @@ impl Node {
         let text = String::from_utf8_lossy(&bytes);
         text.parse().map_err(|_| NodeError::Own(format!("the record `{key}` of the node's store is damaged")))
     }
+}
+
+/// Where an entry of a dataset's account is kept.
+pub(crate) fn account_key(dataset: &str, sequence: u64) -> String {
+    format!("{dataset}/{}", sequence_key(sequence))
 }
 
 /// The account of a dataset, replayed from its entries under the caps of `agreements`.

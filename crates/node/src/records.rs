@@ -100,6 +100,10 @@ pub struct RunRecord {
     pub masked: Option<Hash>,
     /// The secrets of the round, opaque, while it lasts.
     pub(crate) member: Option<String>,
+    /// Index of the task's entry in the hub's log: the order in which tasks were asked.
+    pub position: u64,
+    /// The number of the account's entry that says that rows may have been read, once they may.
+    pub(crate) reading_at: Option<u64>,
     /// Who asks.
     pub researcher: Name,
     /// The commitment to the rows as they were when the task was permitted.

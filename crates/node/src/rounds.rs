@@ -10,7 +10,7 @@ use cohortium_store::Batch;
 use data_encoding::BASE64;
 use zeroize::Zeroizing;
 
-use crate::node::{Changes, Node, NodeError, json, own, parse, peer};
+use crate::node::{Changes, Node, NodeError, account_key, json, own, peer};
 use crate::outgoing::{MaskedVector, Outgoing};
 use crate::records::{ACCOUNT, RELEASES, RUNS, RunRecord, RunState, VECTORS};
 use crate::rows::Rows;
@@ -67,7 +67,7 @@ impl Node {
         step.run.why = String::from("waiting for the set of survivors");
         let receipt = Envelope::sign(&Self::receipt(&step, &self.organisation, &spent)?, &self.secrets.message);
         let receipt = receipt.map_err(own)?;
-        let entry = self.price_entry(&step, vec![spend.clone()], now)?;
+        let entry = self.price_entry(&step, spend.clone(), now)?;
         let mut changes = Changes { account: vec![spend], decisions: vec![entry.clone()], ..Changes::default() };
         changes.outgoing.push((Outgoing::Masked { entry, receipt, vector }, Some(task)));
         self.finish(changes, step, now)
@@ -80,6 +80,7 @@ impl Node {
             Next::Already(_) => Ok(()),
             Next::Write(entry) => {
                 step.run.state = RunState::Reading;
+                step.run.reading_at = Some(entry.sequence);
                 let mut changes = Changes { account: vec![*entry], ..Changes::default() };
                 self.put_run(&mut changes.batch, step)?;
                 self.commit(changes, now)
@@ -141,7 +142,7 @@ impl Node {
         };
         let mut changes = Changes::default();
         if let Some(last) = last {
-            let entry = self.price_entry(&step, vec![last.clone()], now)?;
+            let entry = self.price_entry(&step, last.clone(), now)?;
             changes = Changes { account: vec![last], decisions: vec![entry.clone()], ..changes };
             changes.outgoing.push((Outgoing::Settlement(entry), Some(task)));
         }
@@ -247,19 +248,15 @@ impl Node {
     }
 
     /// The log entry that shows what became of the price: this task's account entries after the reservation.
-    fn price_entry(&self, step: &Step, last: Vec<AccountEntry>, now: Timestamp) -> Result<Envelope, NodeError> {
-        let task = step.task.hash();
-        let stored = self.store.scan(ACCOUNT, &format!("{}/", step.run.dataset), None, usize::MAX).map_err(own)?;
+    fn price_entry(&self, step: &Step, last: AccountEntry, now: Timestamp) -> Result<Envelope, NodeError> {
         let mut account = Vec::new();
-        for (_, bytes) in stored {
-            let entry: AccountEntry = parse(&bytes)?;
-            if entry.task == task.to_string() {
-                account.push(entry);
-            }
+        if let Some(sequence) = step.run.reading_at {
+            let reading = self.record(ACCOUNT, &account_key(step.run.dataset.as_str(), sequence))?;
+            account.push(reading.ok_or_else(|| own("an entry of the account is gone"))?);
         }
-        account.extend(last);
-        let account = account.split_off(1.min(account.len()));
-        self.entry(step.agreement.hash(), &step.agreement.study, Fact::Price { account, task }, now)
+        account.push(last);
+        let fact = Fact::Price { account, task: step.task.hash() };
+        self.entry(step.agreement.hash(), &step.agreement.study, fact, now)
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use cohortium_api::{Caller, Client, ClientError, MAX_CHUNK_BYTES};
+use cohortium_api::{Caller, Client, ClientError};
 use cohortium_messages::{
     Call, Hash, InboxItem, OrganisationSecrets, Principal, PrincipalKind, Reply, SigningKey, Timestamp,
 };
@@ -22,8 +22,12 @@ const INBOX_WAIT_MS: u32 = 5_000;
 const TIME_BUCKET_MS: u64 = 250;
 /// How many turns of the loop pass between two looks for runs that nobody speaks of any more.
 const TURNS_BETWEEN_LOOKS: u64 = 1_000;
-/// How often a vector is announced in a row: a hub that was started again has lost the pieces it had, and says so.
+/// How often a vector is announced in a row, when the hub has other pieces of it than it said.
 const ANNOUNCEMENTS: u32 = 5;
+/// How many bytes of a vector are sent at once. What was sent when a line breaks is sent again from the last whole piece,
+/// and a hub gives each piece 20 seconds: this asks for a line of 13 kB/s. A hub takes a vector of 8 MiB, the longest of
+/// a query, in at most 256 pieces.
+const PIECE_BYTES: usize = 256 << 10;
 /// The first and the longest pause after a failed call.
 const PAUSE_MS: (u64, u64) = (200, 10_000);
 
@@ -157,8 +161,8 @@ impl Service {
                     return Ok(());
                 }
                 Err(error) => return Err(error.into()),
-                Ok(Reply::Vector { have }) => {
-                    if self.send_vector(record.vector, have, vector.as_deref()).await? {
+                Ok(Reply::Vector { have, ticket }) => {
+                    if self.send_vector(ticket, have, vector.as_deref()).await? {
                         return Ok(());
                     }
                 }
@@ -170,11 +174,11 @@ impl Service {
 
     /// Sends the announced bytes from where the hub has them: an interrupted upload goes on, it does not start again.
     /// Returns whether there is nothing more to send; if not, the hub has other pieces than it said, and is to be asked.
-    async fn send_vector(&self, hash: Option<Hash>, mut have: u64, bytes: Option<&[u8]>) -> Result<bool, Trouble> {
-        let (Some(hash), Some(bytes)) = (hash, bytes) else { return Ok(true) };
+    async fn send_vector(&self, ticket: Hash, mut have: u64, bytes: Option<&[u8]>) -> Result<bool, Trouble> {
+        let Some(bytes) = bytes else { return Ok(true) };
         while let Some(rest) = usize::try_from(have).ok().and_then(|have| bytes.get(have..)).filter(|r| !r.is_empty()) {
-            let piece = rest.get(..MAX_CHUNK_BYTES.min(rest.len())).unwrap_or(rest).to_vec();
-            match self.client.put_vector(hash, have, piece).await {
+            let piece = rest.get(..PIECE_BYTES).unwrap_or(rest).to_vec();
+            match self.client.put_vector(ticket, have, piece).await {
                 Ok(now_have) if now_have > have => have = now_have,
                 Ok(_) => return Err(ClientError::Untrusted(String::from("it takes no bytes")).into()),
                 Err(ClientError::Refused(refused)) if refused.code == "conflict" => return Ok(false),

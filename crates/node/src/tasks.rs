@@ -55,7 +55,7 @@ impl Node {
         self.check_inclusion(&agreement, &task, entry, inclusion)?;
         match self.admit(&agreement, &task, now)? {
             Ok(admitted) => self.join(&agreement, envelope, &task, admitted, inclusion.index, now, rng),
-            Err(no) => self.refuse(&agreement, envelope, &task, no, now),
+            Err(no) => self.refuse(&agreement, envelope, &task, no, inclusion.index, now),
         }
     }
 
@@ -160,7 +160,7 @@ impl Node {
             Ok(entry) => entry,
             Err(why) => {
                 let clauses = vec![format!("{}/budget", agreement.study)];
-                return self.refuse(agreement, envelope, task, No { clauses, why }, now);
+                return self.refuse(agreement, envelope, task, No { clauses, why }, position, now);
             }
         };
         let context = priced.round_context(agreement, task.hash(), position);
@@ -172,7 +172,7 @@ impl Node {
             Ok(begun) => begun,
             Err(NodeError::Peer(why)) => {
                 let clauses = vec![format!("{}/round", agreement.study)];
-                return self.refuse(agreement, envelope, task, No { clauses, why }, now);
+                return self.refuse(agreement, envelope, task, No { clauses, why }, position, now);
             }
             Err(own) => return Err(own),
         };
@@ -184,7 +184,7 @@ impl Node {
         };
         let entry = self.entry(agreement.hash(), &agreement.study, fact, now)?;
         let shares = Envelope::sign(&shares, &self.secrets.message).map_err(own)?;
-        let mut run = new_run(envelope, task, RunState::Permitted, now);
+        let mut run = new_run(envelope, task, RunState::Permitted, position, now);
         run.context = Some(context);
         run.member = Some(BASE64.encode(&member.to_secret_bytes().map_err(own)?));
         run.snapshot = Some(record.snapshot);
@@ -205,11 +205,12 @@ impl Node {
         envelope: &Envelope,
         task: &Verified<Task>,
         no: No,
+        position: u64,
         now: Timestamp,
     ) -> Result<(), NodeError> {
         let fact = Fact::Refusal { clauses: no.clauses, task: task.hash(), why: no.why.clone() };
         let entry = self.entry(agreement.hash(), &agreement.study, fact, now)?;
-        let mut run = new_run(envelope, task, RunState::Refused, now);
+        let mut run = new_run(envelope, task, RunState::Refused, position, now);
         run.why = no.why;
         let mut changes = Changes { decisions: vec![entry.clone()], ..Changes::default() };
         changes.batch.put(RUNS, &task.hash().to_string(), json(&run)?);
@@ -241,13 +242,15 @@ fn reserve(
     }
 }
 
-fn new_run(envelope: &Envelope, task: &Verified<Task>, state: RunState, now: Timestamp) -> RunRecord {
+fn new_run(envelope: &Envelope, task: &Verified<Task>, state: RunState, position: u64, now: Timestamp) -> RunRecord {
     RunRecord {
         began_at: now,
         context: None,
         dataset: task.plan.dataset.clone(),
         masked: None,
         member: None,
+        position,
+        reading_at: None,
         researcher: task.researcher.clone(),
         snapshot: None,
         state,

@@ -51,7 +51,8 @@ impl View {
             .collect()
     }
 
-    /// Every run, with its task's hash.
+    /// Every run, with its task's hash, in the order in which they began here; those of one second in the order of the
+    /// hub's log.
     ///
     /// # Errors
     /// When a record is damaged.
@@ -61,7 +62,7 @@ impl View {
             .into_iter()
             .map(|(key, run)| Ok((key.parse().map_err(own)?, run)))
             .collect::<Result<Vec<(Hash, RunRecord)>, NodeError>>()?;
-        runs.sort_by_key(|(_, run)| run.began_at);
+        runs.sort_by_key(|(_, run)| (run.began_at, run.position));
         Ok(runs)
     }
 

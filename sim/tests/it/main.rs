@@ -16,6 +16,8 @@ mod crashes;
 #[cfg(test)]
 mod dropouts;
 #[cfg(test)]
+mod growth;
+#[cfg(test)]
 mod hostile_hub;
 #[cfg(test)]
 mod neighbours;
@@ -29,3 +31,5 @@ mod repairs;
 mod review;
 #[cfg(test)]
 mod statistics;
+#[cfg(test)]
+mod uploads;

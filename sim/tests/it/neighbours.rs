@@ -17,8 +17,9 @@ use crate::common::{QUESTION, config_of, demand_promises};
 
 /// Everything in the hub's messages, records and files that may differ, and why. A place is named by the kind of the
 /// innermost signed document and the field in it; `note` is a checkpoint, taken apart line by line.
-const MAY_DIFFER: [(&str, &str); 19] = [
+const MAY_DIFFER: [(&str, &str); 20] = [
     ("masked-header sha256", "the hash of the masked vector"),
+    ("record announced/b/sha256", "the same, in the hub's record of the task"),
     ("offer snapshot", "the salted commitment to the rows"),
     ("entry fact/permit/snapshot", "the same, where the node says which rows it will read"),
     ("receipt snapshot", "the same, where it says which it has read"),
