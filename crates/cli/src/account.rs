@@ -5,11 +5,10 @@ use std::path::Path;
 use clap::Subcommand;
 use cohortium_dp::account::Scope;
 use cohortium_messages::Name;
-use cohortium_node::home::Home;
-use cohortium_node::view::View;
 use serde::Serialize;
 
 use crate::output::{Failure, Output, table};
+use crate::session::open_view;
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -35,7 +34,7 @@ pub struct Line {
 
 pub fn run(command: &Command, home: &Path, output: &Output) -> Result<(), Failure> {
     let Command::Show { dataset } = command;
-    let mut lines = lines(&Home::new(home))?;
+    let mut lines = lines(home)?;
     if let Some(dataset) = dataset {
         lines.retain(|line| line.dataset == *dataset);
         if lines.is_empty() {
@@ -58,8 +57,8 @@ pub fn run(command: &Command, home: &Path, output: &Output) -> Result<(), Failur
 }
 
 /// Every budget at a node.
-pub fn lines(home: &Home) -> Result<Vec<Line>, Failure> {
-    let view = View::open(home)?;
+pub fn lines(home: &Path) -> Result<Vec<Line>, Failure> {
+    let view = open_view(home)?;
     let agreements = view.agreements()?;
     let mut lines = Vec::new();
     for (record, account) in view.accounts()? {

@@ -149,7 +149,7 @@ fn show(question: &Question, progress: &crate::output::Progress, output: &Output
 fn budgets(federation: &Federation) -> Result<Vec<(String, account::Line)>, Failure> {
     let mut all = Vec::new();
     for name in &federation.facts().organisations {
-        all.extend(account::lines(&federation.node(name))?.into_iter().map(|line| (name.to_string(), line)));
+        all.extend(account::lines(federation.node(name).dir())?.into_iter().map(|line| (name.to_string(), line)));
     }
     Ok(all)
 }

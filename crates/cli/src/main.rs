@@ -19,6 +19,7 @@ mod researcher;
 mod sandbox;
 mod session;
 mod study;
+mod task;
 mod truth;
 
 use std::path::PathBuf;
@@ -63,6 +64,9 @@ enum Command {
     Study(study::Command),
     /// Ask a question in SQL
     Query(query::Arguments),
+    /// See which tasks there are, how far one is, and whom it waits for
+    #[command(subcommand)]
+    Task(task::Command),
     /// What was spent and what is left
     #[command(subcommand)]
     Account(account::Command),
@@ -97,6 +101,7 @@ fn run(arguments: Arguments, output: &Output) -> Result<(), Failure> {
             Command::Researcher(command) => researcher::run(command, &need_home()?, output).await,
             Command::Study(command) => study::run(command, &need_home()?, output).await,
             Command::Query(arguments) => query::run(arguments, &need_home()?, output).await,
+            Command::Task(command) => task::run(command, &need_home()?, output).await,
             Command::Account(command) => account::run(&command, &need_home()?, output),
             Command::Dp(command) => dp::run(&command, output),
             Command::Audit(command) => audit::run(&command, home.as_deref(), output),

@@ -7,11 +7,11 @@ use cohortium_api::Connection;
 use cohortium_messages::{Decimal, Hash, Name};
 use cohortium_node::home::Home;
 use cohortium_node::service;
-use cohortium_node::view::View;
 
 use crate::dataset::{self, Declaration, Total};
 use crate::hub::read_invitation;
 use crate::output::{Failure, Output, table};
+use crate::session::{node_home, open_view};
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -57,10 +57,9 @@ pub enum DatasetCommand {
 }
 
 pub async fn run(command: Command, home: &Path, output: &Output) -> Result<(), Failure> {
-    let node = Home::new(home);
     match command {
-        Command::Init { invitation } => init(&node, &invitation, output).await,
-        Command::Start => Ok(service::run(node).await?),
+        Command::Init { invitation } => init(&Home::new(home), &invitation, output).await,
+        Command::Start => Ok(service::run(node_home(home)?).await?),
         Command::Dataset(DatasetCommand::Add { name, file, schema, epsilon, delta }) => {
             let Some(schema) = schema else {
                 output.say(dataset::sketch(&file)?);
@@ -68,10 +67,10 @@ pub async fn run(command: Command, home: &Path, output: &Output) -> Result<(), F
                     "no --schema: save the text above, fill it in, and give it with --schema FILE",
                 ));
             };
-            add_dataset(&node, &name, &file, &schema, Total { epsilon, delta }, output)
+            add_dataset(&node_home(home)?, &name, &file, &schema, Total { epsilon, delta }, output)
         }
-        Command::Tasks => tasks(&node, output),
-        Command::Outbox { last } => outbox(&node, last, output),
+        Command::Tasks => tasks(home, output),
+        Command::Outbox { last } => outbox(home, last, output),
     }
 }
 
@@ -134,8 +133,8 @@ fn add_dataset(
     })
 }
 
-fn tasks(node: &Home, output: &Output) -> Result<(), Failure> {
-    let view = View::open(node)?;
+fn tasks(home: &Path, output: &Output) -> Result<(), Failure> {
+    let view = open_view(home)?;
     let runs = view.runs()?;
     let rows: Vec<serde_json::Value> = runs
         .iter()
@@ -161,8 +160,8 @@ fn tasks(node: &Home, output: &Output) -> Result<(), Failure> {
     })
 }
 
-fn outbox(node: &Home, last: usize, output: &Output) -> Result<(), Failure> {
-    let journal = View::open(node)?.journal()?;
+fn outbox(home: &Path, last: usize, output: &Output) -> Result<(), Failure> {
+    let journal = open_view(home)?.journal()?;
     let shown = journal.iter().skip(journal.len().saturating_sub(last));
     let values: Vec<serde_json::Value> = shown
         .clone()

@@ -131,9 +131,8 @@ pub async fn ask(
         return read_release(agreement, priced, &task, &status, true);
     }
     let (task, envelope, entry) = sign_task(session, agreement, priced, arguments)?;
-    let Reply::Status(status) = session.call(Call::Submit { entry, task: envelope }).await? else {
-        return Err(unexpected());
-    };
+    let submit = Call::Submit { entry, task: envelope };
+    let Reply::Status(status) = session.call_patiently(submit, &progress).await? else { return Err(unexpected()) };
     let status = wait_for_end(session, status, &progress).await?;
     match status.state {
         TaskState::Released => read_release(agreement, priced, &task, &status, false),
@@ -159,7 +158,7 @@ async fn wait_for_end(
         }
         progress(format!("{}{}", status.why, awaited(&status)));
         let wait = Call::Status { known: status.step, task: status.task, wait_ms: 10_000 };
-        let Reply::Status(next) = session.call(wait).await? else { return Err(unexpected()) };
+        let Reply::Status(next) = session.call_patiently(wait, progress).await? else { return Err(unexpected()) };
         status = next;
     }
     Ok(status)

@@ -1,6 +1,7 @@
 //! A home's keys and its hub, ready to call.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use cohortium_api::{Caller, Client, ClientError, Connection};
 use cohortium_messages::{
@@ -9,9 +10,16 @@ use cohortium_messages::{
 };
 use cohortium_node::home::Home;
 use cohortium_node::service::{nonce, now, system_rng};
+use cohortium_node::view::View;
 use zeroize::Zeroizing;
 
 use crate::output::Failure;
+
+/// How long a question that was put waits for a hub that cannot be reached: twice what the hub gives the members for one
+/// step, which it gives them anew when it has started again.
+const HUB_PATIENCE: Duration = Duration::from_secs(120);
+/// The first and the longest pause between two tries.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
 /// Someone who can call the hub.
 pub struct Session {
@@ -45,6 +53,22 @@ impl Session {
         let principal = Principal { kind: self.connection.kind, name: self.connection.name.clone() };
         let caller = Caller { key: &self.key, nonce: nonce(&mut system_rng()), now: now(), principal };
         self.client.call(&caller, call).await
+    }
+
+    /// Calls the hub, again and again for a while if it cannot be reached: it may be starting anew. For calls that do
+    /// nothing when they are made twice.
+    pub async fn call_patiently(&self, call: Call, waiting: impl Fn(String)) -> Result<Reply, ClientError> {
+        let (began, mut pause) = (Instant::now(), PAUSE.0);
+        loop {
+            match self.call(call.clone()).await {
+                Err(error @ ClientError::Unreachable { .. }) if began.elapsed() < HUB_PATIENCE => {
+                    waiting(format!("{error}; trying again"));
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(PAUSE.1);
+                }
+                done => return done,
+            }
+        }
     }
 
     pub async fn directory(&self) -> Result<Directory, Failure> {
@@ -103,6 +127,31 @@ impl Session {
             }
         }
     }
+}
+
+/// The node's home in this folder; in any other folder, what to do about it.
+pub fn node_home(home: &Path) -> Result<Home, Failure> {
+    let connection = Connection::load(home).map_err(Failure::usage)?;
+    match connection.kind {
+        PrincipalKind::Organisation => Ok(Home::new(home)),
+        PrincipalKind::Researcher => Err(Failure::usage(format!(
+            "{} is the home of the researcher {}: give an organisation's with --home DIR",
+            home.display(),
+            connection.name
+        ))),
+    }
+}
+
+/// A look into the node's home in this folder.
+pub fn open_view(home: &Path) -> Result<View, Failure> {
+    let node = node_home(home)?;
+    if !node.has_run() {
+        return Err(Failure::not_ready(format!(
+            "the node in {} has never run, so there is nothing to show yet: run it with `node start`",
+            home.display()
+        )));
+    }
+    Ok(View::open(&node)?)
 }
 
 /// Organisations and researchers, each as it signed itself.

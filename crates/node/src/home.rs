@@ -74,6 +74,12 @@ impl Home {
         Connection::load(&self.dir).map_err(own)
     }
 
+    /// Whether the node that lives here has ever run.
+    #[must_use]
+    pub fn has_run(&self) -> bool {
+        self.store_file().exists()
+    }
+
     /// The organisation's keys.
     ///
     /// # Errors

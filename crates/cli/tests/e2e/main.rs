@@ -22,3 +22,7 @@ mod killed;
 mod noise;
 #[cfg(test)]
 mod sandbox;
+#[cfg(test)]
+mod tasks;
+#[cfg(test)]
+mod uploads;
