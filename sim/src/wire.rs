@@ -9,6 +9,8 @@ pub enum Fate {
     Deliver,
     /// It does not, for now, and nothing after it does. It is tried again.
     Lose,
+    /// It does, and the answer does not: who sent it does not know. What a node is handed has no answer, and is lost.
+    Unanswered,
     /// It never does, and what comes after it is numbered as if it had not been there: only a hub that cheats can do this.
     Withhold,
 }

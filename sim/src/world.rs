@@ -233,6 +233,11 @@ impl World {
         Err(broken(format!("still not quiet after {MAX_PASSES} passes")))
     }
 
+    /// Lets chance in the order of events go on from another seed: forks of one world then go different ways.
+    pub fn reseed(&mut self, seed: u64) {
+        self.rng = keys::generator(seed, "order of events");
+    }
+
     /// Lets time pass, and the hub look at its deadlines.
     ///
     /// # Errors
@@ -348,8 +353,11 @@ impl World {
         self.join_researcher(RESEARCHER)
     }
 
-    /// One node's turn; returns whether anything happened.
-    fn turn(&mut self, name: &str) -> Result<bool, SimError> {
+    /// One node's turn, if it and the hub are up; returns whether anything happened.
+    ///
+    /// # Errors
+    /// When something happens that no fault explains.
+    pub fn turn(&mut self, name: &str) -> Result<bool, SimError> {
         if !self.machine(name)?.is_up() || !self.hub.is_up() {
             return Ok(false);
         }
@@ -385,7 +393,7 @@ impl World {
         let node = self.machine(name)?.name.clone();
         match self.wire.inbound(&node, &mut item) {
             Fate::Deliver => {}
-            Fate::Lose => return Ok(false),
+            Fate::Lose | Fate::Unanswered => return Ok(false),
             Fate::Withhold => {
                 self.machine_mut(name)?.withhold();
                 return Ok(true);
@@ -442,10 +450,14 @@ impl World {
     fn send(&mut self, name: &str, mut call: Call) -> Result<Option<Reply>, SimError> {
         let node = self.machine(name)?.name.clone();
         self.wire.left.push((node.clone(), call.clone()));
-        if self.wire.outbound(&node, &mut call) != Fate::Deliver {
-            return Ok(None);
+        match self.wire.outbound(&node, &mut call) {
+            Fate::Deliver => self.call_as_node(name, call).map(Some),
+            Fate::Lose | Fate::Withhold => Ok(None),
+            Fate::Unanswered => match self.call_as_node(name, call) {
+                Ok(_) | Err(SimError::Refused(_)) => Ok(None),
+                Err(error) => Err(error),
+            },
         }
-        self.call_as_node(name, call).map(Some)
     }
 
     fn send_vector(

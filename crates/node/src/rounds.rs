@@ -131,6 +131,10 @@ impl Node {
 
     /// The round is void: refunds what was not read, charges what was, forgets the secrets.
     pub(crate) fn on_void(&mut self, task: Hash, reason: &str, now: Timestamp) -> Result<(), NodeError> {
+        if let Some(run) = self.run(task)?.filter(|run| run.state == RunState::Revealed) {
+            // Paid, and the secrets are gone already; too few others revealed.
+            return self.end_run(run, task, RunState::Void, reason, Changes::default(), now);
+        }
         let open = [RunState::Permitted, RunState::Reading, RunState::Masked, RunState::Signed];
         let Some(step) = self.step(task, &open)? else { return Ok(()) };
         let account = self.accounts.get(&step.run.dataset).ok_or_else(|| own("the dataset has no account"))?;

@@ -30,6 +30,8 @@ mod repairs;
 #[cfg(test)]
 mod review;
 #[cfg(test)]
+mod schedules;
+#[cfg(test)]
 mod statistics;
 #[cfg(test)]
 mod uploads;

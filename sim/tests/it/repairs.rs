@@ -1,11 +1,13 @@
 //! What was found wrong when the world was first run, one test each, so that it stays repaired.
 
+use cohortium_dp::RunState as Charge;
 use cohortium_messages::{
     Author, Call, Entry, Envelope, Fact, InboxItem, Name, RoundShares, RoundStep, Task, TaskState,
 };
+use cohortium_node::RunState;
 use cohortium_sim::{Fate, SimError, World, keys};
 
-use crate::common::{HOSPITALS, QUESTION, config, cut_off, demand_promises, log_of, world};
+use crate::common::{HOSPITALS, QUESTION, charge, config, cut_off, demand_promises, log_of, run_state, world};
 
 /// The hub died between storing the last vector and asking for signatures: nobody asked any more, and the round waited
 /// for its deadline.
@@ -208,4 +210,22 @@ fn world_with_a_poor_house(seed: u64) -> World {
     let mut config = config(seed, 10);
     config.hospitals[2].epsilon = String::from("1");
     World::new(config).unwrap()
+}
+
+/// A run that had revealed waited for a release for ever when too few others revealed and the round was void. Found by
+/// `schedules`, seeds 58 and 107.
+#[test]
+fn repro_a_run_that_revealed_is_over_when_the_round_is_void() {
+    let mut world = world(609);
+    cut_off(&mut world, &["c"], |item| matches!(item, InboxItem::Signatures { .. }));
+    let asked = world.prepare(QUESTION, "1", 0).unwrap();
+    world.submit(&asked).unwrap();
+    assert_eq!(world.settle(&asked).unwrap().state, TaskState::Expired);
+    world.honest_again();
+    world.run_until_quiet().unwrap();
+    for name in HOSPITALS {
+        assert_eq!(run_state(&world, name, asked.hash), Some(RunState::Void), "{name}");
+        assert_eq!(charge(&world, name, asked.hash), Some(Charge::Spent), "{name}");
+    }
+    demand_promises(&world);
 }

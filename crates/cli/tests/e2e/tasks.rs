@@ -21,7 +21,7 @@ fn a_task_says_whom_it_waits_for_and_a_question_outlives_the_hub() {
         let listed = run_json(Some(&researcher), &["task", "list"]).json();
         listed["tasks"].as_array().unwrap().first().map(|task| task["task"].as_str().unwrap().to_owned())
     });
-    let first_digits = &task[..8];
+    let first_digits = task.get(..8).unwrap();
 
     // Everyone but the one that is missing cosigns.
     let status = wait_for("two have cosigned", || {
