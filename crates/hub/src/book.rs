@@ -112,9 +112,9 @@ impl Hub {
         let size = head.checkpoint().size();
         let mut waiting = Vec::new();
         for (task, record) in self.open_tasks()? {
-            let waits_for = match (record.phase, &record.release, &record.inclusion) {
+            let waits_for = match (record.phase, record.released_at, &record.inclusion) {
                 (Phase::Witnesses, ..) => record.position,
-                (Phase::Ended, Some((.., index)), None) => *index,
+                (Phase::Ended, Some(index), None) => index,
                 _ => continue,
             };
             if waits_for < size {

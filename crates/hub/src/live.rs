@@ -13,7 +13,7 @@ use cohortium_policy::Policy;
 use cohortium_query::Priced;
 use serde::de::DeserializeOwned;
 
-use crate::hub::{Hub, No, open, own, parse, refusal};
+use crate::hub::{Changes, Hub, No, open, own, parse, refusal};
 use crate::records::{Kind, MESSAGES, TaskRecord, message_key};
 
 /// What follows from a task's signed documents, and the protocol's state once it was needed.
@@ -127,6 +127,16 @@ impl Hub {
         self.record(MESSAGES, &message_key(task, kind, node.as_str()))
     }
 
+    /// Erases what the members said to one another in a round that is over, and its state.
+    pub(crate) fn drop_messages(&mut self, changes: &mut Changes, task: Hash, record: &TaskRecord) {
+        for (kind, node) in
+            Kind::OF_THE_ROUND.iter().flat_map(|kind| record.participants.iter().map(move |n| (kind, n)))
+        {
+            changes.batch.delete(MESSAGES, &message_key(task, *kind, node.as_str()));
+        }
+        self.live.remove(&task);
+    }
+
     fn read_live(&self, record: &TaskRecord) -> Result<Live, No> {
         let agreement = self.agreement(&record.study)?;
         let claims = record.task.peek::<Task>().map_err(own)?;
@@ -149,7 +159,7 @@ impl Hub {
         let (record, live, task) = (&round.record, &round.live, round.task());
         let mut coordinator = Coordinator::new(live.context.clone(), live.priced.noise().clone()).map_err(own)?;
         let key = |node: &Name| self.organisation(node).map(|entry| entry.message_key);
-        for (node, (_, shares)) in self.messages::<(Envelope, Envelope)>(task, Kind::Permit)? {
+        for (node, shares) in self.messages::<Envelope>(task, Kind::Shares)? {
             coordinator.accept_shares(open(&shares, &key(&node)?)?).map_err(misfit)?;
         }
         for (node, (header, ..)) in self.messages::<(Envelope, Envelope, Envelope)>(task, Kind::Vector)? {

@@ -28,6 +28,8 @@ pub(crate) const OFFERS: Table = Table::new("offers");
 pub(crate) const PAIRWISE: Table = Table::new("pairwise");
 /// Tasks that were released, by study and plan.
 pub(crate) const RELEASED: Table = Table::new("released");
+/// Releases and their log entries, by task.
+pub(crate) const RELEASES: Table = Table::new("releases");
 /// Agreements and their signatures, by study.
 pub(crate) const STUDIES: Table = Table::new("studies");
 /// Tasks that still wait for something, by hash: what has to be looked at when something arrives or time passes.
@@ -47,14 +49,21 @@ pub(crate) const WITNESSED: Table = Table::new("witnessed");
 /// A kind of signed message that a member sends in a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Its log entry that permits, and its shares: a pair of envelopes.
+    /// Its log entry that permits.
     Permit,
-    /// What opens the sum: one envelope.
+    /// What opens the sum.
     Reveal,
-    /// Its signature on the survivor set: one envelope.
+    /// Its signature on the survivor set.
     Set,
-    /// The header of its masked vector, the receipt and the log entry of the price: three envelopes.
+    /// The round's shares, which come with the permit.
+    Shares,
+    /// The header of its masked vector, the receipt and the log entry of the price.
     Vector,
+}
+
+impl Kind {
+    /// What is of no use any more when a round is over. Permits and prices are: more may be said about them later.
+    pub(crate) const OF_THE_ROUND: [Self; 3] = [Self::Reveal, Self::Set, Self::Shares];
 }
 
 /// Where a member's message is kept.
@@ -63,6 +72,7 @@ pub(crate) fn message_key(task: Hash, kind: Kind, node: &str) -> String {
         Kind::Permit => "permit",
         Kind::Reveal => "reveal",
         Kind::Set => "set",
+        Kind::Shares => "shares",
         Kind::Vector => "vector",
     };
     format!("{task}/{kind}/{node}")
@@ -123,8 +133,8 @@ pub(crate) struct TaskRecord {
     pub phase: Phase,
     /// Index of the task's entry in the log.
     pub position: u64,
-    /// The release, its log entry and that entry's index.
-    pub release: Option<(Envelope, Envelope, u64)>,
+    /// The index of the release's log entry, once there is a release ([`RELEASES`]).
+    pub released_at: Option<u64>,
     /// Who revealed.
     pub revealed: BTreeSet<Name>,
     /// The number of each member's item with its shares, in its inbox.
@@ -151,7 +161,7 @@ pub(crate) type Cosigned = BTreeMap<Name, u64>;
 impl TaskRecord {
     /// Whether it still waits for something: the next message, or the proof that its release is in the log.
     pub(crate) const fn is_open(&self) -> bool {
-        !matches!(self.phase, Phase::Ended) || (self.release.is_some() && self.inclusion.is_none())
+        !matches!(self.phase, Phase::Ended) || (self.released_at.is_some() && self.inclusion.is_none())
     }
 
     /// What each member has done.

@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 
 use crate::hub::{Changes, Hub, No, json, no, open, own, refusal};
 use crate::live::Round;
-use crate::records::{Announced, INBOX_HEADS, Kind, LATE, MESSAGES, RELEASED, TaskRecord, message_key};
+use crate::records::{Announced, INBOX_HEADS, Kind, LATE, MESSAGES, RELEASED, RELEASES, TaskRecord, message_key};
 use crate::tasks::{end, put_task};
 
 /// What a member sends with its masked vector: header, receipt and log entry of the price.
@@ -43,7 +43,7 @@ impl Hub {
         let Fact::Permit { task, .. } = &logged.fact else {
             return no("malformed", String::from("this is no permit"));
         };
-        self.in_round(*task, |hub, round| hub.permitted_in(round, node, &logged, (entry.clone(), shares.clone()), now))
+        self.in_round(*task, |hub, round| hub.permitted_in(round, node, &logged, (entry, shares), now))
     }
 
     fn permitted_in(
@@ -51,33 +51,36 @@ impl Hub {
         round: &mut Round,
         node: &Name,
         logged: &Verified<Entry>,
-        message: (Envelope, Envelope),
+        (entry, sent_shares): (&Envelope, &Envelope),
         now: Timestamp,
     ) -> Result<Reply, No> {
         let task = round.task();
         demand_same_terms(&round.record, node, logged)?;
-        if let Some(reply) = self.already(task, Kind::Permit, node, &message)? {
+        if let Some(reply) = self.already(task, Kind::Permit, node, entry)? {
+            // Other shares under the same permit are refused as long as shares matter.
+            self.already(task, Kind::Shares, node, sent_shares)?;
             return Ok(reply);
         }
         if round.record.phase == Phase::Ended && round.record.state != TaskState::Released {
             // It reserved before it heard that the task had ended: the reservation belongs in the log, and its refund too.
-            return self.log_after_the_end(round, node, logged, &message.0);
+            return self.log_after_the_end(round, node, logged, entry);
         }
         demand_phase(&round.record, Phase::Permits)?;
         let _ = statement(round, logged)?;
-        let shares = open::<RoundShares>(&message.1, &self.organisation(node)?.message_key)?;
+        let shares = open::<RoundShares>(sent_shares, &self.organisation(node)?.message_key)?;
         demand_sender(node, &shares.from)?;
         self.accept(round, |coordinator| coordinator.accept_shares(shares))?;
         round.record.permitted.insert(node.clone());
         let mut changes = Changes::default();
-        changes.batch.put(MESSAGES, &message_key(task, Kind::Permit, node.as_str()), json(&message)?);
+        changes.batch.put(MESSAGES, &message_key(task, Kind::Permit, node.as_str()), json(entry)?);
+        changes.batch.put(MESSAGES, &message_key(task, Kind::Shares, node.as_str()), json(sent_shares)?);
         if round.record.permitted.len() < round.record.participants.len() {
             return self.put(changes, round);
         }
-        let mut permits = self.messages::<(Envelope, Envelope)>(task, Kind::Permit)?;
-        permits.push((node.clone(), message));
+        let mut permits = self.messages::<Envelope>(task, Kind::Permit)?;
+        permits.push((node.clone(), entry.clone()));
         permits.sort_by(|(one, _), (other, _)| one.cmp(other));
-        changes.entries.extend(permits.into_iter().map(|(_, (entry, _))| entry));
+        changes.entries.extend(permits.into_iter().map(|(_, entry)| entry));
         if let [Disagreement { one, other }, ..] = self.coordinator(round)?.disagreements().as_slice() {
             let why = format!("{one} and {other} hold different keys for this round: one of them is wrong");
             self.void_with(changes, task, &mut round.record, TaskState::Failed, &why, now)?;
@@ -120,6 +123,7 @@ impl Hub {
             changes.inbox.push((name.clone(), InboxItem::Void { reason: why.clone(), task: *task }));
         }
         let clauses = clauses.iter().map(|clause| format!("{node}: {clause}")).collect();
+        self.drop_messages(&mut changes, *task, &record);
         end(&mut record, TaskState::Refused, &why, clauses);
         self.put_ended(changes, *task, &record)
     }
@@ -165,9 +169,9 @@ impl Hub {
         let announced = Announced { bytes: header.bytes, sha256: header.sha256 };
         if self.already(task, Kind::Vector, node, &message)?.is_none() {
             demand_phase(&round.record, Phase::Vectors)?;
-            let permit: Option<(Envelope, Envelope)> = self.message(task, Kind::Permit, node)?;
+            let permit: Option<Envelope> = self.message(task, Kind::Permit, node)?;
             let permit = permit.ok_or_else(|| refusal("denied", format!("{node} has not permitted this task")))?;
-            demand_receipt(round, &permit.0, paid, header, &statement(round, logged)?)?;
+            demand_receipt(round, &permit, paid, header, &statement(round, logged)?)?;
             round.record.announced.insert(node.clone(), announced);
             let mut changes = Changes::default();
             changes.batch.put(MESSAGES, &message_key(task, Kind::Vector, node.as_str()), json(&message)?);
@@ -355,9 +359,11 @@ impl Hub {
             changes.inbox.push((name.clone(), InboxItem::Released { release: envelope.clone(), task }));
         }
         self.drop_vectors(&mut changes, task, &round.record)?;
+        self.drop_messages(&mut changes, task, &round.record);
         let plan = format!("{}/{}", round.record.study, live.priced.plan_hash());
         changes.batch.put(RELEASED, &plan, json(&task)?);
-        round.record.release = Some((envelope, entry, index));
+        changes.batch.put(RELEASES, &task.to_string(), json(&(envelope, entry))?);
+        round.record.released_at = Some(index);
         end(&mut round.record, TaskState::Released, "", Vec::new());
         self.put(changes, round).map(drop)
     }
@@ -389,8 +395,8 @@ impl Hub {
         match statement(round, logged)? {
             Statement::Permitted { .. } => {}
             Statement::Refunded { refund: first } | Statement::Spent { reading: first, .. } => {
-                let permit = match self.message::<(Envelope, Envelope)>(task, Kind::Permit, node)? {
-                    Some((permit, _)) => Some(permit),
+                let permit = match self.message::<Envelope>(task, Kind::Permit, node)? {
+                    Some(permit) => Some(permit),
                     None => self.record::<Envelope>(LATE, &late_key(task, node, "permit"))?,
                 };
                 let permit = permit.ok_or_else(|| refusal("denied", format!("{node} has not permitted this task")))?;
@@ -423,8 +429,7 @@ impl Hub {
 
     /// The log entries by which members permit a task.
     pub(crate) fn permits(&self, task: Hash) -> Result<Vec<Envelope>, No> {
-        let permits = self.messages::<(Envelope, Envelope)>(task, Kind::Permit)?;
-        Ok(permits.into_iter().map(|(_, (entry, _))| entry).collect())
+        Ok(self.messages::<Envelope>(task, Kind::Permit)?.into_iter().map(|(_, entry)| entry).collect())
     }
 
     /// The log entries by which members account for the vectors that they announced.

@@ -11,7 +11,7 @@ use cohortium_query::Priced;
 use cohortium_store::{Batch, sequence_key};
 
 use crate::hub::{Changes, Hub, HubError, MAX_CLOCK_SKEW_S, No, inbox_key, json, no, open, own, parse, refusal};
-use crate::records::{ASKED, COSIGNED, Cosigned, INBOX, OPEN_TASKS, RELEASED, TASKS, TaskRecord};
+use crate::records::{ASKED, COSIGNED, Cosigned, INBOX, OPEN_TASKS, RELEASED, RELEASES, TASKS, TaskRecord};
 
 impl Hub {
     /// Takes a task: logs that it was asked, and either refuses it at once or shows it to the nodes.
@@ -96,7 +96,7 @@ impl Hub {
             permitted: Default::default(),
             phase: Phase::Witnesses,
             position: self.log.size(),
-            release: None,
+            released_at: None,
             revealed: Default::default(),
             shares_at: Default::default(),
             signed: Default::default(),
@@ -119,6 +119,11 @@ impl Hub {
     fn status_of(&self, task: Hash, record: &TaskRecord, now: Timestamp) -> Result<TaskStatus, No> {
         let cosigned = self.cosigned_by(&record.participants)?;
         let deadline = (record.phase != Phase::Ended).then_some(record.deadline);
+        let release: Option<(Envelope, Envelope)> = match record.released_at {
+            Some(_) => self.record(RELEASES, &task.to_string())?,
+            None => None,
+        };
+        let (release, release_entry) = release.unzip();
         let left = |deadline: Timestamp| deadline.seconds().saturating_sub(now.seconds()).max(0);
         Ok(TaskStatus {
             awaited: record.awaited(&cosigned),
@@ -128,8 +133,8 @@ impl Hub {
             members: record.progress(&cosigned),
             phase: record.phase,
             question: record.task.clone(),
-            release: record.release.as_ref().map(|(release, ..)| release.clone()),
-            release_entry: record.release.as_ref().map(|(_, entry, _)| entry.clone()),
+            release,
+            release_entry,
             remaining_s: deadline.map(|deadline| u32::try_from(left(deadline)).unwrap_or(u32::MAX)),
             state: record.state,
             step: record.step,
@@ -210,8 +215,8 @@ impl Hub {
         let Some(task) = self.record::<Hash>(RELEASED, &format!("{study}/{plan}"))? else {
             return Ok(Reply::Released(None));
         };
-        let record = self.task(task)?;
-        let Some((release, ..)) = &record.release else { return Ok(Reply::Released(None)) };
+        let status = self.status_of(task, &self.task(task)?, now)?;
+        let Some(release) = &status.release else { return Ok(Reply::Released(None)) };
         let document = release.peek::<ReleaseDocument>().map_err(own)?;
         for receipt in &document.claims().receipts {
             let receipt = receipt.peek::<Receipt>().map_err(own)?;
@@ -220,7 +225,7 @@ impl Hub {
                 return Ok(Reply::Released(None));
             }
         }
-        Ok(Reply::Released(Some(self.status_of(task, &record, now)?)))
+        Ok(Reply::Released(Some(status)))
     }
 
     /// Ends the wait of every task whose present phase has taken too long: without those who did not come, where enough
@@ -261,9 +266,9 @@ impl Hub {
             changes.inbox.push((node.clone(), InboxItem::Void { reason: why.clone(), task }));
         }
         self.drop_vectors(&mut changes, task, &record)?;
+        self.drop_messages(&mut changes, task, &record);
         end(&mut record, TaskState::Failed, &why, Vec::new());
         put_task(&mut changes.batch, task, &record)?;
-        self.live.remove(&task);
         self.commit(changes)
     }
 
@@ -320,9 +325,9 @@ impl Hub {
         }
         self.take_back_shares(&mut changes, task, record, why)?;
         self.drop_vectors(&mut changes, task, record)?;
+        self.drop_messages(&mut changes, task, record);
         end(record, state, why, Vec::new());
         put_task(&mut changes.batch, task, record)?;
-        self.live.remove(&task);
         self.commit(changes)
     }
 

@@ -30,7 +30,7 @@ fn repro_a_message_of_a_round_does_not_read_those_before_it() {
     for members in [3, 6, 12] {
         let (messages, vectors) = counts(members);
         let members = members as u64;
-        // Each member sends 4 messages. To log all permits when the last one comes: n - 1; a permit beside its price: n; a
+        // To log all permits when the last one comes: n - 1; a permit beside its price: n; a
         // header beside its bytes: n; all signatures, when the last one comes: n - 1; to open the sum: 4 n; for the
         // release, prices and signatures: 2 n.
         assert_eq!(messages, 10 * members - 2, "{members} members");
@@ -55,7 +55,7 @@ fn a_hub_started_again_reads_the_messages_of_a_round_once() {
     let before = world.hub.disk.reads("round_messages");
     let status = world.settle(&asked).unwrap();
     assert_eq!(status.state, TaskState::Released, "{}", status.why);
-    // 3 permits, 3 vectors, 2 sets; all sets for those who signed: 2; to open: 12; for the release: 6.
+    // 3 shares, 3 vectors, 2 sets; all sets for those who signed: 2; to open: 12; for the release: 6.
     assert_eq!(world.hub.disk.reads("round_messages") - before, 8 + 2 + 12 + 6);
 }
 

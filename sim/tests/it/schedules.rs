@@ -8,7 +8,7 @@
 //!   members has another sum;
 //! * once all are back, every run at every node is over, the account holds no price or one for each, a whole one for
 //!   who is in an answer; the logs of hub and nodes pass the audit and nothing is left open;
-//! * the hub keeps no vector.
+//! * the hub keeps no vector, share, signature on survivors or reveal.
 //!
 //! `COHORTIUM_SIM_SCHEDULES` sets how many schedules are tried, `COHORTIUM_SIM_SEED` picks one seed.
 
@@ -91,6 +91,9 @@ fn try_schedule(base: &World, seed: u64) -> Vec<TaskState> {
     demand_promises(&world);
     for table in ["vectors", "uploads"] {
         assert_eq!(world.hub.disk.table(table).unwrap().len(), 0, "{table}");
+    }
+    for (key, _) in world.hub.disk.table("round_messages").unwrap() {
+        assert!(key.contains("/permit/") || key.contains("/vector/"), "{key} is of no use any more");
     }
     let report = cohortium_audit::verify(&world.hub.log_dir(), world.agreement_envelope()).unwrap();
     assert_eq!(report.findings, []);
