@@ -29,8 +29,10 @@ const SCHEDULES: u64 = 16;
 const SEED: u64 = 1000;
 /// Three of four suffice. Whoever is in a sum can be read off it.
 const MEMBERS: [(&str, usize); 4] = [("a", 60), ("b", 200), ("c", 600), ("d", 1800)];
+/// Whether a question counts a patient.
+type Counts = fn(&Patient) -> bool;
 /// The questions, and whom they count.
-const QUESTIONS: [(&str, fn(&Patient) -> bool); 2] = [
+const QUESTIONS: [(&str, Counts); 2] = [
     ("SELECT COUNT(*) AS persons FROM heart", |_| true),
     ("SELECT COUNT(*) AS persons FROM heart WHERE sex = 'f'", |patient| patient.sex == "f"),
 ];
@@ -107,7 +109,8 @@ fn try_schedule(base: &World, seed: u64) -> Vec<TaskState> {
 /// A question on its way.
 struct Question {
     asked: Asked,
-    counts: fn(&Patient) -> bool,
+    counts: Counts,
+    sql: &'static str,
     /// Whether the hub is known to have it.
     is_submitted: bool,
     /// In which step it is asked.
@@ -131,7 +134,7 @@ impl Schedule {
         let mut tasks = Vec::new();
         for (sql, counts) in QUESTIONS {
             let asked = world.prepare(sql, "8", 0).unwrap();
-            tasks.push(Question { asked, counts, is_submitted: false, step: below(STEPS / 3) });
+            tasks.push(Question { asked, counts, sql, is_submitted: false, step: below(STEPS / 3) });
         }
         let (mut in_chance, mut out_chance) = (keys::generator(seed, "items"), keys::generator(seed, "calls"));
         world.between_hub_and_node(move |_, _| match in_chance.next_u32() % 40 {
@@ -186,6 +189,11 @@ impl Schedule {
             match world.submit(&task.asked) {
                 Ok(_) => task.is_submitted = true,
                 Err(SimError::Down(_)) => {}
+                // The hub was down for so long that the question has to be signed anew.
+                Err(SimError::Refused(refused)) if refused.code == "clock" => {
+                    task.asked = world.prepare(task.sql, "8", 0).unwrap();
+                    task.is_submitted = world.submit(&task.asked).is_ok();
+                }
                 Err(error) => panic!("{error}"),
             }
         }
