@@ -1,35 +1,57 @@
 //! The data-use agreement: what custodians sign, every node enforces, and an auditor checks against.
 //!
-//! It carries the parties with their keys (peers are pinned by what custodians signed, never by what a hub says), what
-//! may be asked of which columns for which purposes, the parameters of the secure sum, and budgets. People write it as
-//! TOML; what is signed is this structure as canonical JSON, by *every* custodian.
+//! It carries the parties with their keys and their people (peers are pinned by what custodians signed, never by what a
+//! hub says), what may be asked of which columns for which purposes and in which phase, who must approve, the parameters
+//! of the secure sum, whose cosignatures make a log head count, and budgets. People write it as TOML; what is signed is
+//! this structure as canonical JSON, by *every* custodian.
+//!
+//! An amendment is a whole new agreement with the next revision and the hash of the one before; every custodian signs it
+//! anew, also where it changes nothing but keys.
 
 use serde::{Deserialize, Serialize};
 
+use crate::terms::{check_epsilon, check_phases};
 use crate::{
-    Decimal, Document, HubEntry, MAX_ORGANISATIONS, Name, PublicKey, ReleaseMode, ResearcherEntry, RosterEntry, Schema,
-    Timestamp, check_thresholds,
+    Analysis, AnalysisTerms, ApprovalTerms, AttackThresholds, Budgets, Condition, DatasetTerms, Decimal, Document,
+    Hash, HubEntry, MAX_CELLS, MAX_ORGANISATIONS, Name, Ownership, PersonEntry, Phase, PublicKey, Purpose, ReleaseMode,
+    ResearcherEntry, RiskAcceptance, RosterEntry, SecureSumTerms, Timestamp, check_thresholds,
 };
 
 /// The version of this structure. A node refuses an agreement of a version that it does not know.
-pub const AGREEMENT_VERSION: u32 = 1;
+pub const AGREEMENT_VERSION: u32 = 2;
 
 /// A data-use agreement.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Agreement {
-    /// What may be computed.
-    pub analyses: Vec<Analysis>,
+    /// What may be computed, each kind once.
+    pub analyses: Vec<AnalysisTerms>,
     /// How tasks are approved at the nodes.
-    pub approval: Approval,
+    pub approval: ApprovalTerms,
+    /// What attacks on a model may achieve at most.
+    pub attack_thresholds: AttackThresholds,
     /// What may be spent.
     pub budgets: Budgets,
+    /// Conditions on every use, which every task affirms.
+    pub conditions: Vec<Condition>,
     /// The datasets, each held by every party.
     pub datasets: Vec<DatasetTerms>,
     /// Who coordinates and keeps the log.
     pub hub: HubEntry,
+    /// Whose cosignatures make a head of the hub's log count: a C2SP tlog-policy over the parties' witness keys, a flat
+    /// quorum of `q` with `2q > n + c`. `policy::open_agreement` checks it.
+    pub log_policy: String,
+    /// Who owns data, models and results.
+    pub ownership: Ownership,
     /// The custodians: each signs, each runs a node, each holds every dataset.
     pub parties: Vec<Party>,
+    /// What may be done when; one after the other. Without any, all rights hold over the whole term.
+    pub phases: Vec<Phase>,
+    /// The agreement that this one amends; none for the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<Hash>,
+    /// What the answers are for, in words.
+    pub purpose_text: String,
     /// What the answers may be used for.
     pub purposes: Vec<Purpose>,
     /// Who may ask.
@@ -60,6 +82,8 @@ pub struct Agreement {
 pub struct Party {
     /// Its name and keys, as it signed them for itself.
     pub entry: RosterEntry,
+    /// Who acts for it, each with a key of their own.
+    pub people: Vec<PersonEntry>,
 }
 
 /// A researcher who may ask.
@@ -68,143 +92,6 @@ pub struct Party {
 pub struct ResearcherTerms {
     /// Name and key.
     pub entry: ResearcherEntry,
-}
-
-/// A dataset and how it may be used.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DatasetTerms {
-    /// The name used after `FROM`.
-    pub name: Name,
-    /// Columns, bounds, domains, roles, and limits of contribution.
-    pub schema: Schema,
-}
-
-/// A kind of computation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Analysis {
-    /// `COUNT(*)` and `COUNT(x)`.
-    Count,
-    /// `AVG(x)`.
-    Mean,
-    /// `SUM(x)`.
-    Sum,
-}
-
-impl std::fmt::Display for Analysis {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Count => "count",
-            Self::Mean => "mean",
-            Self::Sum => "sum",
-        })
-    }
-}
-
-/// How a node comes to run a task. There is one way so far, and it must be written down: nothing is approved by default.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Approval {
-    /// Every task that the policy permits and the account can pay runs without asking a person.
-    Automatic,
-}
-
-/// What may be spent, per dataset and node, in (ε, δ).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Budgets {
-    /// δ of every ε in this agreement, at least 10^-9 and at most 0.009.
-    pub delta: Decimal,
-    /// What one query may cost at most, as the ε it would cost alone.
-    pub epsilon_per_query: Decimal,
-    /// What one researcher may spend at each node.
-    pub epsilon_per_researcher: Decimal,
-    /// What the whole study may spend at each node.
-    pub epsilon_total: Decimal,
-}
-
-/// Parameters of the secure sum.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SecureSumTerms {
-    /// `c`: how many members may pool everything with the hub and still learn nothing beyond the paid price.
-    pub colluders: u32,
-    /// `t`: how many must survive a round, sign the survivor set and reveal. `2t > n + c`.
-    pub threshold: u32,
-}
-
-/// Who accepted the remaining risk.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RiskAcceptance {
-    /// Name and office of the person.
-    pub accepted_by: String,
-    /// In which words.
-    pub statement: String,
-}
-
-/// A permitted use, in the terms of the Data Use Ontology (GA4GH DUO): `GRU` (general research use, DUO:0000042),
-/// `HMB` (health, medical or biomedical research, DUO:0000006) or `DS:<disease>` (disease-specific, DUO:0000007).
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum Purpose {
-    /// Research on one disease, named by an ontology code such as `MONDO:0005267`.
-    DiseaseSpecific(String),
-    /// Any research.
-    GeneralResearch,
-    /// Health, medical or biomedical research.
-    HealthMedicalBiomedical,
-}
-
-impl Purpose {
-    /// Whether data offered for `self` may be used for `requested`: DS < HMB < GRU, never the other way round.
-    #[must_use]
-    pub fn permits(&self, requested: &Self) -> bool {
-        match (self, requested) {
-            (Self::GeneralResearch, _)
-            | (Self::HealthMedicalBiomedical, Self::HealthMedicalBiomedical | Self::DiseaseSpecific(_)) => true,
-            (granted, requested) => granted == requested,
-        }
-    }
-}
-
-impl std::fmt::Display for Purpose {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::DiseaseSpecific(disease) => write!(f, "DS:{disease}"),
-            Self::GeneralResearch => f.write_str("GRU"),
-            Self::HealthMedicalBiomedical => f.write_str("HMB"),
-        }
-    }
-}
-
-impl TryFrom<String> for Purpose {
-    type Error = AgreementError;
-    fn try_from(text: String) -> Result<Self, AgreementError> {
-        let is_code = |code: &str| {
-            (1..=64).contains(&code.len()) && code.bytes().all(|b| b.is_ascii_alphanumeric() || b":_.-".contains(&b))
-        };
-        match (text.as_str(), text.strip_prefix("DS:")) {
-            ("GRU", _) => Ok(Self::GeneralResearch),
-            ("HMB", _) => Ok(Self::HealthMedicalBiomedical),
-            (_, Some(disease)) if is_code(disease) => Ok(Self::DiseaseSpecific(disease.to_owned())),
-            _ => Err(AgreementError::Purpose),
-        }
-    }
-}
-
-impl std::str::FromStr for Purpose {
-    type Err = AgreementError;
-    fn from_str(text: &str) -> Result<Self, AgreementError> {
-        text.to_owned().try_into()
-    }
-}
-
-impl From<Purpose> for String {
-    fn from(purpose: Purpose) -> Self {
-        purpose.to_string()
-    }
 }
 
 /// Why an agreement cannot be signed. Whoever drafted it must act.
@@ -218,6 +105,9 @@ pub enum AgreementError {
     /// Not a purpose.
     #[error("a purpose is GRU, HMB or DS:<disease code>")]
     Purpose,
+    /// Not a modifier.
+    #[error("a condition is one of DUO's modifiers: COL, GS, IRB, IS, MOR, NCU, NMDS, NPU, NPUNCU, PUB, RS, RTN")]
+    Modifier,
     /// An empty list that must not be empty.
     #[error("`{0}` must not be empty")]
     Empty(&'static str),
@@ -227,12 +117,50 @@ pub enum AgreementError {
     /// A name or key twice.
     #[error("`{0}` has the same name or key twice")]
     Twice(&'static str),
+    /// One person in two roles that must be apart.
+    #[error(
+        "{0} appears twice among people and researchers: whoever asks, approves, operates and audits are different people"
+    )]
+    Duties(Name),
+    /// Fewer people than approvals are needed from.
+    #[error("approval.needed is {needed}, but {organisation} has {found} people who may approve")]
+    Approvers {
+        /// How many it has.
+        found: usize,
+        /// How many approvals are needed.
+        needed: u32,
+        /// Where.
+        organisation: Name,
+    },
+    /// Terms of approval under which nothing or anything could happen.
+    #[error("approval: {0}")]
+    Approval(&'static str),
+    /// Phases out of order.
+    #[error("phases: {0}")]
+    Phases(&'static str),
+    /// A rate outside 0 to 1.
+    #[error("attack_thresholds must be between 0 and 1")]
+    AttackThresholds,
+    /// An ε that cannot be accounted for.
+    #[error("`{0}` must be above 0 and at most 1000")]
+    Epsilon(&'static str),
+    /// A number of cells that no answer can have.
+    #[error("`{0}` must be between 1 and {MAX_CELLS}")]
+    Cells(&'static str),
+    /// The first revision with a predecessor, or a later one without.
+    #[error("revision 1 has no `previous`, and every later one names the agreement it amends")]
+    Revision,
+    /// Something names a dataset that is not in the agreement.
+    #[error("approval.automatic.classes names dataset `{0}`, which is not in the agreement")]
+    NoDataset(Name),
     /// Too few or too many organisations.
     #[error("a study has 2 to {MAX_ORGANISATIONS} organisations, here are {0}")]
     Organisations(usize),
     /// The threshold does not protect against the colluders.
     #[error(
-        "secure_sum: with {organisations} organisations and colluders = {colluders}, the threshold must satisfy 2·threshold > organisations + colluders, threshold ≤ organisations and colluders ≥ 1"
+        "secure_sum: with {organisations} organisations and colluders = {colluders}, the threshold must satisfy \
+         2·threshold > organisations + colluders, threshold ≤ organisations and colluders ≥ 1; with a dataset in exact \
+         mode also organisations ≥ 3 and threshold ≥ colluders + 2"
     )]
     Threshold {
         /// How many organisations.
@@ -257,8 +185,8 @@ pub enum AgreementError {
         why: crate::ColumnError,
     },
     /// A text is too long.
-    #[error("`{0}` must have 1 to {MAX_TEXT} characters")]
-    Text(&'static str),
+    #[error("`{0}` must have 1 to {1} characters")]
+    Text(&'static str, usize),
     /// Zero or absurdly many days.
     #[error("retention_days must be between 1 and 36500")]
     Retention,
@@ -268,8 +196,12 @@ pub enum AgreementError {
 const MAX_DATASETS: usize = 64;
 /// The most researchers of an agreement.
 const MAX_RESEARCHERS: usize = 10_000;
+/// The most people of a party.
+const MAX_PEOPLE: usize = 100;
 /// The longest free text in an agreement.
 const MAX_TEXT: usize = 4000;
+/// The longest log policy: two keys and a group for each of 100 witnesses.
+const MAX_LOG_POLICY: usize = 512 << 10;
 
 impl Agreement {
     /// The names of the parties, sorted: the participant set of every task.
@@ -296,6 +228,31 @@ impl Agreement {
     #[must_use]
     pub fn dataset(&self, name: &Name) -> Option<&DatasetTerms> {
         self.datasets.iter().find(|terms| terms.name == *name)
+    }
+
+    /// A party's people.
+    #[must_use]
+    pub fn people(&self, organisation: &Name) -> &[PersonEntry] {
+        let party = self.parties.iter().find(|party| party.entry.organisation == *organisation);
+        party.map_or(&[], |party| &party.people)
+    }
+
+    /// A person who acts for a party.
+    #[must_use]
+    pub fn person(&self, organisation: &Name, person: &Name) -> Option<&PersonEntry> {
+        self.people(organisation).iter().find(|entry| entry.person == *person)
+    }
+
+    /// The terms of a kind of computation.
+    #[must_use]
+    pub fn analysis(&self, analysis: Analysis) -> Option<&AnalysisTerms> {
+        self.analyses.iter().find(|terms| terms.analysis == analysis)
+    }
+
+    /// The phase at `now`, where the agreement has phases and it lies in one.
+    #[must_use]
+    pub fn phase(&self, now: Timestamp) -> Option<&Phase> {
+        self.phases.iter().find(|phase| phase.from <= now && now < phase.until)
     }
 
     /// The keys that must all have signed.
@@ -335,31 +292,78 @@ impl Agreement {
                 return Err(AgreementError::TooMany(what, limit));
             }
         }
+        if (self.revision == 0) || (self.revision == 1) != self.previous.is_none() {
+            return Err(AgreementError::Revision);
+        }
         self.validate_people()?;
         self.validate_secure_sum()?;
         self.validate_budgets()?;
+        self.validate_analyses()?;
+        self.validate_approval()?;
+        self.attack_thresholds.check()?;
         if self.valid_from >= self.valid_until {
             return Err(AgreementError::Times);
         }
+        check_phases(&self.phases, self.valid_from, self.valid_until)?;
         if !(1..=36_500).contains(&self.retention_days) {
             return Err(AgreementError::Retention);
         }
-        for (what, text) in [
-            ("title", &self.title),
-            ("risk_acceptance.accepted_by", &self.risk_acceptance.accepted_by),
-            ("risk_acceptance.statement", &self.risk_acceptance.statement),
-        ] {
-            if text.trim().is_empty() || text.len() > MAX_TEXT {
-                return Err(AgreementError::Text(what));
-            }
-        }
+        self.validate_texts()?;
         self.datasets.iter().try_for_each(|terms| {
             let dataset = terms.name.clone();
             terms.schema.check().map_err(|why| AgreementError::Dataset { dataset, why })
         })
     }
 
-    /// No name and no key may stand for two: a key used twice would let one party speak for another.
+    fn validate_texts(&self) -> Result<(), AgreementError> {
+        let texts = [
+            ("log_policy", &self.log_policy, MAX_LOG_POLICY),
+            ("purpose_text", &self.purpose_text, MAX_TEXT),
+            ("title", &self.title, MAX_TEXT),
+            ("risk_acceptance.accepted_by", &self.risk_acceptance.accepted_by, MAX_TEXT),
+            ("risk_acceptance.statement", &self.risk_acceptance.statement, MAX_TEXT),
+        ];
+        let owners = self.ownership.texts().map(|(what, text)| (what, text, MAX_TEXT));
+        let conditions = self.conditions.iter().map(|condition| ("conditions.detail", &condition.detail, MAX_TEXT));
+        for (what, text, limit) in texts.into_iter().chain(owners).chain(conditions) {
+            if text.trim().is_empty() || text.len() > limit {
+                return Err(AgreementError::Text(what, limit));
+            }
+        }
+        Ok(())
+    }
+
+    fn validate_analyses(&self) -> Result<(), AgreementError> {
+        let mut kinds: Vec<Analysis> = self.analyses.iter().map(|terms| terms.analysis).collect();
+        if has_duplicates(&mut kinds) {
+            return Err(AgreementError::Twice("analyses"));
+        }
+        let mut modifiers: Vec<_> = self.conditions.iter().map(|condition| condition.modifier).collect();
+        if has_duplicates(&mut modifiers) {
+            return Err(AgreementError::Twice("conditions"));
+        }
+        self.analyses.iter().try_for_each(AnalysisTerms::check)
+    }
+
+    fn validate_approval(&self) -> Result<(), AgreementError> {
+        self.approval.check()?;
+        let named = self.approval.automatic.classes.iter().flat_map(|class| &class.datasets);
+        if let Some(missing) = named.into_iter().find(|name| self.dataset(name).is_none()) {
+            return Err(AgreementError::NoDataset(missing.clone()));
+        }
+        let counts = |entry: &&PersonEntry| self.approval.roles.contains(&entry.role);
+        let needed = self.approval.needed.max(u32::from(self.approval.hold));
+        for Party { entry, people } in &self.parties {
+            let found = people.iter().filter(counts).count();
+            if found < needed as usize {
+                return Err(AgreementError::Approvers { found, needed, organisation: entry.organisation.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    /// No name and no key may stand for two: a key used twice would let one party speak for another, and one person in
+    /// two roles could approve what they asked.
     fn validate_people(&self) -> Result<(), AgreementError> {
         let mut names: Vec<&Name> = self.parties.iter().map(|party| &party.entry.organisation).collect();
         if has_duplicates(&mut names) {
@@ -373,12 +377,26 @@ impl Agreement {
         if has_duplicates(&mut datasets) {
             return Err(AgreementError::Twice("datasets"));
         }
-        let party_keys = self.parties.iter().flat_map(|Party { entry }| {
+        let party_keys = self.parties.iter().flat_map(|Party { entry, .. }| {
             [entry.agreement_key, entry.identity_key, entry.log_key, entry.message_key, entry.witness_key]
         });
+        let people = || self.parties.iter().flat_map(|party| party.people.iter().map(move |person| (party, person)));
+        if self.parties.iter().any(|party| party.people.len() > MAX_PEOPLE) {
+            return Err(AgreementError::TooMany("people", MAX_PEOPLE));
+        }
+        for (party, entry) in people() {
+            let again = party.people.iter().filter(|other| other.person == entry.person).count() > 1;
+            if again || self.researcher(&entry.person).is_some() {
+                return Err(AgreementError::Duties(entry.person.clone()));
+            }
+        }
+        let people_keys = people().map(|(_, entry)| entry.key);
         let researcher_keys = self.researchers.iter().map(|terms| terms.entry.key);
-        let mut keys: Vec<PublicKey> =
-            party_keys.chain(researcher_keys).chain([self.hub.log_key, self.hub.message_key]).collect();
+        let mut keys: Vec<PublicKey> = party_keys
+            .chain(people_keys)
+            .chain(researcher_keys)
+            .chain([self.hub.log_key, self.hub.message_key])
+            .collect();
         if has_duplicates(&mut keys) { Err(AgreementError::Twice("keys")) } else { Ok(()) }
     }
 
@@ -391,7 +409,9 @@ impl Agreement {
             return Err(AgreementError::Organisations(organisations));
         }
         let SecureSumTerms { colluders, threshold } = self.secure_sum;
-        check_thresholds(organisations, threshold, colluders, ReleaseMode::Noised)
+        let any_exact = self.datasets.iter().any(|terms| terms.mode == ReleaseMode::Exact);
+        let mode = if any_exact { ReleaseMode::Exact } else { ReleaseMode::Noised };
+        check_thresholds(organisations, threshold, colluders, mode)
             .map_err(|_| AgreementError::Threshold { organisations, colluders })
     }
 
@@ -399,11 +419,9 @@ impl Agreement {
         let Budgets { delta, epsilon_per_query, epsilon_per_researcher, epsilon_total } = self.budgets;
         // What an account can hold exactly (`dp::Budget`): a thousand nats, and δ in units of 10^-18 below 2^53.
         let delta_is_right = delta > Decimal::ZERO && delta.nano() <= 9_000_000;
-        let epsilons_are_right = epsilon_per_query > Decimal::ZERO
-            && epsilon_per_query <= epsilon_per_researcher
-            && epsilon_per_researcher <= epsilon_total
-            && epsilon_total <= Decimal::from(1000);
-        if delta_is_right && epsilons_are_right { Ok(()) } else { Err(AgreementError::Budgets) }
+        let all = [epsilon_per_query, epsilon_per_researcher, epsilon_total];
+        let in_range = all.iter().all(|epsilon| check_epsilon("budgets", *epsilon).is_ok());
+        if delta_is_right && in_range && all.is_sorted() { Ok(()) } else { Err(AgreementError::Budgets) }
     }
 }
 
@@ -413,27 +431,9 @@ fn has_duplicates<T: Ord>(items: &mut [T]) -> bool {
 }
 
 impl Document for Agreement {
-    const TYPE: &'static str = "application/vnd.cohortium.agreement.v1+json";
+    const TYPE: &'static str = "application/vnd.cohortium.agreement.v2+json";
     const MAX_BYTES: usize = 4 << 20;
     fn check(&self) -> Result<(), String> {
         self.validate().map_err(|error| error.to_string())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn purposes_follow_the_hierarchy() {
-        let purpose = |text: &str| text.parse::<Purpose>().unwrap();
-        assert!(purpose("GRU").permits(&purpose("HMB")));
-        assert!(purpose("HMB").permits(&purpose("DS:MONDO:0005267")));
-        assert!(!purpose("HMB").permits(&purpose("GRU")));
-        assert!(!purpose("DS:MONDO:0005267").permits(&purpose("HMB")));
-        assert!(!purpose("DS:MONDO:0005267").permits(&purpose("DS:MONDO:0000001")));
-        for bad in ["", "gru", "DS:", "DS:a b", "POA"] {
-            assert!(bad.parse::<Purpose>().is_err(), "{bad}");
-        }
     }
 }

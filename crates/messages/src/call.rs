@@ -84,6 +84,15 @@ pub enum Call {
         /// The invitation's secret.
         secret: Hash,
     },
+    /// Lays an entry before the hub's log that is about no single round: a custodian's revocation, a person's freeze, a
+    /// node's alert, a step of an incident. Members of the study get it with the proof that it is in the log.
+    Log {
+        /// The document that the entry names, where it names one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        body: Option<Envelope>,
+        /// The signed entry.
+        entry: Envelope,
+    },
     /// Offers a dataset, or renews the offer.
     Offer {
         /// The signed offer.
@@ -115,6 +124,11 @@ pub enum Call {
         /// The caller's log entry.
         entry: Envelope,
     },
+    /// Who acts for the calling organisation.
+    Staff {
+        /// The signed list.
+        staff: Envelope,
+    },
     /// All studies that concern the caller.
     Studies,
     /// Asks a question.
@@ -128,6 +142,15 @@ pub enum Call {
     Tasks {
         /// How many at most; the hub has a limit of its own, [`MAX_TASKS_LISTED`].
         last: u32,
+    },
+    /// The head of the calling node's own log, for the members of its studies to cosign.
+    Witness {
+        /// Consistency from `old_size` to the checkpoint.
+        consistency: Vec<Hash>,
+        /// The checkpoint as a signed note.
+        note: String,
+        /// The size from which consistency is shown.
+        old_size: u64,
     },
     /// How a task stands; waits up to `wait_ms` for it to change from `known`.
     Status {
@@ -144,15 +167,32 @@ pub enum Call {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum RoundStep {
-    /// A cosignature on the hub's checkpoint: one line of a signed note.
+    /// The policy permits the task and a person is asked; the node has promised nothing yet.
+    AwaitingApproval {
+        /// The task.
+        task: Hash,
+    },
+    /// Cosignatures on a checkpoint: lines of a signed note, one for each of the node's witness keys.
     Cosigned {
-        /// The line.
-        line: String,
+        /// The lines.
+        lines: Vec<String>,
+        /// Whose log.
+        origin: Name,
         /// The tree size that was cosigned.
+        size: u64,
+    },
+    /// The node does not cosign: the size from which it was shown consistency is not the one it cosigned last. The
+    /// conflict of C2SP tlog-witness, which carries the size.
+    Stale {
+        /// Whose log.
+        origin: Name,
+        /// The size that the node cosigned last.
         size: u64,
     },
     /// The node permits the task: its log entry, and its deposit and shares.
     Permitted {
+        /// What people at the node said about it: their entries.
+        approvals: Vec<Envelope>,
         /// The log entry.
         entry: Envelope,
         /// The round's shares.
@@ -160,6 +200,8 @@ pub enum RoundStep {
     },
     /// The node refuses the task.
     Refused {
+        /// What people at the node said about it: their entries.
+        approvals: Vec<Envelope>,
         /// The log entry.
         entry: Envelope,
     },
@@ -241,6 +283,8 @@ pub struct Directory {
     pub organisations: Vec<Envelope>,
     /// Self-signed researcher entries.
     pub researchers: Vec<Envelope>,
+    /// Who acts for the organisations: signed lists.
+    pub staff: Vec<Envelope>,
 }
 
 /// A study at the hub.
@@ -273,10 +317,45 @@ pub enum InboxItem {
         /// The size that the node cosigned last.
         old_size: u64,
     },
+    /// An entry of the hub's log that concerns the study, with the proof that it is in the log.
+    Logged {
+        /// The document that it names, where it names one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        body: Option<Envelope>,
+        /// The entry.
+        entry: Envelope,
+        /// The proof.
+        inclusion: Inclusion,
+    },
     /// A peer's half of a pairwise secret.
     Pairwise {
         /// The signed message.
         message: Envelope,
+    },
+    /// The log of a member has grown: check and cosign.
+    PeerCheckpoint {
+        /// Consistency from `old_size` to the checkpoint.
+        consistency: Vec<Hash>,
+        /// The checkpoint as a signed note.
+        note: String,
+        /// The size from which consistency is shown.
+        old_size: u64,
+    },
+    /// What a member made of this node's own checkpoint: its lines, or the size it cosigned last if that was another.
+    PeerCosigned {
+        /// The member.
+        from: Name,
+        /// The lines; none where the checkpoint was stale.
+        lines: Vec<String>,
+        /// The tree size that the lines are for, or that the member cosigned last.
+        size: u64,
+    },
+    /// Another member permits the task: its log entry.
+    Permitted {
+        /// The entry.
+        entry: Envelope,
+        /// The task.
+        task: Hash,
     },
     /// The task was answered.
     Released {

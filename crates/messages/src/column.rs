@@ -40,8 +40,11 @@ pub struct Column {
     /// Whether values may be missing.
     #[serde(default)]
     pub nullable: bool,
-    /// What queries may do with it; nothing else.
+    /// What may be done with it; nothing else.
     pub roles: Vec<ColumnRole>,
+    /// How much it says about a person.
+    #[serde(default, skip_serializing_if = "Sensitivity::is_ordinary")]
+    pub sensitivity: Sensitivity,
     /// The type.
     #[serde(rename = "type")]
     pub kind: ColumnType,
@@ -75,18 +78,58 @@ impl ColumnType {
 pub enum ColumnRole {
     /// Sums, means and counts of recorded values.
     Aggregate,
+    /// What a model predicts from.
+    Feature,
     /// In `WHERE`.
     Filter,
     /// In `GROUP BY`.
     Group,
+    /// What a model predicts.
+    Label,
 }
 
 impl std::fmt::Display for ColumnRole {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Aggregate => "aggregate",
+            Self::Feature => "feature",
             Self::Filter => "filter",
             Self::Group => "group",
+            Self::Label => "label",
+        })
+    }
+}
+
+/// How much a column says about a person: what reviewers look at, and what `study check` warns by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sensitivity {
+    /// Tells who someone is, alone: a name, a number, an address. Never usable.
+    Identifying,
+    /// Nothing special.
+    #[default]
+    Ordinary,
+    /// Tells who someone is together with others: a date of birth, a postcode, an occupation.
+    QuasiIdentifying,
+    /// Harms if it becomes known: a diagnosis, a genetic finding, an orientation.
+    Sensitive,
+}
+
+impl Sensitivity {
+    /// Whether it goes without saying.
+    #[must_use]
+    pub fn is_ordinary(&self) -> bool {
+        *self == Self::Ordinary
+    }
+}
+
+impl std::fmt::Display for Sensitivity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Identifying => "identifying",
+            Self::Ordinary => "ordinary",
+            Self::QuasiIdentifying => "quasi-identifying",
+            Self::Sensitive => "sensitive",
         })
     }
 }
@@ -131,6 +174,9 @@ pub enum ColumnError {
     /// A value of the domain has another type, or occurs twice, or there are none or too many.
     #[error("column `{0}`: the domain must list 1 to {MAX_DOMAIN} different values of the column's type")]
     DomainWrong(Name),
+    /// A column that tells who someone is, with a role.
+    #[error("column `{0}` is identifying and has a role: take its roles away; nobody may ask about it")]
+    Identifying(Name),
     /// Two columns of one name.
     #[error("column `{0}` is declared twice")]
     Twice(Name),
@@ -206,6 +252,9 @@ impl Column {
 
     fn check(&self) -> Result<(), ColumnError> {
         let name = || self.name.clone();
+        if self.sensitivity == Sensitivity::Identifying && !self.roles.is_empty() {
+            return Err(ColumnError::Identifying(name()));
+        }
         match self.bounds {
             Some([low, high]) if !self.kind.is_number() || low >= high => return Err(ColumnError::BoundsWrong(name())),
             None if self.allows(ColumnRole::Aggregate) && self.kind.is_number() => {

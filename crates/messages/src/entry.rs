@@ -6,13 +6,28 @@
 use cohortium_dp::AccountEntry;
 use serde::{Deserialize, Serialize};
 
-use crate::{Document, Hash, Name, Timestamp};
+use crate::{Document, Hash, Name, PublicKey, Timestamp};
 
 /// All kinds of entries, as they stand in the log.
-pub const ENTRY_KINDS: [&str; 7] = ["agreement", "failure", "permit", "price", "refusal", "release", "task"];
+pub const ENTRY_KINDS: [&str; 13] = [
+    "agreement",
+    "alert",
+    "approval",
+    "dispatch",
+    "failure",
+    "freeze",
+    "incident",
+    "permit",
+    "price",
+    "refusal",
+    "release",
+    "revocation",
+    "task",
+];
 
-/// An entry of the log. Signed by its author's key: a custodian's agreement key for `agreement`, a node's message key
-/// for `permit`, `price` and its `refusal`, the researcher's key for `task`, the hub's message key for the rest.
+/// An entry of the log. Signed by its author's key: a custodian's agreement key for `agreement` and `revocation`, a
+/// node's message key for `alert`, `permit`, `price` and its `refusal`, a person's key for `approval`, `dispatch`,
+/// `freeze` and `incident`, the researcher's key for `task`, the hub's message key for the rest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
@@ -38,6 +53,13 @@ pub enum Author {
     Hub(Name),
     /// An organisation's node.
     Node(Name),
+    /// A person who acts for an organisation.
+    Person {
+        /// Which organisation.
+        organisation: Name,
+        /// Who.
+        person: Name,
+    },
     /// A researcher.
     Researcher(Name),
 }
@@ -53,12 +75,58 @@ pub enum Fact {
         /// Which revision.
         revision: u32,
     },
+    /// The author's node noticed something that a person should look at.
+    Alert {
+        /// Whether the study is frozen at this node because of it.
+        froze: bool,
+        /// Which rule, as listed in the documentation.
+        rule: String,
+        /// The task that it is about, if it is about one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        task: Option<Hash>,
+        /// What was seen and what it may mean, in words. Speaks of tasks and messages, never of rows.
+        why: String,
+    },
+    /// The author, a person, approves or refuses a task at their organisation's node.
+    Approval {
+        /// Yes or no.
+        approved: bool,
+        /// What exactly.
+        plan: Hash,
+        /// Which.
+        task: Hash,
+        /// The rationale.
+        why: String,
+    },
+    /// The author, a person, has looked at what their node holds back for a task and lets it out.
+    Dispatch {
+        /// SHA-256 of the call that may leave, in canonical JSON.
+        message: Hash,
+        /// Which.
+        task: Hash,
+    },
     /// The task ended without an answer, for a reason that lies in no one's policy.
     Failure {
         /// Why, in words.
         reason: String,
         /// Which.
         task: Hash,
+    },
+    /// The author, a person, stops the study at their organisation's node, or sets it going again.
+    Freeze {
+        /// Stops (`true`) or sets going again.
+        frozen: bool,
+        /// Why.
+        why: String,
+    },
+    /// A step in dealing with an incident.
+    Incident {
+        /// What is recorded with this step.
+        body: Hash,
+        /// Which incident: a name that the organisation gave it.
+        incident: Name,
+        /// Which step.
+        step: IncidentStep,
     },
     /// The author's own policy permits the task, and the price is reserved in its account.
     Permit {
@@ -96,6 +164,14 @@ pub enum Fact {
         /// Which.
         task: Hash,
     },
+    /// The author, a custodian, takes back the agreement of this entry, or a key that it names. At the author's own node
+    /// it holds at once, elsewhere from when it is known.
+    Revocation {
+        /// What.
+        subject: RevocationSubject,
+        /// Why.
+        why: String,
+    },
     /// The author asks.
     Task {
         /// The task document.
@@ -107,17 +183,45 @@ pub enum Fact {
     },
 }
 
+/// What is taken back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RevocationSubject {
+    /// The whole agreement.
+    Agreement,
+    /// A researcher's or person's key, wherever the agreement names it.
+    Key(PublicKey),
+}
+
+/// The steps of an incident.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IncidentStep {
+    /// Something was done about it.
+    Action,
+    /// It is over.
+    Close,
+    /// Somebody became aware: the clock of GDPR Art. 33 starts.
+    Open,
+}
+
 impl Fact {
     /// The kind, as it stands in the log.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Agreement { .. } => "agreement",
+            Self::Alert { .. } => "alert",
+            Self::Approval { .. } => "approval",
+            Self::Dispatch { .. } => "dispatch",
             Self::Failure { .. } => "failure",
+            Self::Freeze { .. } => "freeze",
+            Self::Incident { .. } => "incident",
             Self::Permit { .. } => "permit",
             Self::Price { .. } => "price",
             Self::Refusal { .. } => "refusal",
             Self::Release { .. } => "release",
+            Self::Revocation { .. } => "revocation",
             Self::Task { .. } => "task",
         }
     }
@@ -126,8 +230,19 @@ impl Fact {
     #[must_use]
     pub const fn body(&self) -> Option<Hash> {
         match self {
-            Self::Agreement { body, .. } | Self::Release { body, .. } | Self::Task { body, .. } => Some(*body),
-            Self::Failure { .. } | Self::Permit { .. } | Self::Price { .. } | Self::Refusal { .. } => None,
+            Self::Agreement { body, .. }
+            | Self::Incident { body, .. }
+            | Self::Release { body, .. }
+            | Self::Task { body, .. } => Some(*body),
+            Self::Alert { .. }
+            | Self::Approval { .. }
+            | Self::Dispatch { .. }
+            | Self::Failure { .. }
+            | Self::Freeze { .. }
+            | Self::Permit { .. }
+            | Self::Price { .. }
+            | Self::Refusal { .. }
+            | Self::Revocation { .. } => None,
         }
     }
 
@@ -135,8 +250,11 @@ impl Fact {
     #[must_use]
     pub const fn task(&self) -> Option<Hash> {
         match self {
-            Self::Agreement { .. } => None,
-            Self::Failure { task, .. }
+            Self::Agreement { .. } | Self::Freeze { .. } | Self::Incident { .. } | Self::Revocation { .. } => None,
+            Self::Alert { task, .. } => *task,
+            Self::Approval { task, .. }
+            | Self::Dispatch { task, .. }
+            | Self::Failure { task, .. }
             | Self::Permit { task, .. }
             | Self::Price { task, .. }
             | Self::Refusal { task, .. }

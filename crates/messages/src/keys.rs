@@ -1,4 +1,5 @@
-//! Keys: Ed25519 for signing (RFC 8032), X25519 + ML-KEM-768 for agreeing on secrets (RFC 7748, FIPS 203).
+//! Keys: Ed25519 for signing (RFC 8032), ML-DSA-44 beside it where a signature must outlive it (FIPS 204), X25519 +
+//! ML-KEM-768 for agreeing on secrets (RFC 7748, FIPS 203).
 //!
 //! Every key has one role; which role is a matter of the field of [`crate::RosterEntry`] it stands in. Secret keys do
 //! not print, do not serialise and are overwritten when dropped; writing one to disk is said aloud
@@ -125,6 +126,49 @@ impl SigningKey {
     pub fn from_secret_text(text: &str) -> Result<Self, KeyError> {
         let bytes: Zeroizing<[u8; 32]> = Zeroizing::new(decode(text)?);
         Ok(Self(ed25519_dalek::SigningKey::from_bytes(&bytes)))
+    }
+}
+
+/// Bytes of an ML-DSA-44 public key (FIPS 204, table 2).
+const ML_DSA_PUBLIC_BYTES: usize = 1312;
+
+/// An ML-DSA-44 public key (FIPS 204), written as base64: a witness's second key, whose cosignatures hold against a
+/// quantum computer. Every string of this length is a key.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct MlDsaPublicKey(Vec<u8>);
+
+impl MlDsaPublicKey {
+    /// The public half of the key that comes from a seed.
+    #[must_use]
+    pub fn of_seed(seed: &[u8; 32]) -> Self {
+        let secret = ml_dsa::SigningKey::<ml_dsa::MlDsa44>::from_seed(&(*seed).into());
+        Self(secret.expanded_key().verifying_key().encode().to_vec())
+    }
+
+    /// The 1312 bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for MlDsaPublicKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "MlDsaPublicKey({})", Hash::of(&self.0).short())
+    }
+}
+
+impl TryFrom<String> for MlDsaPublicKey {
+    type Error = KeyError;
+    fn try_from(text: String) -> Result<Self, KeyError> {
+        Ok(Self(decode::<ML_DSA_PUBLIC_BYTES>(&text)?.to_vec()))
+    }
+}
+
+impl From<MlDsaPublicKey> for String {
+    fn from(key: MlDsaPublicKey) -> Self {
+        BASE64.encode(&key.0)
     }
 }
 

@@ -22,45 +22,49 @@ mod keys;
 mod name;
 mod offer;
 mod plan;
+mod purpose;
 mod release;
 mod ring;
 mod roster;
 mod round;
 mod secret_file;
 mod task;
+mod terms;
 mod threshold;
 mod time;
 
-pub use agreement::{
-    AGREEMENT_VERSION, Agreement, AgreementError, Analysis, Approval, Budgets, DatasetTerms, Party, Purpose,
-    ResearcherTerms, RiskAcceptance, SecureSumTerms,
-};
+pub use agreement::{AGREEMENT_VERSION, Agreement, AgreementError, Party, ResearcherTerms};
 pub use call::{
     Call, Directory, InboxItem, Inclusion, MAX_LISTED_SQL_CHARS, MAX_TASKS_LISTED, Phase, Principal, PrincipalKind,
     Progress, Refused, Reply, Request, Response, RoundStep, StudyRecord, TaskState, TaskStatus, TaskSummary,
 };
 pub use canonical::{CanonicalError, canonical_bytes};
-pub use column::{Column, ColumnError, ColumnRole, ColumnType, Schema, Value};
+pub use column::{Column, ColumnError, ColumnRole, ColumnType, Schema, Sensitivity, Value};
 pub use decimal::{Decimal, DecimalError};
-pub use entry::{Author, ENTRY_KINDS, Entry, Fact};
+pub use entry::{Author, ENTRY_KINDS, Entry, Fact, IncidentStep, RevocationSubject};
 pub use envelope::{Document, Envelope, EnvelopeError, Unverified, Verified};
 pub use hash::{Hash, HashError};
-pub use keys::{KemPublicKey, KemSecretKey, KeyError, PublicKey, SigningKey};
+pub use keys::{KemPublicKey, KemSecretKey, KeyError, MlDsaPublicKey, PublicKey, SigningKey};
 pub use name::{Name, NameError};
 pub use offer::Offer;
 pub use plan::{
     Arithmetic, Bounding, Comparison, Measure, Order, Output, OutputColumn, PLAN_VERSION, Plan, PlanShapeError,
     Predicate, Scalar,
 };
+pub use purpose::{Condition, Modifier, Purpose};
 pub use release::{RELEASE_VERSION, ReleaseDocument, decode_cells, encode_cells};
 pub use ring::{MAX_ELEMENTS, Ring, noise_margin};
-pub use roster::{HubEntry, Invitation, ResearcherEntry, RosterEntry};
+pub use roster::{HubEntry, Invitation, PersonEntry, ResearcherEntry, Role, RosterEntry, Staff};
 pub use round::{
     ExcessSeed, MaskedHeader, PairwiseCiphertext, RING_BITS, Receipt, Reveal, RevealedShare, RoundContext, RoundShares,
     SealedShare, SurvivorSet,
 };
-pub use secret_file::{OrganisationSecrets, ResearcherSecrets};
+pub use secret_file::{OrganisationSecrets, PersonSecrets, ResearcherSecrets};
 pub use task::Task;
+pub use terms::{
+    Analysis, AnalysisTerms, ApprovalClass, ApprovalTerms, AttackThresholds, AutomaticApproval, Budgets, DatasetTerms,
+    Ownership, Phase, PhaseKind, RiskAcceptance, SecureSumTerms,
+};
 pub use threshold::{ReleaseMode, ThresholdError, check_thresholds};
 pub use time::{TimeError, Timestamp};
 

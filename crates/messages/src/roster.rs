@@ -6,7 +6,7 @@
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 
-use crate::{Document, Hash, KemPublicKey, Name, PublicKey};
+use crate::{Document, Hash, KemPublicKey, MlDsaPublicKey, Name, PublicKey};
 
 /// An organisation's public keys, one per role. Signed by `identity`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,11 +26,13 @@ pub struct RosterEntry {
     pub organisation: Name,
     /// Cosigns the checkpoints of others' logs.
     pub witness_key: PublicKey,
+    /// Cosigns them a second time, for when Ed25519 is broken.
+    pub witness_ml_dsa_key: MlDsaPublicKey,
 }
 
 impl Document for RosterEntry {
-    const TYPE: &'static str = "application/vnd.cohortium.roster-entry.v1+json";
-    const MAX_BYTES: usize = 4096;
+    const TYPE: &'static str = "application/vnd.cohortium.roster-entry.v2+json";
+    const MAX_BYTES: usize = 8192;
 }
 
 /// A researcher's public key. Signed by itself.
@@ -46,6 +48,84 @@ pub struct ResearcherEntry {
 impl Document for ResearcherEntry {
     const TYPE: &'static str = "application/vnd.cohortium.researcher-entry.v1+json";
     const MAX_BYTES: usize = 1024;
+}
+
+/// What a person may do at an organisation. Each role has keys of its own, and nobody has two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Reads and verifies; changes nothing.
+    Auditor,
+    /// Runs the node, and may freeze a study there.
+    Operator,
+    /// Answers for privacy: approves, freezes, leads incidents.
+    PrivacyOfficer,
+    /// Minds the data: approves tasks and lets held messages out.
+    Steward,
+}
+
+impl Role {
+    /// Whether a person in this role can approve tasks and let held messages out.
+    #[must_use]
+    pub const fn may_approve(self) -> bool {
+        matches!(self, Self::PrivacyOfficer | Self::Steward)
+    }
+
+    /// Whether a person in this role can freeze a study. Whoever minds the machine must be able to stop it; only who
+    /// [`may_unfreeze`](Self::may_unfreeze) sets it going again.
+    #[must_use]
+    pub const fn may_freeze(self) -> bool {
+        matches!(self, Self::Operator | Self::PrivacyOfficer | Self::Steward)
+    }
+
+    /// Whether a person in this role can end a freeze and lead incidents.
+    #[must_use]
+    pub const fn may_unfreeze(self) -> bool {
+        matches!(self, Self::PrivacyOfficer)
+    }
+}
+
+impl std::fmt::Display for Role {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Auditor => "auditor",
+            Self::Operator => "operator",
+            Self::PrivacyOfficer => "privacy officer",
+            Self::Steward => "steward",
+        })
+    }
+}
+
+/// A person's public key in one role at an organisation. Signed by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PersonEntry {
+    /// Signs what the person says.
+    pub key: PublicKey,
+    /// The person's name, unique in the organisation.
+    pub person: Name,
+    /// In which role.
+    pub role: Role,
+}
+
+impl Document for PersonEntry {
+    const TYPE: &'static str = "application/vnd.cohortium.person-entry.v1+json";
+    const MAX_BYTES: usize = 1024;
+}
+
+/// Who acts for an organisation, as it tells the others so that an agreement can name them. Signed by its message key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Staff {
+    /// Whose.
+    pub organisation: Name,
+    /// The people.
+    pub people: Vec<PersonEntry>,
+}
+
+impl Document for Staff {
+    const TYPE: &'static str = "application/vnd.cohortium.staff.v1+json";
+    const MAX_BYTES: usize = 64 << 10;
 }
 
 /// The hub's public keys. Signed by `message_key`.

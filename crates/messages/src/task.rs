@@ -2,12 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Document, Hash, Name, PROTOCOL_VERSION, Plan, Purpose, Timestamp};
+use crate::{Document, Hash, Modifier, Name, PROTOCOL_VERSION, Plan, Purpose, Timestamp};
 
 /// A task. Signed by the researcher's key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Task {
+    /// The conditions that whoever asks affirms to keep, sorted: all that the agreement states.
+    pub affirms: Vec<Modifier>,
     /// When it was asked.
     pub asked_at: Timestamp,
     /// 32 random bytes in hexadecimal: two askings are two tasks.
@@ -31,7 +33,7 @@ pub struct Task {
 }
 
 impl Document for Task {
-    const TYPE: &'static str = "application/vnd.cohortium.task.v1+json";
+    const TYPE: &'static str = "application/vnd.cohortium.task.v2+json";
     const MAX_BYTES: usize = 512 << 10;
     fn check(&self) -> Result<(), String> {
         if self.protocol != PROTOCOL_VERSION {
@@ -39,6 +41,9 @@ impl Document for Task {
         }
         if self.rounds != 1 {
             return Err(String::from("a query has exactly one round"));
+        }
+        if self.affirms.array_windows().any(|[a, b]| a >= b) {
+            return Err(String::from("the affirmed conditions must be sorted and different"));
         }
         if self.sql.len() > 64 << 10 {
             return Err(String::from("the SQL text is longer than 65536 bytes"));

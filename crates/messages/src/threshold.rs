@@ -7,15 +7,28 @@
 //!
 //! Does not: say whether members really are independent of one another.
 
+use serde::{Deserialize, Serialize};
+
 use crate::MAX_ORGANISATIONS;
 
 /// What protects a single member's input in the sum.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ReleaseMode {
-    /// Noise: the sum less what the colluders know still carries σ².
-    Noised,
     /// Nothing but the other honest inputs: exact sums under disclosure control.
     Exact,
+    /// Noise: the sum less what the colluders know still carries σ². Differential privacy.
+    #[serde(rename = "dp")]
+    Noised,
+}
+
+impl std::fmt::Display for ReleaseMode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Exact => "exact",
+            Self::Noised => "dp",
+        })
+    }
 }
 
 /// Why numbers of participants, threshold and colluders are refused. Whoever wrote them must act.
