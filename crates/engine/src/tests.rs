@@ -12,9 +12,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use chacha20::ChaCha20Rng;
 use cohortium_dp::NanoNats;
 use cohortium_messages::{
-    AGREEMENT_VERSION, Agreement, Analysis, Approval, Arithmetic, Budgets, Comparison, DatasetTerms, Hash, HubEntry,
-    Measure, Name, OrganisationSecrets, Party, Plan, Predicate, Purpose, ResearcherSecrets, ResearcherTerms,
-    RiskAcceptance, Scalar, Schema, SecureSumTerms, SigningKey, Timestamp, Value,
+    AGREEMENT_VERSION, Agreement, Analysis, AnalysisTerms, ApprovalTerms, Arithmetic, AttackThresholds, Budgets,
+    Comparison, DatasetTerms, Hash, HubEntry, MAX_CELLS, Measure, Name, OrganisationSecrets, Ownership, Party, Plan,
+    Predicate, Purpose, ReleaseMode, ResearcherSecrets, ResearcherTerms, RiskAcceptance, Scalar, Schema,
+    SecureSumTerms, SigningKey, Timestamp, Value,
 };
 use cohortium_query::{Ask, Priced, check, plan};
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -832,28 +833,48 @@ fn planned(agreement: &Agreement, sql: &str) -> Plan {
 fn agreement(schema: &Schema) -> Agreement {
     // Drawing post-quantum keys for every random plan would take longer than running it.
     static DRAWN: OnceLock<Agreement> = OnceLock::new();
-    let datasets = vec![DatasetTerms { name: name("t"), schema: schema.clone() }];
+    let schema = schema.clone();
+    let datasets = vec![DatasetTerms { minimum_cohort: 0, mode: ReleaseMode::Noised, name: name("t"), schema }];
     Agreement { datasets, ..DRAWN.get_or_init(drawn_agreement).clone() }
 }
 
 fn drawn_agreement() -> Agreement {
     let mut rng = ChaCha20Rng::from_seed([3; 32]);
     let parties = ["north", "east", "south"]
-        .map(|party| Party { entry: OrganisationSecrets::generate(&mut rng).entry(&name(party)) });
+        .map(|party| OrganisationSecrets::generate(&mut rng).entry(&name(party)))
+        .map(|entry| Party { entry, people: Vec::new() });
     let researcher = ResearcherSecrets::generate(&mut rng).entry(&name("rosa"));
     let mut key = || SigningKey::generate(&mut rng).public();
     Agreement {
-        analyses: vec![Analysis::Count, Analysis::Mean, Analysis::Sum],
-        approval: Approval::Automatic,
+        analyses: [Analysis::Count, Analysis::Mean, Analysis::Sum]
+            .map(|analysis| AnalysisTerms { analysis, max_cells: MAX_CELLS as u32, max_epsilon: 1000.into() })
+            .into(),
+        approval: ApprovalTerms::everything_automatic(vec![name("t")], 1000.into()),
+        attack_thresholds: AttackThresholds {
+            attribute_advantage: 1.into(),
+            membership_advantage: 1.into(),
+            reconstruction_rate: 1.into(),
+        },
         budgets: Budgets {
             delta: "0.000001".parse().unwrap(),
             epsilon_per_query: 100.into(),
             epsilon_per_researcher: 1000.into(),
             epsilon_total: 10_000.into(),
         },
+        conditions: Vec::new(),
         datasets: Vec::new(),
         hub: HubEntry { hub: name("hub"), log_key: key(), message_key: key() },
+        log_policy: "none".to_owned(),
+        ownership: Ownership {
+            data: "each its own".to_owned(),
+            models: "all together".to_owned(),
+            passing_on: "results only".to_owned(),
+            results: "all together".to_owned(),
+        },
         parties: parties.into(),
+        phases: Vec::new(),
+        previous: None,
+        purpose_text: "A test.".to_owned(),
         purposes: vec![Purpose::GeneralResearch],
         researchers: vec![ResearcherTerms { entry: researcher }],
         retention_days: 30,

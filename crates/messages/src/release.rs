@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Document, Envelope, Hash, Name, Timestamp};
 
 /// The version of this structure and of how answers follow from it.
-pub const RELEASE_VERSION: u32 = 2;
+pub const RELEASE_VERSION: u32 = 3;
 
 /// A release as it travels and is logged. Signed by the hub's message key.
 ///
@@ -30,6 +30,8 @@ pub struct ReleaseDocument {
     pub released_at: Timestamp,
     /// The study.
     pub study: Name,
+    /// The positions of groups that count too few to be shown, in order: all their cells are zero.
+    pub suppressed: Vec<u32>,
     /// Who is in the total, sorted.
     pub survivors: Vec<Name>,
     /// The task.
@@ -39,7 +41,7 @@ pub struct ReleaseDocument {
 }
 
 impl Document for ReleaseDocument {
-    const TYPE: &'static str = "application/vnd.cohortium.release.v2+json";
+    const TYPE: &'static str = "application/vnd.cohortium.release.v3+json";
     const MAX_BYTES: usize = 32 << 20;
     fn check(&self) -> Result<(), String> {
         if self.version == RELEASE_VERSION {

@@ -14,7 +14,7 @@
 use std::str::FromStr as _;
 
 use cedar_policy::{PolicySet, Schema, ValidationMode, Validator};
-use cohortium_messages::{Agreement, ColumnRole, DatasetTerms, Verified};
+use cohortium_messages::{Agreement, AnalysisTerms, ColumnRole, DatasetTerms, Decimal, Phase, ReleaseMode, Verified};
 use serde_json::{Value, json};
 
 use crate::clause::Clause;
@@ -71,6 +71,12 @@ impl Policy {
 /// The id of the one permit.
 pub(crate) const PERMIT_ID: &str = "permit/all-clauses";
 
+/// The words of the fact `approval`. Others (refused, missing) are no approval.
+pub(crate) const NOT_DECIDED: &str = "not-decided-here";
+pub(crate) const AUTOMATIC: &str = "automatic";
+pub(crate) const BY_PEOPLE: &str = "by-people";
+pub(crate) const NOT_GIVEN: &str = "not-given";
+
 /// What may be asked about. Every fact is required: a request that lacks one is refused before evaluation.
 const SCHEMA: &str = r#"entity Researcher;
 entity Dataset;
@@ -78,10 +84,16 @@ action "run" appliesTo {
   principal: [Researcher],
   resource: [Dataset],
   context: {
+    "affirms": Set<String>,
     "aggregate_columns": Set<String>,
     "analyses": Set<String>,
+    "approval": String,
+    "approvers": Long,
+    "cells": Long,
+    "counts_groups": Bool,
     "epsilon_micro": Long,
     "filter_columns": Set<String>,
+    "frozen": Bool,
     "group_columns": Set<String>,
     "max_groups": Long,
     "max_rows": Long,
@@ -158,10 +170,35 @@ fn condition(clause: Clause, agreement: &Agreement) -> Option<Value> {
         Clause::ColumnsFilter => columns(agreement, ColumnRole::Filter, "filter_columns"),
         Clause::ColumnsGroup => columns(agreement, ColumnRole::Group, "group_columns"),
         Clause::ColumnsAggregate => columns(agreement, ColumnRole::Aggregate, "aggregate_columns"),
-        Clause::Analyses => binary("containsAll", strings(&agreement.analyses), fact("analyses")),
+        Clause::Analyses => {
+            let kinds = agreement.analyses.iter().map(|terms| terms.analysis);
+            binary("containsAll", strings(kinds), fact("analyses"))
+        }
+        Clause::Approval => approval(agreement),
+        Clause::Cells => per_analysis(agreement, |terms| binary("<=", fact("cells"), long(i64::from(terms.max_cells)))),
+        Clause::Conditions if agreement.conditions.is_empty() => boolean(true),
+        Clause::Conditions => {
+            let stated = agreement.conditions.iter().map(|condition| condition.modifier);
+            binary("containsAll", fact("affirms"), strings(stated))
+        }
+        Clause::Frozen => json!({"!": {"arg": fact("frozen")}}),
+        Clause::MinimumCohort => {
+            per_dataset(
+                agreement,
+                |terms| {
+                    if terms.minimum_cohort == 0 { boolean(true) } else { fact("counts_groups") }
+                },
+            )
+        }
+        Clause::Phase if agreement.phases.is_empty() => boolean(true),
+        Clause::Phase => any(agreement.phases.iter().map(phase).collect()),
+        Clause::PricePerAnalysis => {
+            per_analysis(agreement, |terms| binary("<=", fact("epsilon_micro"), long(micro(terms.max_epsilon))))
+        }
+        Clause::ReleaseMode => per_dataset(agreement, |terms| boolean(terms.mode == ReleaseMode::Noised)),
         Clause::Participants => binary("==", fact("participants"), strings(agreement.participants())),
         Clause::Threshold => binary(">=", fact("participant_count"), long(i64::from(agreement.secure_sum.threshold))),
-        Clause::PricePerQuery => binary("<=", fact("epsilon_micro"), long(epsilon_limit_micro(agreement))),
+        Clause::PricePerQuery => binary("<=", fact("epsilon_micro"), long(micro(agreement.budgets.epsilon_per_query))),
         Clause::NotRevoked => json!({"!": {"arg": fact("revoked")}}),
         Clause::Contribution => per_dataset(agreement, |terms| {
             and(
@@ -173,9 +210,41 @@ fn condition(clause: Clause, agreement: &Agreement) -> Option<Value> {
     })
 }
 
-/// The agreed ε per query in 10^-6, rounded down: against the one who asks. At most 10^12 by the agreement's own check.
-pub(crate) fn epsilon_limit_micro(agreement: &Agreement) -> i64 {
-    i64::try_from(agreement.budgets.epsilon_per_query.nano() / 1000).unwrap_or(0)
+/// An agreed ε in 10^-6, rounded down: against the one who asks. At most 10^9 by the agreement's own check.
+pub(crate) fn micro(epsilon: Decimal) -> i64 {
+    i64::try_from(epsilon.nano() / 1000).unwrap_or(0)
+}
+
+/// Where nothing was decided about approval the clause holds; otherwise it needs what the agreement's terms allow.
+fn approval(agreement: &Agreement) -> Value {
+    let terms = &agreement.approval;
+    let is = |word: &str| binary("==", fact("approval"), json!({"Value": word}));
+    let mut given = vec![is(NOT_DECIDED)];
+    if terms.automatic.approved_plans || !terms.automatic.classes.is_empty() {
+        given.push(is(AUTOMATIC));
+    }
+    if terms.needed > 0 {
+        given.push(and(is(BY_PEOPLE), binary(">=", fact("approvers"), long(i64::from(terms.needed)))));
+    }
+    any(given)
+}
+
+fn phase(phase: &Phase) -> Value {
+    all(vec![
+        binary(">=", fact("now"), long(phase.from.seconds())),
+        binary("<", fact("now"), long(phase.until.seconds())),
+        binary("containsAll", strings(&phase.analyses), fact("analyses")),
+        binary("<=", fact("epsilon_micro"), long(micro(phase.epsilon_per_query))),
+    ])
+}
+
+/// For each kind of computation: the task does not use it, or its limit holds.
+fn per_analysis(agreement: &Agreement, limit: impl Fn(&AnalysisTerms) -> Value) -> Value {
+    let limits = agreement.analyses.iter().map(|terms| {
+        let used = binary("contains", fact("analyses"), json!({"Value": terms.analysis.to_string()}));
+        binary("||", json!({"!": {"arg": used}}), limit(terms))
+    });
+    all(limits.collect())
 }
 
 /// The columns that have `role` in the task's dataset contain all that are used so.
@@ -206,16 +275,23 @@ fn per_dataset(agreement: &Agreement, limit: impl Fn(&DatasetTerms) -> Value) ->
     any(alternatives.collect())
 }
 
-/// A disjunction as a balanced tree: Cedar walks expressions recursively.
-fn any(mut alternatives: Vec<Value>) -> Value {
-    match alternatives.len() {
-        0 => json!({"Value": false}),
-        1 => alternatives.pop().unwrap_or(Value::Null),
-        count => {
-            let right = alternatives.split_off(count / 2);
-            binary("||", any(alternatives), any(right))
-        }
+/// A disjunction; false without alternatives.
+fn any(alternatives: Vec<Value>) -> Value {
+    tree("||", alternatives).unwrap_or_else(|| boolean(false))
+}
+
+/// A conjunction; true without parts.
+fn all(parts: Vec<Value>) -> Value {
+    tree("&&", parts).unwrap_or_else(|| boolean(true))
+}
+
+/// A balanced tree: Cedar walks expressions recursively.
+fn tree(operator: &str, mut parts: Vec<Value>) -> Option<Value> {
+    if parts.len() < 2 {
+        return parts.pop();
     }
+    let right = parts.split_off(parts.len() / 2);
+    Some(binary(operator, tree(operator, parts)?, tree(operator, right)?))
 }
 
 fn and(left: Value, right: Value) -> Value {
@@ -228,6 +304,10 @@ fn binary(operator: &str, left: Value, right: Value) -> Value {
 
 fn fact(name: &str) -> Value {
     json!({".": {"left": {"Var": "context"}, "attr": name}})
+}
+
+fn boolean(value: bool) -> Value {
+    json!({"Value": value})
 }
 
 fn long(value: i64) -> Value {
@@ -248,6 +328,7 @@ mod tests {
     use super::*;
     use crate::fixtures::World;
     use cedar_policy::PolicyId;
+    use cohortium_messages::ApprovalTerms;
 
     /// The printed text, read back by Cedar, is the very policy set that is evaluated.
     fn assert_text_is_the_policy(policy: &Policy) {
@@ -296,14 +377,15 @@ mod tests {
         let many = |count: usize| {
             World::with(3, |agreement| {
                 let model = agreement.datasets[0].clone();
+                agreement.approval = ApprovalTerms::everything_automatic(vec!["d0".parse().unwrap()], 1.into());
                 agreement.datasets = (0..count)
-                    .map(|i| DatasetTerms { name: format!("d{i}").parse().unwrap(), schema: model.schema.clone() })
+                    .map(|i| DatasetTerms { name: format!("d{i}").parse().unwrap(), ..model.clone() })
                     .collect();
             })
         };
         assert!(compile(&many(64).agreement).is_ok());
         let mut too_many = (*many(64).agreement).clone();
-        let one_more = DatasetTerms { name: "d64".parse().unwrap(), schema: too_many.datasets[0].schema.clone() };
+        let one_more = DatasetTerms { name: "d64".parse().unwrap(), ..too_many.datasets[0].clone() };
         too_many.datasets.push(one_more);
         assert!(too_many.validate().unwrap_err().to_string().contains("`datasets` lists more than 64"));
     }

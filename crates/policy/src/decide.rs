@@ -1,7 +1,10 @@
 //! Deciding on a task: a [`Permit`], or a [`Denial`] that lists every clause that fails.
 //!
-//! Hub and node both decide; only the node's decision protects its data. Cedar decides the clauses; around it stand
-//! two checks of our own, because Cedar *allows* when a failing `forbid` errs and a `permit` holds (it skips what errs):
+//! Hub and node both decide; only the node's decision protects its data. What the people of a node said and whether the
+//! study stands still there is known at the node alone, so there are two decisions: [`Policy::decide`] leaves both open,
+//! and [`Policy::decide_here`] does not. Rows are read on a [`PermitHere`], which only the second one gives.
+//!
+//! Cedar decides the clauses; around it stand two checks of our own, because Cedar *allows* when a failing `forbid` errs and a `permit` holds (it skips what errs):
 //! any evaluation error is a refusal, and a request that does not fit the schema is a refusal.
 //!
 //! Does not: reserve or spend (that is the account's business after a permit), check the log's inclusion proof.
@@ -16,8 +19,11 @@ use cohortium_dp::Price;
 use cohortium_messages::{Agreement, Envelope, EnvelopeError, Hash, Name, Task, Timestamp, Verified};
 use cohortium_query::Priced;
 
-use crate::clause::{Asked, Clause, explain, purpose_and_broader};
-use crate::compile::{PERMIT_ID, Policy};
+use crate::approval::{Approval, Approvals};
+use crate::clause::{Asked, Clause, explain};
+use crate::compile::{AUTOMATIC, BY_PEOPLE, NOT_DECIDED, NOT_GIVEN, PERMIT_ID, Policy};
+use crate::entries::Revoked;
+use crate::log_policy::{LogPolicyError, log_terms};
 
 /// Evidence that a task passed every clause of an agreement. Made by [`Policy::decide`] alone; not cloned, not read
 /// from anywhere: a permit does not outlive the decision it stands for.
@@ -28,6 +34,15 @@ pub struct Permit {
     decided_at: Timestamp,
     priced: Priced,
     task: Verified<Task>,
+}
+
+/// Evidence that a task may run at one organisation: a permit, with how it was approved there. Made by
+/// [`Policy::decide_here`] alone.
+#[derive(Debug)]
+#[must_use = "a permit that nobody uses permitted nothing"]
+pub struct PermitHere {
+    approvals: Approvals,
+    permit: Permit,
 }
 
 /// A refusal. The researcher must ask otherwise, or the custodians agree otherwise.
@@ -49,7 +64,7 @@ pub struct Request<'a> {
     agreement_hash: Hash,
     now: Timestamp,
     priced: &'a Priced,
-    revoked: bool,
+    revoked: &'a Revoked,
     task: &'a Verified<Task>,
 }
 
@@ -58,26 +73,32 @@ impl<'a> Request<'a> {
     ///
     /// `task` must have been opened with the key that the agreement states for its researcher ([`open_task`]);
     /// `agreement_hash` is the agreement the caller believes to decide under; `now` is this house's own clock; `revoked`
-    /// says whether a custodian has revoked the agreement in this house.
+    /// is what this house knows to have been taken back of the agreement.
     #[must_use]
     pub const fn new(
         task: &'a Verified<Task>,
         priced: &'a Priced,
         agreement_hash: Hash,
         now: Timestamp,
-        revoked: bool,
+        revoked: &'a Revoked,
     ) -> Self {
         Self { agreement_hash, now, priced, revoked, task }
     }
 
-    fn asked(&self) -> Asked {
+    fn asked(&self, agreement: &Agreement, approval: Option<&Approval>, frozen: bool) -> Asked {
         let (task, facts, bounding) = (self.task, self.priced.facts(), self.priced.plan().bounding);
+        let key = agreement.researcher(&task.researcher).map(|entry| entry.key);
         Asked {
+            affirms: task.affirms.iter().copied().collect(),
             aggregate_columns: facts.aggregate_columns.clone(),
             analyses: facts.analyses.clone(),
+            approval: approval.cloned(),
+            cells: facts.cells,
+            counts_groups: facts.counts_groups,
             dataset: facts.dataset.clone(),
             epsilon_micro: facts.epsilon_micro,
             filter_columns: facts.filter_columns.clone(),
+            frozen,
             group_columns: facts.group_columns.clone(),
             max_groups: bounding.max_groups,
             max_rows: bounding.max_rows,
@@ -85,7 +106,7 @@ impl<'a> Request<'a> {
             participants: task.participants.iter().cloned().collect(),
             purpose: task.purpose.clone(),
             researcher: task.researcher.clone(),
-            revoked: self.revoked,
+            revoked: self.revoked.agreement() || key.is_some_and(|key| self.revoked.key(&key)),
         }
     }
 
@@ -100,18 +121,39 @@ impl<'a> Request<'a> {
 }
 
 impl Policy {
-    /// Decides.
+    /// Decides, except on what only the people of a node can say.
     ///
     /// Given a task and what was derived from its plan, returns a permit if and only if every clause of the agreement
-    /// holds and the evaluation had no error; never a permit for another plan than the one that was priced. Argued, and
-    /// tested clause by clause against a direct reading of the agreement.
+    /// holds but `approval` and `frozen`, which are not asked, and the evaluation had no error; never a permit for another
+    /// plan than the one that was priced. Argued, and tested clause by clause against a direct reading of the agreement.
     ///
     /// # Errors
     /// Every clause that fails.
     pub fn decide(&self, request: &Request<'_>) -> Result<Permit, Denial> {
-        let asked = request.asked();
-        let mut failing = judge_asked(&self.policies, &self.schema, &asked);
-        if !request.belongs_together(&self.agreement) {
+        let asked = request.asked(&self.agreement, None, false);
+        self.judge(request, &asked, request.belongs_together(&self.agreement))
+    }
+
+    /// Decides at one organisation, on everything.
+    ///
+    /// Given in addition how the task stands with the people there, and whether the study stands still there, returns a
+    /// permit if and only if every clause of the agreement holds; never on approvals of another task, plan or agreement.
+    /// Argued and tested as [`Self::decide`].
+    ///
+    /// # Errors
+    /// Every clause that fails. Where `approval` alone fails and [`Approval::may_wait`], people may still say yes.
+    pub fn decide_here(&self, request: &Request<'_>, approvals: Approvals, frozen: bool) -> Result<PermitHere, Denial> {
+        let asked = request.asked(&self.agreement, Some(approvals.outcome()), frozen);
+        let theirs = (approvals.agreement(), approvals.plan(), approvals.task());
+        let ours = (self.agreement.hash(), request.priced.plan_hash(), request.task.hash());
+        let belongs = theirs == ours && request.belongs_together(&self.agreement);
+        let permit = self.judge(request, &asked, belongs)?;
+        Ok(PermitHere { approvals, permit })
+    }
+
+    fn judge(&self, request: &Request<'_>, asked: &Asked, belongs_together: bool) -> Result<Permit, Denial> {
+        let mut failing = judge_asked(&self.policies, &self.schema, asked);
+        if !belongs_together {
             failing.push(Clause::Evidence);
         }
         if failing.is_empty() {
@@ -122,7 +164,7 @@ impl Policy {
                 task: request.task.clone(),
             })
         } else {
-            Err(self.denial(&failing, &asked))
+            Err(self.denial(&failing, asked))
         }
     }
 
@@ -182,12 +224,36 @@ impl Permit {
     }
 }
 
+impl PermitHere {
+    /// How it was approved, and by whose people.
+    #[must_use]
+    pub const fn approvals(&self) -> &Approvals {
+        &self.approvals
+    }
+
+    /// The permit.
+    pub const fn permit(&self) -> &Permit {
+        &self.permit
+    }
+}
+
 /// Why a document does not open. Whoever sent it must act.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// A wrong signature, shape or size.
     #[error(transparent)]
     Envelope(#[from] EnvelopeError),
+    /// The log policy is not the agreement's. The custodians must act.
+    #[error(transparent)]
+    LogPolicy(#[from] LogPolicyError),
+    /// The researcher's key has been taken back.
+    #[error("the key of researcher `{researcher}` has been revoked in study `{study}`")]
+    Revoked {
+        /// Who claims to ask.
+        researcher: Name,
+        /// Under which study.
+        study: Name,
+    },
     /// The document speaks of someone the agreement does not know.
     #[error("the agreement of study `{study}` has no researcher `{researcher}`")]
     Researcher {
@@ -198,28 +264,37 @@ pub enum OpenError {
     },
 }
 
-/// Opens an agreement with the keys of *all* custodians that it names.
+/// Opens an agreement with the keys of *all* custodians that it names, and checks that its log policy is the one that
+/// follows from its own hub and parties.
 ///
 /// That these are the right custodians' keys is what people compare fingerprints for; a node's own custodian's
 /// signature, made after comparing, is what a node trusts.
 ///
 /// # Errors
-/// When any custodian's signature is missing, or the document is not a valid agreement.
+/// When any custodian's signature is missing, or the document is not a valid agreement, or has another log policy.
 pub fn open_agreement(envelope: &Envelope) -> Result<Verified<Agreement>, OpenError> {
     let claimed = envelope.peek::<Agreement>()?;
-    Ok(envelope.open_all(&claimed.claims().custodian_keys())?)
+    let agreement = envelope.open_all::<Agreement>(&claimed.claims().custodian_keys())?;
+    log_terms(&agreement)?;
+    Ok(agreement)
 }
 
 /// Opens a task with the key that the agreement states for the researcher it names.
 ///
+/// `revoked` is what is known to have been taken back; whoever looks at a task of the past hands in what was known then.
+///
 /// # Errors
-/// When the agreement does not know the researcher, the signature is not theirs, or the document is not a valid task.
-pub fn open_task(envelope: &Envelope, agreement: &Agreement) -> Result<Verified<Task>, OpenError> {
+/// When the agreement does not know the researcher, their key was taken back, the signature is not theirs, or the
+/// document is not a valid task.
+pub fn open_task(envelope: &Envelope, agreement: &Agreement, revoked: &Revoked) -> Result<Verified<Task>, OpenError> {
     let claimed = envelope.peek::<Task>()?;
     let researcher = &claimed.claims().researcher;
     let entry = agreement
         .researcher(researcher)
         .ok_or_else(|| OpenError::Researcher { researcher: researcher.clone(), study: agreement.study.clone() })?;
+    if revoked.key(&entry.key) {
+        return Err(OpenError::Revoked { researcher: researcher.clone(), study: agreement.study.clone() });
+    }
     Ok(envelope.open(&entry.key)?)
 }
 
@@ -275,18 +350,30 @@ fn cedar_request(
 fn facts(asked: &Asked) -> Vec<(String, RestrictedExpression)> {
     let long = RestrictedExpression::new_long;
     let saturated = |value: u64| long(i64::try_from(value).unwrap_or(i64::MAX));
+    let (approval, approvers) = match &asked.approval {
+        None => (NOT_DECIDED, 0),
+        Some(Approval::Automatic(_)) => (AUTOMATIC, 0),
+        Some(Approval::ByPeople(people)) => (BY_PEOPLE, people.len() as u64),
+        Some(Approval::Missing { .. } | Approval::Impossible | Approval::RefusedBy { .. }) => (NOT_GIVEN, 0),
+    };
     vec![
+        (String::from("affirms"), set(&asked.affirms)),
         (String::from("aggregate_columns"), set(&asked.aggregate_columns)),
         (String::from("analyses"), set(&asked.analyses)),
+        (String::from("approval"), RestrictedExpression::new_string(approval.to_owned())),
+        (String::from("approvers"), saturated(approvers)),
+        (String::from("cells"), saturated(asked.cells)),
+        (String::from("counts_groups"), RestrictedExpression::new_bool(asked.counts_groups)),
         (String::from("epsilon_micro"), saturated(asked.epsilon_micro)),
         (String::from("filter_columns"), set(&asked.filter_columns)),
+        (String::from("frozen"), RestrictedExpression::new_bool(asked.frozen)),
         (String::from("group_columns"), set(&asked.group_columns)),
         (String::from("max_groups"), long(i64::from(asked.max_groups))),
         (String::from("max_rows"), long(i64::from(asked.max_rows))),
         (String::from("now"), long(asked.now.seconds())),
         (String::from("participant_count"), saturated(asked.participants.len() as u64)),
         (String::from("participants"), set(&asked.participants)),
-        (String::from("purpose_and_broader"), set(purpose_and_broader(&asked.purpose))),
+        (String::from("purpose_and_broader"), set(asked.purpose.and_broader())),
         (String::from("revoked"), RestrictedExpression::new_bool(asked.revoked)),
     ]
 }
@@ -300,36 +387,67 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::compile::{compile, epsilon_limit_micro};
+    use crate::approval::Automatic;
+    use crate::compile::{compile, micro};
+    use crate::entries::open_entry;
     use crate::fixtures::{self, World};
     use cedar_policy::PolicyId;
-    use cohortium_messages::{Analysis, ColumnRole};
+    use cohortium_messages::{
+        Analysis, AnalysisTerms, Author, ColumnRole, Decimal, Fact, Modifier, ReleaseMode, RevocationSubject,
+    };
     use proptest::prelude::*;
 
     /// Reads the agreement directly, sharing nothing with the compiler but the list of clauses.
     fn holds(clause: Clause, agreement: &Agreement, asked: &Asked) -> bool {
-        let schema = agreement.dataset(&asked.dataset).map(|terms| &terms.schema);
+        let terms = agreement.dataset(&asked.dataset);
+        let schema = terms.map(|terms| &terms.schema);
         let columns = |role, used: &BTreeSet<Name>| {
             schema.is_some_and(|s| used.iter().all(|name| s.column(name).is_some_and(|c| c.allows(role))))
         };
+        let costs_at_most = |epsilon: Decimal| i128::from(asked.epsilon_micro) * 1000 <= epsilon.nano();
+        let of_each = |limit: &dyn Fn(&AnalysisTerms) -> bool| {
+            asked.analyses.iter().all(|analysis| agreement.analysis(*analysis).is_none_or(limit))
+        };
         match clause {
             Clause::InForce => agreement.is_in_force(asked.now),
+            Clause::Phase => {
+                agreement.phases.is_empty()
+                    || agreement.phase(asked.now).is_some_and(|phase| {
+                        asked.analyses.iter().all(|a| phase.analyses.contains(a))
+                            && costs_at_most(phase.epsilon_per_query)
+                    })
+            }
             Clause::Researcher => agreement.researcher(&asked.researcher).is_some(),
             Clause::Purpose => agreement.purposes.iter().any(|granted| granted.permits(&asked.purpose)),
-            Clause::Dataset => schema.is_some(),
+            Clause::Conditions => agreement.conditions.iter().all(|c| asked.affirms.contains(&c.modifier)),
+            Clause::Dataset => terms.is_some(),
+            Clause::ReleaseMode => terms.is_some_and(|terms| terms.mode == ReleaseMode::Noised),
             Clause::ColumnsFilter => columns(ColumnRole::Filter, &asked.filter_columns),
             Clause::ColumnsGroup => columns(ColumnRole::Group, &asked.group_columns),
             Clause::ColumnsAggregate => columns(ColumnRole::Aggregate, &asked.aggregate_columns),
-            Clause::Analyses => asked.analyses.iter().all(|analysis| agreement.analyses.contains(analysis)),
+            Clause::Analyses => asked.analyses.iter().all(|analysis| agreement.analysis(*analysis).is_some()),
+            Clause::Cells => of_each(&|terms| asked.cells <= u64::from(terms.max_cells)),
+            Clause::MinimumCohort => terms.is_some_and(|terms| terms.minimum_cohort == 0 || asked.counts_groups),
             Clause::Participants => agreement.participants().iter().eq(&asked.participants),
             Clause::Threshold => asked.participants.len() >= agreement.secure_sum.threshold as usize,
-            Clause::PricePerQuery => {
-                i128::from(asked.epsilon_micro) * 1000 <= agreement.budgets.epsilon_per_query.nano()
-            }
+            Clause::PricePerQuery => costs_at_most(agreement.budgets.epsilon_per_query),
+            Clause::PricePerAnalysis => of_each(&|terms| costs_at_most(terms.max_epsilon)),
             Clause::NotRevoked => !asked.revoked,
             Clause::Contribution => schema.is_some_and(|s| {
                 asked.max_rows <= s.max_rows_per_person && asked.max_groups <= s.max_groups_per_person
             }),
+            Clause::Frozen => !asked.frozen,
+            Clause::Approval => match &asked.approval {
+                None => true,
+                Some(Approval::Automatic(_)) => {
+                    let automatic = &agreement.approval.automatic;
+                    automatic.approved_plans || !automatic.classes.is_empty()
+                }
+                Some(Approval::ByPeople(people)) => {
+                    agreement.approval.needed > 0 && people.len() >= agreement.approval.needed as usize
+                }
+                Some(Approval::Missing { .. } | Approval::Impossible | Approval::RefusedBy { .. }) => false,
+            },
             Clause::Evaluation | Clause::Evidence => true,
         }
     }
@@ -352,11 +470,17 @@ mod tests {
             prop_oneof![Just(names_of(&["a", "b", "c", "d"])), names(&["a", "b", "c", "d", "e"])],
             proptest::sample::select(vec!["GRU", "HMB", "DS:MONDO:0005267", "DS:other"]),
             proptest::sample::select(vec!["rosa", "mallory"]),
-            any::<bool>(),
+            (any::<bool>(), any::<bool>(), any::<bool>(), 0..2000u64, any_approval(), any_affirms()),
         )
             .prop_map(
-                |(columns, analyses, dataset, epsilon, bounding, at, participants, purpose, researcher, revoked)| {
+                |(columns, analyses, dataset, epsilon, bounding, at, participants, purpose, researcher, more)| {
+                    let (revoked, frozen, counts_groups, cells, approval, affirms) = more;
                     Asked {
+                        affirms,
+                        approval,
+                        cells,
+                        counts_groups,
+                        frozen,
                         aggregate_columns: columns.0,
                         analyses: analyses.into_iter().collect(),
                         dataset: Name::new(dataset).unwrap(),
@@ -373,6 +497,23 @@ mod tests {
                     }
                 },
             )
+    }
+
+    fn any_approval() -> impl Strategy<Value = Option<Approval>> {
+        let people = |count: usize| (0..count).map(|i| Name::new(format!("person-{i}")).unwrap()).collect();
+        prop_oneof![
+            Just(None),
+            Just(Some(Approval::Automatic(Automatic::Plan))),
+            (0..4usize).prop_map(move |count| Some(Approval::ByPeople(people(count)))),
+            Just(Some(Approval::Missing { have: 1, needed: 2 })),
+            Just(Some(Approval::Impossible)),
+            Just(Some(Approval::RefusedBy { person: fixtures::name("paula"), why: String::from("no") })),
+        ]
+    }
+
+    fn any_affirms() -> impl Strategy<Value = BTreeSet<Modifier>> {
+        let modifiers = vec![Modifier::Irb, Modifier::Pub, Modifier::Ncu];
+        proptest::sample::subsequence(modifiers, 0..=3).prop_map(|modifiers| modifiers.into_iter().collect())
     }
 
     fn names_of(names: &[&str]) -> BTreeSet<Name> {
@@ -415,6 +556,11 @@ mod tests {
             purpose: "HMB".parse().unwrap(),
             researcher: Name::new("rosa").unwrap(),
             revoked: false,
+            affirms: BTreeSet::new(),
+            approval: None,
+            cells: 3,
+            counts_groups: true,
+            frozen: false,
         };
         (policy, asked)
     }
@@ -422,7 +568,7 @@ mod tests {
     #[test]
     fn a_missing_fact_is_a_refusal() {
         let (policy, asked) = good();
-        assert_eq!(epsilon_limit_micro(&policy.agreement), 1_000_000);
+        assert_eq!(micro(policy.agreement.budgets.epsilon_per_query), 1_000_000);
         assert!(judge_asked(&policy.policies, &policy.schema, &asked).is_empty());
         let all = facts(&asked);
         for missing in 0..all.len() {
@@ -462,8 +608,8 @@ mod tests {
         let policy = compile(&world.agreement).unwrap();
         let task = world.task(|_| ());
         let priced = world.priced(&task);
-        let (hash, now) = (world.agreement.hash(), fixtures::start());
-        let permit = policy.decide(&Request::new(&task, &priced, hash, now, false)).unwrap();
+        let (hash, now, revoked) = (world.agreement.hash(), fixtures::start(), Revoked::nothing());
+        let permit = policy.decide(&Request::new(&task, &priced, hash, now, &revoked)).unwrap();
         assert_eq!((permit.task().hash(), permit.agreement()), (task.hash(), hash));
         assert_eq!((permit.plan(), permit.price()), (task.plan.hash().unwrap(), priced.price()));
         assert_eq!((permit.dataset().as_str(), permit.decided_at()), ("heart", now));
@@ -472,10 +618,10 @@ mod tests {
         let other_draw = world.task(|task| task.plan.draw = 1);
         let other_study = world.task(|task| task.study = Name::new("other").unwrap());
         for request in [
-            Request::new(&other_draw, &priced, hash, now, false),
-            Request::new(&task, &world.priced(&other_draw), hash, now, false),
-            Request::new(&task, &priced, Hash::of(b"another agreement"), now, false),
-            Request::new(&other_study, &priced, hash, now, false),
+            Request::new(&other_draw, &priced, hash, now, &revoked),
+            Request::new(&task, &world.priced(&other_draw), hash, now, &revoked),
+            Request::new(&task, &priced, Hash::of(b"another agreement"), now, &revoked),
+            Request::new(&other_study, &priced, hash, now, &revoked),
         ] {
             let denial = policy.decide(&request).unwrap_err();
             assert_eq!(denial.clauses, ["heart-study/evidence"]);
@@ -494,7 +640,10 @@ mod tests {
         });
         let priced = world.priced(&task);
         let late = world.agreement.valid_until;
-        let request = Request::new(&task, &priced, world.agreement.hash(), late, true);
+        let fact = Fact::Revocation { subject: RevocationSubject::Agreement, why: String::from("enough") };
+        let entry = world.entry(Author::Custodian(fixtures::name("c")), fact, &world.secrets[2].1.agreement);
+        let revoked = Revoked::from_entries(&[open_entry(&entry, &world.agreement).unwrap()]);
+        let request = Request::new(&task, &priced, world.agreement.hash(), late, &revoked);
         let denial = policy.decide(&request).unwrap_err();
         let expected = ["in-force", "purpose", "participants", "price-per-query", "not-revoked"];
         assert_eq!(denial.clauses, expected.map(|clause| format!("heart-study/{clause}")));
@@ -503,7 +652,7 @@ mod tests {
             "given for HMB, and the task is for GRU",
             "exactly the study's organisations take part (a, b, c, d), and the task names a, c, d",
             "one query may cost epsilon 1 at most, and this one costs ",
-            "has been revoked here",
+            "the agreement or the researcher's key has been revoked",
         ] {
             assert!(denial.why.contains(words), "{words}: {}", denial.why);
         }
@@ -513,16 +662,16 @@ mod tests {
     #[test]
     fn documents_open_with_the_agreements_own_keys_only() {
         let (world, other) = (World::new(3), World::seeded(3, 99, |_| ()));
-        let task = world.task(|_| ());
+        let (task, nothing) = (world.task(|_| ()), Revoked::nothing());
         let signed = |key| Envelope::sign(&*task, key).unwrap();
-        assert_eq!(open_task(&signed(&world.researcher.key), &world.agreement).unwrap().hash(), task.hash());
+        assert_eq!(open_task(&signed(&world.researcher.key), &world.agreement, &nothing).unwrap().hash(), task.hash());
         assert!(matches!(
-            open_task(&signed(&other.researcher.key), &world.agreement),
+            open_task(&signed(&other.researcher.key), &world.agreement, &nothing),
             Err(OpenError::Envelope(EnvelopeError::Signature { .. }))
         ));
         let stranger = world.task(|task| task.researcher = Name::new("mallory").unwrap());
         let envelope = Envelope::sign(&*stranger, &world.researcher.key).unwrap();
-        assert!(matches!(open_task(&envelope, &world.agreement), Err(OpenError::Researcher { .. })));
+        assert!(matches!(open_task(&envelope, &world.agreement, &nothing), Err(OpenError::Researcher { .. })));
 
         let mut envelope = Envelope::sign(&*world.agreement, &world.secrets[0].1.agreement).unwrap();
         envelope.also_sign(&world.secrets[1].1.agreement).unwrap();

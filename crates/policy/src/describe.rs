@@ -6,19 +6,39 @@
 
 use std::fmt::Write as _;
 
-use cohortium_messages::{Agreement, Approval, Column, ColumnRole, DatasetTerms};
+use cohortium_messages::{Agreement, Column, ColumnRole, DatasetTerms, ReleaseMode, Sensitivity};
 
 use crate::clause::{Clause, join};
 use crate::draft::entry_hash;
+use crate::log_policy::log_terms;
 
 /// The agreement in plain words, several lines.
 #[must_use]
 pub fn describe(agreement: &Agreement) -> String {
     let mut text =
         format!("Study {} (revision {}): {}\n", agreement.study, agreement.revision, shown(&agreement.title));
+    if let Some(previous) = agreement.previous {
+        let _ = writeln!(text, "It amends the agreement {previous}.");
+    }
     let _ = writeln!(text, "In force from {} until {}.", agreement.valid_from, agreement.valid_until);
-    let _ = writeln!(text, "Purposes: {}.", join(&agreement.purposes));
-    let _ = writeln!(text, "Analyses: {}.", join(&agreement.analyses));
+    let _ = writeln!(text, "Purposes: {}. In words: {}", join(&agreement.purposes), shown(&agreement.purpose_text));
+    for condition in &agreement.conditions {
+        let (_, meaning) = condition.modifier.words();
+        let _ = writeln!(text, "Condition {} ({meaning}): {}", condition.modifier, shown(&condition.detail));
+    }
+    let analyses = agreement
+        .analyses
+        .iter()
+        .map(|terms| format!("{} (at most {} cells, epsilon {})", terms.analysis, terms.max_cells, terms.max_epsilon));
+    let _ = writeln!(text, "Analyses: {}.", all(analyses));
+    for phase in &agreement.phases {
+        let (analyses, epsilon) = (join(&phase.analyses), phase.epsilon_per_query);
+        let _ = writeln!(
+            text,
+            "Phase {} from {} until {}: only {analyses}, epsilon {epsilon} per query.",
+            phase.kind, phase.from, phase.until
+        );
+    }
     people(&mut text, agreement);
     for terms in &agreement.datasets {
         dataset(&mut text, terms);
@@ -36,6 +56,10 @@ fn people(text: &mut String, agreement: &Agreement) {
     let _ = writeln!(text, "Organisations, each holding its own rows ({}):", agreement.parties.len());
     for party in &agreement.parties {
         let _ = writeln!(text, "  {:<20} {}", party.entry.organisation, fingerprint(entry_hash(&party.entry)));
+        for person in &party.people {
+            let (name, role) = (person.person.as_str(), person.role.to_string());
+            let _ = writeln!(text, "    {name:<18} {} {role}", fingerprint(entry_hash(person)));
+        }
     }
     let _ = writeln!(text, "Researchers, who may ask ({}):", agreement.researchers.len());
     for terms in &agreement.researchers {
@@ -45,7 +69,7 @@ fn people(text: &mut String, agreement: &Agreement) {
     let _ = writeln!(text, "  {:<20} {}", agreement.hub.hub, fingerprint(entry_hash(&agreement.hub)));
 }
 
-fn dataset(text: &mut String, DatasetTerms { name, schema }: &DatasetTerms) {
+fn dataset(text: &mut String, DatasetTerms { minimum_cohort, mode, name, schema }: &DatasetTerms) {
     let _ = writeln!(
         text,
         "Dataset {name}: one person counts in at most {} groups, with at most {} rows in each; {}.",
@@ -56,13 +80,28 @@ fn dataset(text: &mut String, DatasetTerms { name, schema }: &DatasetTerms) {
             |person| format!("persons are told apart by {person}")
         )
     );
+    let answers = match mode {
+        ReleaseMode::Exact => "answers are exact, under disclosure control; this version answers nothing from it",
+        ReleaseMode::Noised => "answers carry noise",
+    };
+    let groups = match minimum_cohort {
+        0 => String::from("every group is shown"),
+        least => format!("a group that counts fewer than {least} persons is not shown"),
+    };
+    let _ = writeln!(text, "  {answers}; {groups}");
     for (role, may) in [
         (ColumnRole::Filter, "filtered by"),
         (ColumnRole::Group, "grouped by"),
         (ColumnRole::Aggregate, "counted, summed and averaged"),
+        (ColumnRole::Feature, "what a model predicts from"),
+        (ColumnRole::Label, "what a model predicts"),
     ] {
         let columns = schema.columns.iter().filter(|column| column.allows(role)).map(|column| column_in(column, role));
         let _ = writeln!(text, "  may be {may}: {}", all(columns));
+    }
+    for sensitivity in [Sensitivity::Identifying, Sensitivity::QuasiIdentifying, Sensitivity::Sensitive] {
+        let columns = schema.columns.iter().filter(|column| column.sensitivity == sensitivity);
+        let _ = writeln!(text, "  marked {sensitivity}: {}", all(columns.map(|column| column.name.to_string())));
     }
     let unused = schema.columns.iter().filter(|column| column.roles.is_empty()).map(|column| column.name.to_string());
     let _ = writeln!(text, "  never used in a query: {}", all(unused));
@@ -91,10 +130,36 @@ fn limits(text: &mut String, agreement: &Agreement) {
         agreement.parties.len(),
         agreement.secure_sum.colluders
     );
-    let approval = match agreement.approval {
-        Approval::Automatic => "automatic: a permitted and paid task runs without asking a person",
-    };
-    let _ = writeln!(text, "Approval: {approval}.");
+    match log_terms(agreement) {
+        Ok(terms) => {
+            let kinds = if terms.post_quantum { ", each with a classical and a post-quantum signature" } else { "" };
+            let _ = writeln!(
+                text,
+                "Log: {} organisations must have cosigned it before an entry counts{kinds}.",
+                terms.quorum
+            );
+        }
+        Err(error) => {
+            let _ = writeln!(text, "Log: WRONG, do not sign: {error}.");
+        }
+    }
+    approval(text, agreement);
+    let thresholds = &agreement.attack_thresholds;
+    let _ = writeln!(
+        text,
+        "Attacks on a model before it leaves may achieve at most: membership advantage {}, attribute advantage {}, \
+         reconstruction rate {}.",
+        thresholds.membership_advantage, thresholds.attribute_advantage, thresholds.reconstruction_rate
+    );
+    let owners = &agreement.ownership;
+    for (what, who) in [
+        ("Data belong to", &owners.data),
+        ("Models belong to", &owners.models),
+        ("Results belong to", &owners.results),
+        ("Passing on", &owners.passing_on),
+    ] {
+        let _ = writeln!(text, "{what}: {}", shown(who));
+    }
     let _ = writeln!(
         text,
         "Each operator erases the bodies of tasks and releases after {} days.",
@@ -102,6 +167,37 @@ fn limits(text: &mut String, agreement: &Agreement) {
     );
     let risk = &agreement.risk_acceptance;
     let _ = writeln!(text, "Remaining risk accepted by {}: {}", shown(&risk.accepted_by), shown(&risk.statement));
+}
+
+fn approval(text: &mut String, agreement: &Agreement) {
+    let terms = &agreement.approval;
+    if terms.needed == 0 {
+        let _ = writeln!(text, "Approval: nobody is asked; what is not approved automatically is refused.");
+    } else {
+        let _ = writeln!(
+            text,
+            "Approval: at each node {} different people must approve ({}); one refusal refuses; a task waits {} hours.",
+            terms.needed,
+            join(&terms.roles),
+            terms.wait_hours
+        );
+    }
+    if terms.hold {
+        let _ = writeln!(text, "Before anything leaves a node, a person there looks at it ({}).", join(&terms.roles));
+    }
+    if terms.automatic.approved_plans {
+        let _ = writeln!(text, "A plan that people at a node approved once is approved there again automatically.");
+    }
+    for class in &terms.automatic.classes {
+        let _ = writeln!(
+            text,
+            "Automatic, without asking anybody: {} over {} with at most {} cells and epsilon {}.",
+            join(&class.analyses),
+            all(class.datasets.iter().map(ToString::to_string)),
+            class.max_cells,
+            class.max_epsilon
+        );
+    }
 }
 
 /// All of them: what is signed is not abridged.
@@ -130,15 +226,20 @@ mod tests {
         let text = describe(&world.agreement);
         for expected in [
             "Study heart-study (revision 1)",
-            "Purposes: HMB.",
-            "Analyses: count, mean, sum.",
+            "Purposes: HMB. In words: Whether cholesterol rises with age\n",
+            "Analyses: count (at most 1000 cells, epsilon 1), mean (at most 1000 cells, epsilon 1)",
+            "  answers carry noise; every group is shown\n",
+            "Log: 3 organisations must have cosigned it before an entry counts.",
+            "Approval: nobody is asked; what is not approved automatically is refused.",
+            "Automatic, without asking anybody: count, mean, sum over heart, empty with at most 1048576 cells and epsilon 1.",
+            "Data belong to: each its own\n",
             "filtered by: age, chol, sex\n",
             "grouped by: sex (2 values), site (2 values)\n",
             "counted, summed and averaged: age (0 to 120), chol (0 to 600.5)\n",
             "never used in a query: secret\n",
             "epsilon 1 per query, 5 per researcher, 10 in all",
             "3 of 3 organisations must stay",
-            "in-force, researcher, purpose",
+            "in-force, phase, researcher, purpose",
         ] {
             assert!(text.contains(expected), "{expected}\n{text}");
         }

@@ -11,31 +11,52 @@
 //! person who writes is not, but makes mistakes, and is told where and what instead.
 
 use cohortium_messages::{
-    AGREEMENT_VERSION, Agreement, AgreementError, Analysis, Approval, Budgets, CanonicalError, Column, DatasetTerms,
-    Hash, HubEntry, Name, Party, Purpose, ResearcherEntry, ResearcherTerms, RiskAcceptance, RosterEntry, Schema,
-    SecureSumTerms, Timestamp, Verified, canonical_bytes,
+    AGREEMENT_VERSION, Agreement, AgreementError, AnalysisTerms, ApprovalTerms, AttackThresholds, Budgets,
+    CanonicalError, Column, Condition, DatasetTerms, Hash, HubEntry, Name, Ownership, Party, PersonEntry, Phase,
+    Purpose, ReleaseMode, ResearcherEntry, ResearcherTerms, RiskAcceptance, Role, RosterEntry, Schema, SecureSumTerms,
+    Staff, Timestamp, Verified, canonical_bytes,
 };
 use serde::{Deserialize, Serialize};
+
+use crate::log_policy::{LogPolicyError, LogTerms, log_policy_text};
 
 /// The longest draft that is read, in bytes: what a signed agreement may have.
 const MAX_DRAFT_BYTES: usize = 4 << 20;
 
-/// An agreement as people write it. All fields but `revision` must be written: nothing is agreed by default.
+/// An agreement as people write it. Everything must be written, for nothing is agreed by default, except `revision`,
+/// `previous` and the sections `[[phase]]` and `[[condition]]`, of which there may be none.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Draft {
     /// What may be computed.
-    pub analyses: Vec<Analysis>,
+    pub analyses: Vec<AnalysisTerms>,
     /// How tasks are approved at the nodes.
-    pub approval: Approval,
+    pub approval: ApprovalTerms,
+    /// What attacks on a model may achieve at most.
+    pub attack_thresholds: AttackThresholds,
     /// What may be spent.
     pub budgets: Budgets,
+    /// Conditions on every use.
+    #[serde(default)]
+    pub condition: Vec<Condition>,
     /// The datasets.
     pub dataset: Vec<DraftDataset>,
     /// Who coordinates.
     pub hub: DraftPerson,
+    /// Whose cosignatures make a head of the hub's log count.
+    pub log: LogTerms,
+    /// Who owns what.
+    pub ownership: Ownership,
     /// The custodians.
     pub party: Vec<DraftParty>,
+    /// What may be done when.
+    #[serde(default)]
+    pub phase: Vec<Phase>,
+    /// The agreement that this one amends: its hash, as the tool writes it.
+    #[serde(default)]
+    pub previous: Option<Hash>,
+    /// What the answers are for, in words.
+    pub purpose_text: String,
     /// What the answers may be used for.
     pub purposes: Vec<Purpose>,
     /// Who may ask.
@@ -67,6 +88,20 @@ pub struct DraftParty {
     pub fingerprint: String,
     /// Its name.
     pub organisation: Name,
+    /// Who acts for it.
+    pub people: Vec<DraftStaff>,
+}
+
+/// Someone who acts for a party, as a person names them.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DraftStaff {
+    /// Their fingerprint, as compared over another channel.
+    pub fingerprint: String,
+    /// The name.
+    pub person: Name,
+    /// In which role.
+    pub role: Role,
 }
 
 /// A researcher or the hub, as a person names them.
@@ -89,6 +124,10 @@ pub struct DraftDataset {
     pub max_groups_per_person: u32,
     /// At most this many rows of one person count in one group.
     pub max_rows_per_person: u32,
+    /// A group that counts fewer persons is not shown; 0 shows every group.
+    pub minimum_cohort: u32,
+    /// `dp`: answers carry noise. `exact`: they do not.
+    pub mode: ReleaseMode,
     /// The name used after `FROM`.
     pub name: Name,
     /// The column that tells persons apart, if one does.
@@ -113,10 +152,22 @@ pub enum DraftError {
     /// No entry of that name.
     #[error("{kind} `{name}` is not known here: has it joined the hub, and is the name spelled as it joined?")]
     Unknown {
-        /// `organisation` or `researcher`.
+        /// `organisation`, `person` or `researcher`.
         kind: &'static str,
         /// The name.
         name: Name,
+    },
+    /// The entry that was compared is for another role.
+    #[error("person `{person}` of `{organisation}` offered to act as {found}, and the draft says {written}")]
+    Role {
+        /// As which.
+        found: Role,
+        /// For whom.
+        organisation: Name,
+        /// Who.
+        person: Name,
+        /// As written.
+        written: Role,
     },
     /// The draft is for another hub.
     #[error("the draft names hub `{written}`, and this is hub `{found}`: use a draft that was made for this hub")]
@@ -132,7 +183,7 @@ pub enum DraftError {
          channel, and do not sign until they are the same"
     )]
     Fingerprint {
-        /// `organisation`, `researcher` or `hub`.
+        /// `organisation`, `person`, `researcher` or `hub`.
         kind: &'static str,
         /// Of the entry at hand.
         found: String,
@@ -144,6 +195,9 @@ pub enum DraftError {
     /// The fields do not go together.
     #[error(transparent)]
     Agreement(#[from] AgreementError),
+    /// No quorum that protects, or a key that no log can have.
+    #[error(transparent)]
+    Log(#[from] LogPolicyError),
     /// No dataset is offered alike by all organisations.
     #[error("no dataset is offered alike by all organisations: {0}")]
     NoDataset(String),
@@ -187,8 +241,10 @@ fn plain_words(message: &str) -> String {
 impl Draft {
     /// Puts keys to names and checks the whole.
     ///
-    /// Given the verified entries at hand, returns an agreement in which every party, researcher and the hub has the
-    /// very entry whose fingerprint the person wrote; never an entry that merely has the right name.
+    /// Given the verified entries at hand, returns an agreement in which every party, its people, every researcher and the
+    /// hub have the very entry whose fingerprint the person wrote; never an entry that merely has the right name.
+    ///
+    /// `staff` was opened with the message keys of the organisations that it names.
     ///
     /// # Errors
     /// When an entry is missing or has another fingerprint, or the agreement breaks its own rules.
@@ -196,28 +252,32 @@ impl Draft {
         &self,
         hub: &HubEntry,
         organisations: &[Verified<RosterEntry>],
+        staff: &[Verified<Staff>],
         researchers: &[Verified<ResearcherEntry>],
     ) -> Result<Agreement, DraftError> {
+        let (hub, parties) = (self.resolve_hub(hub)?, self.resolve_parties(organisations, staff)?);
+        let entries: Vec<&RosterEntry> = parties.iter().map(|party| &party.entry).collect();
         let agreement = Agreement {
             analyses: self.analyses.clone(),
-            approval: self.approval,
+            approval: self.approval.clone(),
+            attack_thresholds: self.attack_thresholds.clone(),
             budgets: self.budgets.clone(),
+            conditions: self.condition.clone(),
             datasets: self.dataset.iter().map(DraftDataset::terms).collect(),
-            hub: self.resolve_hub(hub)?,
-            parties: self
-                .party
-                .iter()
-                .map(|DraftParty { fingerprint, organisation }| {
-                    let named = organisations.iter().filter(|entry| entry.organisation == *organisation);
-                    pick("organisation", organisation, fingerprint, named).map(|entry| Party { entry })
-                })
-                .collect::<Result<_, _>>()?,
+            log_policy: log_policy_text(&hub, &entries, self.secure_sum, self.log)?,
+            hub,
+            ownership: self.ownership.clone(),
+            parties,
+            phases: self.phase.clone(),
+            previous: self.previous,
+            purpose_text: self.purpose_text.clone(),
             purposes: self.purposes.clone(),
             researchers: self
                 .researcher
                 .iter()
                 .map(|DraftPerson { fingerprint, name }| {
                     let named = researchers.iter().filter(|entry| entry.researcher == *name);
+                    let named = named.map(|entry| (&**entry, entry.hash()));
                     pick("researcher", name, fingerprint, named).map(|entry| ResearcherTerms { entry })
                 })
                 .collect::<Result<_, _>>()?,
@@ -235,12 +295,42 @@ impl Draft {
         Ok(agreement)
     }
 
+    fn resolve_parties(
+        &self,
+        organisations: &[Verified<RosterEntry>],
+        staff: &[Verified<Staff>],
+    ) -> Result<Vec<Party>, DraftError> {
+        let party = |DraftParty { fingerprint, organisation, people }: &DraftParty| {
+            let named = organisations.iter().filter(|entry| entry.organisation == *organisation);
+            let entry = pick("organisation", organisation, fingerprint, named.map(|entry| (&**entry, entry.hash())))?;
+            let people = people.iter().map(|person| person.resolve(organisation, staff)).collect::<Result<_, _>>()?;
+            Ok(Party { entry, people })
+        };
+        self.party.iter().map(party).collect()
+    }
+
     fn resolve_hub(&self, hub: &HubEntry) -> Result<HubEntry, DraftError> {
         if hub.hub != self.hub.name {
             return Err(DraftError::OtherHub { found: hub.hub.clone(), written: self.hub.name.clone() });
         }
         compare("hub", &self.hub.name, &self.hub.fingerprint, entry_hash(hub)?)?;
         Ok(hub.clone())
+    }
+}
+
+impl DraftStaff {
+    /// The person's entry out of the lists of their organisation.
+    fn resolve(&self, organisation: &Name, staff: &[Verified<Staff>]) -> Result<PersonEntry, DraftError> {
+        let lists = staff.iter().filter(|list| list.organisation == *organisation);
+        let named = lists.flat_map(|list| &list.people).filter(|entry| entry.person == self.person);
+        let hashed = named.map(|entry| Ok((entry, entry_hash(entry)?))).collect::<Result<Vec<_>, CanonicalError>>()?;
+        let entry = pick("person", &self.person, &self.fingerprint, hashed.into_iter())?;
+        if entry.role == self.role {
+            Ok(entry)
+        } else {
+            let (organisation, person) = (organisation.clone(), self.person.clone());
+            Err(DraftError::Role { found: entry.role, organisation, person, written: self.role })
+        }
     }
 }
 
@@ -252,7 +342,7 @@ impl DraftDataset {
             max_rows_per_person: self.max_rows_per_person,
             person: self.person.clone(),
         };
-        DatasetTerms { name: self.name.clone(), schema }
+        DatasetTerms { minimum_cohort: self.minimum_cohort, mode: self.mode, name: self.name.clone(), schema }
     }
 }
 
@@ -266,12 +356,12 @@ fn pick<'a, T: Clone + 'a>(
     kind: &'static str,
     name: &Name,
     written: &str,
-    entries: impl Iterator<Item = &'a Verified<T>>,
+    entries: impl Iterator<Item = (&'a T, Hash)>,
 ) -> Result<T, DraftError> {
     let mut refusal = DraftError::Unknown { kind, name: name.clone() };
-    for entry in entries {
-        match compare(kind, name, written, entry.hash()) {
-            Ok(()) => return Ok((**entry).clone()),
+    for (entry, hash) in entries {
+        match compare(kind, name, written, hash) {
+            Ok(()) => return Ok(entry.clone()),
             Err(error) => refusal = error,
         }
     }
@@ -336,15 +426,19 @@ mod tests {
         let text = world.draft_text();
         let draft = parse(&text).unwrap();
         assert!(world.resolve(&draft).is_ok());
-        let swapped = draft.resolve(&world.hub, &other.organisations, &world.researchers);
+        let swapped = draft.resolve(&world.hub, &other.organisations, &world.staff, &world.researchers);
         assert!(matches!(swapped, Err(DraftError::Fingerprint { kind: "organisation", .. })));
-        let swapped = draft.resolve(&world.hub, &world.organisations, &other.researchers);
+        let swapped = draft.resolve(&world.hub, &world.organisations, &other.staff, &world.researchers);
+        assert!(matches!(swapped, Err(DraftError::Fingerprint { kind: "person", .. })));
+        let swapped = draft.resolve(&world.hub, &world.organisations, &world.staff, &other.researchers);
         assert!(matches!(swapped, Err(DraftError::Fingerprint { kind: "researcher", .. })));
-        let swapped = draft.resolve(&other.hub, &world.organisations, &world.researchers);
+        let swapped = draft.resolve(&other.hub, &world.organisations, &world.staff, &world.researchers);
         assert!(matches!(swapped, Err(DraftError::Fingerprint { kind: "hub", .. })));
         // A hub that shows a false entry beside the true one changes nothing.
         let both: Vec<_> = other.organisations.iter().chain(&world.organisations).cloned().collect();
-        assert_eq!(draft.resolve(&world.hub, &both, &world.researchers).unwrap(), world.resolve(&draft).unwrap());
+        let people: Vec<_> = other.staff.iter().chain(&world.staff).cloned().collect();
+        let resolved = draft.resolve(&world.hub, &both, &people, &world.researchers).unwrap();
+        assert_eq!(resolved, world.resolve(&draft).unwrap());
     }
 
     #[test]

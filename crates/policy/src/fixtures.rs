@@ -5,19 +5,23 @@ use std::collections::BTreeMap;
 use chacha20::ChaCha20Rng;
 use cohortium_dp::{NanoNats, Raw, add_noise};
 use cohortium_messages::{
-    AGREEMENT_VERSION, Agreement, Analysis, Approval, Bounding, Budgets, DatasetTerms, Document, Envelope, Hash,
-    HubEntry, Measure, Name, Offer, OrganisationSecrets, Output, OutputColumn, PLAN_VERSION, PROTOCOL_VERSION, Party,
-    Plan, ResearcherEntry, ResearcherSecrets, ResearcherTerms, RiskAcceptance, RosterEntry, Schema, SecureSumTerms,
-    SigningKey, Task, Timestamp, Verified,
+    AGREEMENT_VERSION, Agreement, Analysis, AnalysisTerms, ApprovalTerms, AttackThresholds, Author, Bounding, Budgets,
+    DatasetTerms, Document, Entry, Envelope, Fact, Hash, HubEntry, Measure, Name, Offer, OrganisationSecrets, Output,
+    OutputColumn, Ownership, PLAN_VERSION, PROTOCOL_VERSION, Party, PersonSecrets, Plan, ReleaseMode, ResearcherEntry,
+    ResearcherSecrets, ResearcherTerms, RiskAcceptance, Role, RosterEntry, Schema, SecureSumTerms, SigningKey, Staff,
+    Task, Timestamp, Verified,
 };
 use cohortium_mpc::{Chain, Coordinator, Member, Total, accept, encapsulate};
 use cohortium_query::{Priced, check};
 use rand_core::SeedableRng as _;
 
 use crate::draft::{Draft, DraftError};
+use crate::entries::{Authored, open_entry};
+use crate::log_policy::{LogTerms, log_policy_text};
 use crate::template::template;
 
-/// Organisations `a`, `b`, …, a hub, the researcher `rosa`, and the agreement they all signed.
+/// Organisations `a`, `b`, …, each with the people of [`PEOPLE`], a hub, the researcher `rosa`, and the agreement they all
+/// signed.
 pub struct World {
     pub agreement: Verified<Agreement>,
     pub hub: HubEntry,
@@ -26,7 +30,14 @@ pub struct World {
     pub researcher: ResearcherSecrets,
     pub researchers: Vec<Verified<ResearcherEntry>>,
     pub secrets: Vec<(Name, OrganisationSecrets)>,
+    /// Of each organisation, in the order of [`PEOPLE`].
+    pub people: Vec<Vec<PersonSecrets>>,
+    pub staff: Vec<Verified<Staff>>,
 }
+
+/// Who acts for every organisation.
+pub const PEOPLE: [(&str, Role); 4] =
+    [("paula", Role::PrivacyOfficer), ("stella", Role::Steward), ("stefan", Role::Steward), ("otto", Role::Operator)];
 
 pub fn start() -> Timestamp {
     "2026-11-22T00:00:00Z".parse().unwrap()
@@ -76,14 +87,21 @@ impl World {
         let entry = researcher.entry(&name("rosa"));
         let researchers =
             vec![Envelope::sign(&entry, &researcher.key).unwrap().open(&researcher.key.public()).unwrap()];
-        let mut agreement = agreement(&hub, &organisations, entry);
+        let draw_people = |_: &_| PEOPLE.iter().map(|_| PersonSecrets::generate(&mut rng)).collect();
+        let people: Vec<Vec<PersonSecrets>> = secrets.iter().map(draw_people).collect();
+        let staff = |((organisation, keys), people): (&(Name, OrganisationSecrets), &Vec<PersonSecrets>)| {
+            let entries = people.iter().zip(PEOPLE).map(|(secrets, (person, role))| secrets.entry(&name(person), role));
+            verified(&Staff { organisation: organisation.clone(), people: entries.collect() }, &keys.message)
+        };
+        let staff: Vec<Verified<Staff>> = secrets.iter().zip(&people).map(staff).collect();
+        let mut agreement = agreement(&hub, &organisations, &staff, entry);
         edit(&mut agreement);
         let agreement = signed(&agreement, &secrets).open_all(&agreement.custodian_keys()).unwrap();
-        Self { agreement, hub, hub_key, organisations, researcher, researchers, secrets }
+        Self { agreement, hub, hub_key, organisations, researcher, researchers, secrets, people, staff }
     }
 
     pub fn resolve(&self, draft: &Draft) -> Result<Agreement, DraftError> {
-        draft.resolve(&self.hub, &self.organisations, &self.researchers)
+        draft.resolve(&self.hub, &self.organisations, &self.staff, &self.researchers)
     }
 
     /// The offers of all organisations for `heart`, after an edit.
@@ -101,7 +119,7 @@ impl World {
     /// A template that has been filled in.
     pub fn draft_text(&self) -> String {
         let offers = self.offers(|_, _| ());
-        template(&name("heart-study"), &self.hub, &self.organisations, &self.researchers, &offers, start())
+        template(&name("heart-study"), &self.hub, &self.organisations, &self.staff, &self.researchers, &offers, start())
             .unwrap()
             .replace("accepted_by = \"\"", "accepted_by = \"Dr. A. Nyman, data protection officer\"")
     }
@@ -131,6 +149,7 @@ impl World {
             version: PLAN_VERSION,
         };
         let mut task = Task {
+            affirms: Vec::new(),
             asked_at: start(),
             nonce: Hash::of(b"nonce"),
             participants: self.agreement.participants(),
@@ -144,6 +163,22 @@ impl World {
         };
         edit(&mut task);
         verified(&task, &self.researcher.key)
+    }
+
+    /// An entry by a person, by position in the world and in [`PEOPLE`], opened.
+    pub fn said(&self, organisation: usize, person: usize, fact: Fact) -> Authored {
+        open_entry(&self.signed_by(organisation, person, fact), &self.agreement).unwrap()
+    }
+
+    pub fn signed_by(&self, organisation: usize, person: usize, fact: Fact) -> Envelope {
+        let author =
+            Author::Person { organisation: self.secrets[organisation].0.clone(), person: name(PEOPLE[person].0) };
+        self.entry(author, fact, &self.people[organisation][person].key)
+    }
+
+    pub fn entry(&self, author: Author, fact: Fact, key: &SigningKey) -> Envelope {
+        let (agreement, study) = (self.agreement.hash(), self.agreement.study.clone());
+        Envelope::sign(&Entry { agreement, author, fact, study, time: start() }, key).unwrap()
     }
 
     /// What `query` derives from the task's plan.
@@ -220,29 +255,60 @@ pub fn name(text: &str) -> Name {
     Name::new(text).unwrap()
 }
 
-fn agreement(hub: &HubEntry, organisations: &[Verified<RosterEntry>], researcher: ResearcherEntry) -> Agreement {
+fn agreement(
+    hub: &HubEntry,
+    organisations: &[Verified<RosterEntry>],
+    staff: &[Verified<Staff>],
+    researcher: ResearcherEntry,
+) -> Agreement {
     let dataset = |text: &str, schema: &str| {
         let schema: Schema = toml::from_str(schema).unwrap();
-        DatasetTerms { name: name(text), schema }
+        DatasetTerms { minimum_cohort: 0, mode: ReleaseMode::Noised, name: name(text), schema }
     };
+    let threshold = (organisations.len() as u32).div_ceil(2) + 1;
+    let secure_sum = SecureSumTerms { colluders: 1, threshold };
+    let entries: Vec<&RosterEntry> = organisations.iter().map(|entry| &**entry).collect();
+    let terms = LogTerms { post_quantum: false, quorum: threshold };
     Agreement {
-        analyses: vec![Analysis::Count, Analysis::Mean, Analysis::Sum],
-        approval: Approval::Automatic,
+        analyses: [Analysis::Count, Analysis::Mean, Analysis::Sum]
+            .map(|analysis| AnalysisTerms { analysis, max_cells: 1000, max_epsilon: 1.into() })
+            .into(),
+        approval: ApprovalTerms::everything_automatic(vec![name("heart"), name("empty")], 1.into()),
+        attack_thresholds: AttackThresholds {
+            attribute_advantage: "0.1".parse().unwrap(),
+            membership_advantage: "0.1".parse().unwrap(),
+            reconstruction_rate: "0.01".parse().unwrap(),
+        },
         budgets: Budgets {
             delta: "0.000001".parse().unwrap(),
             epsilon_per_query: 1.into(),
             epsilon_per_researcher: 5.into(),
             epsilon_total: 10.into(),
         },
+        conditions: Vec::new(),
         datasets: vec![dataset("heart", HEART), dataset("empty", EMPTY)],
         hub: hub.clone(),
-        parties: organisations.iter().map(|entry| Party { entry: (**entry).clone() }).collect(),
+        log_policy: log_policy_text(hub, &entries, secure_sum, terms).unwrap(),
+        ownership: Ownership {
+            data: "each its own".into(),
+            models: "all together".into(),
+            passing_on: "results only".into(),
+            results: "all together".into(),
+        },
+        parties: organisations
+            .iter()
+            .zip(staff)
+            .map(|(entry, staff)| Party { entry: (**entry).clone(), people: staff.people.clone() })
+            .collect(),
+        phases: Vec::new(),
+        previous: None,
+        purpose_text: "Whether cholesterol rises with age".into(),
         purposes: vec!["HMB".parse().unwrap()],
         researchers: vec![ResearcherTerms { entry: researcher }],
         retention_days: 365,
         revision: 1,
         risk_acceptance: RiskAcceptance { accepted_by: "the board".into(), statement: "accepted".into() },
-        secure_sum: SecureSumTerms { colluders: 1, threshold: (organisations.len() as u32).div_ceil(2) + 1 },
+        secure_sum,
         study: name("heart-study"),
         title: "Cholesterol and age".into(),
         valid_from: start(),

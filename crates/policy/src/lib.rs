@@ -31,6 +31,22 @@
 //!     Permit { agreement, decided_at, priced, task }
 //! }
 //! ```
+//! ```compile_fail,E0451
+//! fn forge(approvals: cohortium_policy::Approvals, permit: cohortium_policy::Permit) -> cohortium_policy::PermitHere {
+//!     cohortium_policy::PermitHere { approvals, permit }
+//! }
+//! ```
+//! ```compile_fail,E0308
+//! fn read_rows(permit: &cohortium_policy::PermitHere) {}
+//! fn at_the_hub(permit: cohortium_policy::Permit) {
+//!     read_rows(&permit);
+//! }
+//! ```
+//! ```compile_fail,E0451
+//! fn forge(entry: cohortium_messages::Verified<cohortium_messages::Entry>) -> cohortium_policy::Authored {
+//!     cohortium_policy::Authored { entry }
+//! }
+//! ```
 //! ```compile_fail,E0616
 //! fn redirect(mut permit: cohortium_policy::Permit, agreement: cohortium_messages::Hash) {
 //!     permit.agreement = agreement;
@@ -58,22 +74,30 @@
 //!
 //! [`Verified`]: cohortium_messages::Verified
 
+mod approval;
 mod clause;
 mod compile;
 mod decide;
 mod describe;
 mod draft;
+mod entries;
 #[cfg(test)]
 mod fixtures;
+mod log_policy;
 mod release;
 mod statement;
 mod template;
 
+pub use approval::{Approval, Approvals, Automatic, approvals};
 pub use clause::Clause;
 pub use compile::{CompileError, Policy, compile};
-pub use decide::{Denial, OpenError, Permit, Request, open_agreement, open_task};
+pub use decide::{Denial, OpenError, Permit, PermitHere, Request, open_agreement, open_task};
 pub use describe::describe;
 pub use draft::{Draft, DraftError, parse};
+pub use entries::{Authored, EntryError, Revoked, is_frozen, open_entry};
+pub use log_policy::{
+    Included, InclusionError, LogPolicyError, LogTerms, log_policy_text, log_terms, verify_inclusion,
+};
 pub use release::{ReceiptEvidence, Release, ReleaseError, verify_release};
 pub use statement::{Statement, StatementError};
 pub use template::template;

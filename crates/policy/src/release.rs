@@ -20,7 +20,7 @@ use cohortium_messages::{
     Timestamp, Verified, decode_cells, encode_cells,
 };
 use cohortium_mpc::Total;
-use cohortium_query::Priced;
+use cohortium_query::{Priced, groups_below_minimum};
 
 use crate::decide::Permit;
 
@@ -126,8 +126,9 @@ impl Release {
     ///
     /// Given a total, returns it as a release if and only if a permit for this very task, plan and agreement exists, at
     /// least `t` organisations are in it, each of them signed a receipt for this round, and `t` of them signed that these
-    /// are the survivors; never with a stated variance below the noise that is in it. Argued: by the types for total and
-    /// permit, by checks for the rest.
+    /// are the survivors; never with a stated variance below the noise that is in it, and never with a number of a group that
+    /// counts fewer persons, by its noised count, than the agreement demands. Argued: by the types for total and permit, by
+    /// checks for the rest.
     ///
     /// # Errors
     /// The first thing that does not fit.
@@ -152,17 +153,19 @@ impl Release {
             task: permit.task(),
         };
         claim.check(&receipts, &consents)?;
+        let (cells, suppressed) = without_small_groups(permit.priced(), total.cells())?;
         let mut receipts = receipts;
         receipts.sort_by(|a, b| a.receipt.organisation.cmp(&b.receipt.organisation));
         let document = ReleaseDocument {
             agreement: agreement.hash(),
-            cells: encode_cells(total.cells()),
+            cells: encode_cells(&cells),
             consents,
             noise_variance: total.noise_variance().to_string(),
             plan: permit.plan(),
             receipts: receipts.into_iter().map(|evidence| evidence.envelope).collect(),
             released_at: now,
             study: agreement.study.clone(),
+            suppressed,
             survivors: total.survivors().to_vec(),
             task: permit.task().hash(),
             version: RELEASE_VERSION,
@@ -214,7 +217,24 @@ pub fn verify_release(
         survivors: &document.survivors,
         task,
     };
-    claim.check(&receipts, &document.consents)
+    claim.check(&receipts, &document.consents)?;
+    let cells = decode_cells(&document.cells).unwrap_or_default();
+    let (blanked, suppressed) = without_small_groups(priced, &cells)?;
+    same("list of suppressed groups", (&cells, &document.suppressed), (&blanked, &suppressed))
+}
+
+/// The cells with those of groups that count too few replaced by zeros, and the positions of these groups.
+fn without_small_groups(priced: &Priced, cells: &[i64]) -> Result<(Vec<i64>, Vec<u32>), ReleaseError> {
+    let (expected, found) = (priced.layout().cells(), Some(cells.len()));
+    let suppressed = groups_below_minimum(priced, cells).map_err(|_| ReleaseError::Cells { expected, found })?;
+    let mut cells = cells.to_vec();
+    // No layout has groups without cells.
+    for (position, group) in (0u32..).zip(cells.chunks_mut(priced.layout().measures.max(1))) {
+        if suppressed.binary_search(&position).is_ok() {
+            group.fill(0);
+        }
+    }
+    Ok((cells, suppressed))
 }
 
 /// What a release claims, wherever it comes from.
@@ -347,6 +367,7 @@ mod tests {
     use super::*;
     use crate::compile::compile;
     use crate::decide::Request;
+    use crate::entries::Revoked;
     use crate::fixtures::{World, name, start};
 
     /// A world of four with a permitted task: t = 3, so one may drop out.
@@ -360,7 +381,8 @@ mod tests {
         let world = World::new(4);
         let task = world.task(|_| ());
         let priced = world.priced(&task);
-        let request = Request::new(&task, &priced, world.agreement.hash(), start(), false);
+        let revoked = Revoked::nothing();
+        let request = Request::new(&task, &priced, world.agreement.hash(), start(), &revoked);
         let permit = compile(&world.agreement).unwrap().decide(&request).unwrap();
         Case { permit, task, world }
     }
@@ -553,7 +575,10 @@ mod tests {
         assert!(matches!(case.make(total, receipts), Err(ReleaseError::Different("task"))));
         let total = case.total(&[], &[]);
         let receipts = case.receipts(&total, |_| ());
-        let amended = World::with(4, |agreement| agreement.revision = 2);
+        let amended = World::with(4, |agreement| {
+            agreement.revision = 2;
+            agreement.previous = Some(Hash::of(b"the first"));
+        });
         let consents = case.consents(&total, |_| ());
         let error = Release::make(total, &case.permit, &amended.agreement, receipts, consents, start()).unwrap_err();
         assert!(matches!(error, ReleaseError::Different("agreement")));

@@ -10,11 +10,13 @@
 
 use cohortium_dp::account::ENTRY_VERSION;
 use cohortium_dp::{AccountEntry, EntryKind};
-use cohortium_messages::{Entry, Fact, Hash, Task, Verified};
+use cohortium_messages::{Author, Entry, Fact, Hash, Task, Verified};
 use cohortium_query::Priced;
 
+use crate::approval::Approvals;
 use crate::compile::Policy;
 use crate::decide::{Denial, Request};
+use crate::entries::Revoked;
 
 /// A node's entry about a task that says what it may say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +51,9 @@ pub enum StatementError {
     /// A permit for another plan.
     #[error("permits another plan than the task's")]
     Plan,
+    /// Approvals of another organisation's people. The caller must act.
+    #[error("is judged by the approvals of another organisation's people")]
+    Approvals,
     /// A permit that no policy gives.
     #[error("permits what is forbidden: {0}")]
     Denied(Denial),
@@ -71,7 +76,9 @@ impl Policy {
     /// that follow from the task, and (for a permit) the policy permits the task at the time that the entry states.
     /// Argued: each field that an account entry repeats is compared with where it comes from.
     ///
-    /// `task` and `priced` are as for [`Request::new`].
+    /// `task` and `priced` are as for [`Request::new`]. `approvals` are those of the node's own people, from what they
+    /// signed and the log holds, or nothing where that is not at hand: then the clauses `approval` and `frozen` are not
+    /// asked. Of what was taken back, nothing is asked either: a node may permit before it hears.
     ///
     /// # Errors
     /// The first thing that is wrong.
@@ -80,6 +87,7 @@ impl Policy {
         entry: &'a Entry,
         task: &Verified<Task>,
         priced: &Priced,
+        approvals: Option<Approvals>,
     ) -> Result<Statement<'a>, StatementError> {
         if entry.fact.task() != Some(task.hash()) {
             return Err(StatementError::Kind);
@@ -89,8 +97,16 @@ impl Policy {
                 if *plan != priced.plan_hash() {
                     return Err(StatementError::Plan);
                 }
-                let request = Request::new(task, priced, self.agreement.hash(), entry.time, false);
-                self.decide(&request).map(drop).map_err(StatementError::Denied)?;
+                let revoked = Revoked::nothing();
+                let request = Request::new(task, priced, self.agreement.hash(), entry.time, &revoked);
+                match approvals {
+                    Some(approvals) if entry.author != Author::Node(approvals.organisation().clone()) => {
+                        return Err(StatementError::Approvals);
+                    }
+                    Some(approvals) => self.decide_here(&request, approvals, false).map(drop),
+                    None => self.decide(&request).map(drop),
+                }
+                .map_err(StatementError::Denied)?;
                 if account.kind != EntryKind::Reserve {
                     return Err(StatementError::NotReserved);
                 }
@@ -139,7 +155,6 @@ fn check_terms(account: &AccountEntry, task: &Verified<Task>, priced: &Priced) -
 #[cfg(test)]
 mod tests {
     use cohortium_dp::account::GENESIS;
-    use cohortium_messages::Author;
 
     use super::*;
     use crate::compile::compile;
@@ -175,11 +190,12 @@ mod tests {
         let spent = price(vec![account(EntryKind::Reading, 2), account(EntryKind::Spend, 3)]);
         let refunded = price(vec![account(EntryKind::Refund, 2)]);
 
-        let good = [&permit, &spent, &refunded].map(|entry| policy.read_statement(entry, &task, &priced).unwrap());
+        let good =
+            [&permit, &spent, &refunded].map(|entry| policy.read_statement(entry, &task, &priced, None).unwrap());
         assert!(matches!(good[0], Statement::Permitted { snapshot: s, .. } if s == snapshot), "{:?}", good[0]);
         assert!(matches!(good[1], Statement::Spent { spend, .. } if spend.sequence == 3), "{:?}", good[1]);
         assert!(matches!(good[2], Statement::Refunded { refund } if refund.sequence == 2), "{:?}", good[2]);
-        let read = |entry: &Entry| policy.read_statement(entry, &task, &priced).map(drop);
+        let read = |entry: &Entry| policy.read_statement(entry, &task, &priced, None).map(drop);
 
         fn accounts(entry: &mut Entry) -> Vec<&mut AccountEntry> {
             match &mut entry.fact {
@@ -229,7 +245,7 @@ mod tests {
         }
         let about_another = price(Vec::new());
         let another = world.task(|task| task.nonce = Hash::of(b"another"));
-        let refused = policy.read_statement(&about_another, &another, &priced);
+        let refused = policy.read_statement(&about_another, &another, &priced, None);
         assert_eq!(refused, Err(StatementError::Kind));
         let failure = entry(Fact::Failure { reason: String::new(), task: task.hash() });
         assert_eq!(read(&failure), Err(StatementError::Kind));

@@ -9,7 +9,8 @@
 use std::fmt::Write as _;
 
 use cohortium_messages::{
-    Column, ColumnRole, ColumnType, HubEntry, Name, Offer, ResearcherEntry, RosterEntry, Schema, Timestamp, Verified,
+    Column, ColumnRole, ColumnType, HubEntry, Name, Offer, PersonEntry, ResearcherEntry, Role, RosterEntry, Schema,
+    Sensitivity, Staff, Timestamp, Verified,
 };
 
 use crate::draft::{DraftError, entry_hash};
@@ -20,8 +21,13 @@ const ONE_YEAR_SECONDS: i64 = 365 * 86_400;
 /// Writes a draft of an agreement between `organisations`, for `researchers`, over the datasets that all of them offer
 /// alike; in comments, what each value means, and which offered datasets are left out and why.
 ///
-/// Defaults: one colluder, the smallest threshold that protects against it, purpose HMB, ε 1 per query and 10 in all at
-/// δ 10^-6, valid for one year from `now`. `risk_acceptance.accepted_by` is left empty and must be filled in.
+/// Defaults: one colluder, the smallest threshold and quorum that protect against it, post-quantum cosignatures, purpose
+/// HMB, ε 1 per query and 10 in all at δ 10^-6, at most 1000 cells, groups of ten persons or more, valid for one year from
+/// `now`. Where every organisation offers someone who may approve, one of them must approve each task at each node;
+/// otherwise everything is approved automatically, and the draft says so. `risk_acceptance.accepted_by` is left empty and
+/// must be filled in.
+///
+/// `staff` was opened with the message keys of the organisations that it names; of several lists of one, the last counts.
 ///
 /// # Errors
 /// [`DraftError::NoDataset`] when no dataset is offered alike by all, with the differences in words.
@@ -29,6 +35,7 @@ pub fn template(
     study: &Name,
     hub: &HubEntry,
     organisations: &[Verified<RosterEntry>],
+    staff: &[Verified<Staff>],
     researchers: &[Verified<ResearcherEntry>],
     offers: &[Verified<Offer>],
     now: Timestamp,
@@ -39,11 +46,19 @@ pub fn template(
         let why = if left_out.is_empty() { String::from("nothing is offered") } else { left_out.join("; ") };
         return Err(DraftError::NoDataset(why));
     }
+    let people = |organisation: &Name| {
+        let latest = staff.iter().rev().find(|list| list.organisation == *organisation);
+        latest.map_or(&[][..], |list| list.people.as_slice())
+    };
+    let by_people = names.iter().all(|name| people(name).iter().any(|entry| entry.role.may_approve()));
     let mut text = head(study, organisations.len(), now);
+    text.push_str(&if by_people { approval_by_people() } else { approval_automatic(&common) });
+    text.push_str(&limits(organisations.len()));
     let _ = write!(text, "\n[hub]\nname = \"{}\"\nfingerprint = \"{}\"\n", hub.hub, entry_hash(hub)?.fingerprint());
     for entry in organisations {
         let (name, fingerprint) = (&entry.organisation, entry.hash().fingerprint());
         let _ = write!(text, "\n[[party]]\norganisation = \"{name}\"\nfingerprint = \"{fingerprint}\"\n");
+        text.push_str(&people_lines(people(name))?);
     }
     for entry in researchers {
         let (name, fingerprint) = (&entry.researcher, entry.hash().fingerprint());
@@ -55,6 +70,10 @@ pub fn template(
     text.push_str(
         "# a column without roles is never used. Bounds and domains come from knowledge of the field, not from rows.\n",
     );
+    text.push_str(
+        "# mode = \"dp\": answers carry noise. A group that counts fewer than minimum_cohort persons is not shown.\n\
+         # sensitivity: \"identifying\" (never usable), \"quasi_identifying\", \"sensitive\" or \"ordinary\".\n",
+    );
     for reason in &left_out {
         let _ = writeln!(text, "# Left out: {reason}.");
     }
@@ -65,34 +84,102 @@ pub fn template(
 }
 
 fn head(study: &Name, organisations: usize, now: Timestamp) -> String {
-    let (n, colluders) = (organisations, 1);
-    let threshold = (n + colluders) / 2 + 1; // the smallest t with 2t > n + c
     let until = now.plus_seconds(ONE_YEAR_SECONDS);
     format!(
-        r#"# A draft of a data-use agreement. Edit it; nothing holds until every custodian has signed.
+        r#"# A draft of a data-use agreement between {organisations} organisations. Edit it; nothing holds until every custodian has signed.
 # Compare each fingerprint below with its owner over another channel (in person, by telephone) before signing.
 
 study = "{study}"
 title = "Study {study}"
 
-# GRU: any research. HMB: health, medical or biomedical research. DS:<code>: research on one disease.
+# What for. NRES: anything. GRU: any research. HMB: health, medical or biomedical research. DS:<code>: research on one
+# disease. POA: origins or ancestry of populations. (GA4GH Data Use Ontology.) A broader one covers a narrower one.
 purposes = ["HMB"]
+purpose_text = "To answer the questions of the study plan of {study}."
 
 valid_from = "{now}"
 valid_until = "{until}"
-
-# What may be computed: "count", "mean", "sum".
-analyses = ["count", "mean", "sum"]
-
-# Nothing is approved by default: "automatic" is written here because these custodians say so. It means that every
-# task which this agreement permits, and which the account can pay, runs without asking a person.
-approval = "automatic"
 
 # The parties agree to erase the bodies of tasks and releases after this many days. The log keeps their hashes, and
 # every proof stays valid. This version states the term and leaves the erasing to each operator.
 retention_days = 3650
 
-# What may be spent at each node, as (epsilon, delta) of differential privacy. Smaller protects more.
+# What may be computed ("count", "mean", "sum"); how many numbers one answer may have; what a query with it may cost.
+analyses = [
+  {{ analysis = "count", max_cells = 1000, max_epsilon = 1 }},
+  {{ analysis = "mean", max_cells = 1000, max_epsilon = 1 }},
+  {{ analysis = "sum", max_cells = 1000, max_epsilon = 1 }},
+]
+
+# Conditions that everyone who asks must affirm with every task, each in a section of its own, for example:
+#   [[condition]]
+#   modifier = "IRB"
+#   detail = "Approved by the ethics committee of ... under number ..."
+# Codes: COL, GS, IRB, IS, MOR, NCU, NMDS, NPU, NPUNCU, PUB, RS, RTN. None are stated here.
+
+# Phases narrow what may be done while they last; outside all phases nothing may be asked. For example:
+#   [[phase]]
+#   kind = "explore"            # or "analyse", "publish"
+#   from = "{now}"
+#   until = "{until}"
+#   analyses = ["count"]
+#   epsilon_per_query = 0.1
+# None are stated here: the rights below hold for the whole term.
+
+"#
+    )
+}
+
+/// Every organisation has someone who may approve: one of them must, at each node, for every task.
+fn approval_by_people() -> String {
+    String::from(
+        r#"# Who approves. At each node this many different people in these roles must approve every task before a row is read;
+# one refusal refuses. A task that waits longer than `wait_hours` expires. With `hold`, a person also looks at what leaves.
+[approval]
+needed = 1
+roles = ["privacy_officer", "steward"]
+hold = false
+wait_hours = 72
+
+# What runs without asking anybody. Nothing: each class that is written here is a decision of these custodians.
+[approval.automatic]
+approved_plans = false
+classes = []
+
+"#,
+    )
+}
+
+/// Nobody offered to approve: then everything that the rest of the agreement permits runs, and the draft says so.
+fn approval_automatic(datasets: &[(&Name, &Schema)]) -> String {
+    let names: Vec<String> = datasets.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+    format!(
+        r#"# Who approves. NOBODY IS ASKED: not every organisation has named a steward or privacy officer, so this draft
+# proposes that every task which this agreement permits, and which the account can pay, runs without asking a person.
+# To have people approve: name them at every node, then set `needed` to 1 or more and empty `classes`.
+[approval]
+needed = 0
+roles = []
+hold = false
+wait_hours = 72
+
+# What runs without asking anybody: everything, over all datasets.
+[approval.automatic]
+approved_plans = false
+classes = [
+  {{ analyses = ["count", "mean", "sum"], datasets = [{}], max_cells = 1000, max_epsilon = 1 }},
+]
+
+"#,
+        names.join(", ")
+    )
+}
+
+fn limits(n: usize) -> String {
+    let colluders = 1;
+    let threshold = (n + colluders) / 2 + 1; // the smallest t with 2t > n + c, and the smallest such q
+    format!(
+        r#"# What may be spent at each node, as (epsilon, delta) of differential privacy. Smaller protects more.
 [budgets]
 epsilon_per_query = 1
 epsilon_per_researcher = 10
@@ -105,12 +192,51 @@ delta = 0.000001
 colluders = {colluders}
 threshold = {threshold}
 
+# So many parties must have cosigned the hub's log before an entry in it counts. 2 * quorum > {n} + colluders. With
+# `post_quantum` a party counts only with two signatures, of which one withstands a quantum computer.
+[log]
+quorum = {threshold}
+post_quantum = true
+
+# What attacks on a trained model may achieve before it may leave, from 0 (nothing) to 1. Queries are not touched by this.
+[attack_thresholds]
+membership_advantage = 0.1
+attribute_advantage = 0.1
+reconstruction_rate = 0.01
+
+# Who owns what, in words. No software enforces this.
+[ownership]
+data = "Each organisation keeps what it holds; no row leaves it."
+models = "The organisations together."
+results = "The organisations and the researchers together."
+passing_on = "Released results may be published; nothing else is passed on."
+
 # Who accepts the risk that remains, by name and office. A draft without it does not become an agreement.
 [risk_acceptance]
 accepted_by = ""
 statement = "The remaining risk has been assessed and is accepted for the purposes, limits and period stated here."
 "#
     )
+}
+
+/// The people of a party as the draft names them.
+fn people_lines(people: &[PersonEntry]) -> Result<String, DraftError> {
+    if people.is_empty() {
+        return Ok(String::from("people = []\n"));
+    }
+    let mut text = String::from("people = [\n");
+    for entry in people {
+        let role = match entry.role {
+            Role::Auditor => "auditor",
+            Role::Operator => "operator",
+            Role::PrivacyOfficer => "privacy_officer",
+            Role::Steward => "steward",
+        };
+        let (person, fingerprint) = (&entry.person, entry_hash(entry)?.fingerprint());
+        let _ = writeln!(text, "  {{ person = \"{person}\", role = \"{role}\", fingerprint = \"{fingerprint}\" }},");
+    }
+    text.push_str("]\n");
+    Ok(text)
 }
 
 /// The datasets that all organisations offer alike, and in words why others are left out. Names are sorted.
@@ -199,13 +325,15 @@ fn column_differences(left: &Column, right: &Column) -> Vec<&'static str> {
         ("meaning", left.meaning != right.meaning),
         ("nullable", left.nullable != right.nullable),
         ("roles", left.roles != right.roles),
+        ("sensitivity", left.sensitivity != right.sensitivity),
     ];
     fields.into_iter().filter(|(_, differs)| *differs).map(|(field, _)| field).collect()
 }
 
 fn dataset(name: &Name, schema: &Schema) -> String {
     let mut text = format!(
-        "\n[[dataset]]\nname = \"{name}\"\nmax_groups_per_person = {}\nmax_rows_per_person = {}\n",
+        "\n[[dataset]]\nname = \"{name}\"\nmode = \"dp\"\nminimum_cohort = 10\nmax_groups_per_person = {}\n\
+         max_rows_per_person = {}\n",
         schema.max_groups_per_person, schema.max_rows_per_person
     );
     if let Some(person) = &schema.person {
@@ -240,6 +368,13 @@ fn column_line(column: &Column) -> String {
     }
     let roles: Vec<String> = column.roles.iter().map(|role: &ColumnRole| format!("\"{role}\"")).collect();
     parts.push(format!("roles = [{}]", roles.join(", ")));
+    let sensitivity = match column.sensitivity {
+        Sensitivity::Identifying => "identifying",
+        Sensitivity::Ordinary => "ordinary",
+        Sensitivity::QuasiIdentifying => "quasi_identifying",
+        Sensitivity::Sensitive => "sensitive",
+    };
+    parts.push(format!("sensitivity = \"{sensitivity}\""));
     if let Some(meaning) = &column.meaning {
         parts.push(format!("meaning = {}", quoted(meaning)));
     }
@@ -275,7 +410,8 @@ mod tests {
             let offers = world.offers(|_, _| ());
             let study = Name::new("heart-study").unwrap();
             let text =
-                template(&study, &world.hub, &world.organisations, &world.researchers, &offers, start()).unwrap();
+                template(&study, &world.hub, &world.organisations, &world.staff, &world.researchers, &offers, start())
+                    .unwrap();
             let untouched = world.resolve(&parse(&text).unwrap());
             assert!(untouched.unwrap_err().to_string().contains("risk_acceptance.accepted_by"));
             let agreement = world.resolve(&parse(&filled(&text)).unwrap()).unwrap();
@@ -297,7 +433,9 @@ mod tests {
             offer.schema.columns[3].domain = Some(vec![cohortium_messages::Value::Text(hostile.to_owned())]);
         });
         let study = Name::new("heart-study").unwrap();
-        let text = template(&study, &world.hub, &world.organisations, &world.researchers, &offers, start()).unwrap();
+        let text =
+            template(&study, &world.hub, &world.organisations, &world.staff, &world.researchers, &offers, start())
+                .unwrap();
         let agreement = world.resolve(&parse(&filled(&text)).unwrap()).unwrap();
         assert_eq!(agreement.datasets[0].schema, offers[0].schema);
         assert_eq!(agreement.budgets.epsilon_total, 10.into());
@@ -325,12 +463,14 @@ mod tests {
                     edit(&mut offer.schema);
                 }
             });
-            let error = template(&study, &world.hub, &world.organisations, &world.researchers, &offers, start());
+            let error =
+                template(&study, &world.hub, &world.organisations, &world.staff, &world.researchers, &offers, start());
             let message = error.unwrap_err().to_string();
             assert!(message.contains(expected), "{message}");
         }
         let missing: Vec<_> = world.offers(|_, _| ()).into_iter().filter(|o| o.organisation.as_str() != "c").collect();
-        let error = template(&study, &world.hub, &world.organisations, &world.researchers, &missing, start());
+        let error =
+            template(&study, &world.hub, &world.organisations, &world.staff, &world.researchers, &missing, start());
         assert!(error.unwrap_err().to_string().contains("`heart` is not offered by `c`"));
     }
 }

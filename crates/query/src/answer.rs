@@ -17,7 +17,7 @@ use cohortium_dp::noise::NoiseError;
 use cohortium_messages::{Decimal, Measure, Order, Output, OutputColumn, Plan, Value};
 use serde::{Deserialize, Serialize};
 
-use crate::Priced;
+use crate::{Priced, groups_below_minimum};
 
 /// The answer to a query, as JSON:
 ///
@@ -27,7 +27,8 @@ use crate::Priced;
 ///           [{"key": null},            {"estimate": {"value": 240.0, "low": 0.0, "high": 600.0}}]]}
 /// ```
 ///
-/// A key is a boolean, a text, `{"number": "…"}` or null (no value recorded).
+/// A key is a boolean, a text, `{"number": "…"}` or null (no value recorded). Where a group counts fewer persons than the
+/// agreement demands, every number of its row is `{"suppressed": {"fewer_than": 10}}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Answer {
     /// The headings.
@@ -50,6 +51,11 @@ pub enum AnswerCell {
         low: f64,
         /// Upper end of the 95 % interval.
         high: f64,
+    },
+    /// A number that is not shown: by its noised count, the group has too few persons.
+    Suppressed {
+        /// How many persons a group must count to be shown.
+        fewer_than: u32,
     },
 }
 
@@ -119,9 +125,18 @@ pub fn answer(priced: &Priced, cells: &[i64], total_variance: u128) -> Result<An
     }
     let scale = Noise { steps: priced.lattice() as f64, variance: total_variance, z: z() };
     // `check` makes no layout without measures, so no chunk is empty.
-    let groups = layout.groups.iter().zip(cells.chunks(layout.measures.max(1)));
+    let groups = (0u32..).zip(layout.groups.iter().zip(cells.chunks(layout.measures.max(1))));
+    let (fewer_than, suppressed) = (priced.facts().minimum_cohort, groups_below_minimum(priced, cells)?);
     let mut rows = groups
-        .map(|(key, cells)| plan.outputs.iter().map(|output| scale.cell(plan, output, key, cells)).collect())
+        .map(|(position, (key, cells))| {
+            let is_shown = suppressed.binary_search(&position).is_err();
+            let cell = |output: &Output| match &output.value {
+                OutputColumn::Key(_) => scale.cell(plan, output, key, cells),
+                _ if is_shown => scale.cell(plan, output, key, cells),
+                _ => Ok(AnswerCell::Suppressed { fewer_than }),
+            };
+            plan.outputs.iter().map(cell).collect()
+        })
         .collect::<Result<Vec<Vec<AnswerCell>>, _>>()?;
     rows.sort_by(|a, b| compare_rows(&plan.order_by, a, b));
     if let Some(limit) = plan.limit {
@@ -238,14 +253,17 @@ fn compare_rows(order_by: &[Order], a: &[AnswerCell], b: &[AnswerCell]) -> Order
     order_by.iter().map(by_key).find(|ordering| ordering.is_ne()).unwrap_or(Ordering::Equal)
 }
 
-/// Missing keys come last in either direction.
+/// Missing keys and suppressed numbers come last in either direction.
 fn compare_cells(a: &AnswerCell, b: &AnswerCell, descending: bool) -> Ordering {
     let directed = |ordering: Ordering| if descending { ordering.reverse() } else { ordering };
     match (a, b) {
         (AnswerCell::Key(Some(a)), AnswerCell::Key(Some(b))) => directed(a.cmp(b)),
         (AnswerCell::Key(a), AnswerCell::Key(b)) => a.is_none().cmp(&b.is_none()),
         (AnswerCell::Estimate { value: a, .. }, AnswerCell::Estimate { value: b, .. }) => directed(a.total_cmp(b)),
-        // Excluded: one column has one kind of cell.
+        (AnswerCell::Suppressed { .. }, AnswerCell::Suppressed { .. }) => Ordering::Equal,
+        (_, AnswerCell::Suppressed { .. }) => Ordering::Less,
+        (AnswerCell::Suppressed { .. }, _) => Ordering::Greater,
+        // Excluded: one column has no keys and numbers.
         (AnswerCell::Key(_), AnswerCell::Estimate { .. }) => Ordering::Less,
         (AnswerCell::Estimate { .. }, AnswerCell::Key(_)) => Ordering::Greater,
     }

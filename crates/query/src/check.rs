@@ -53,6 +53,7 @@ use cohortium_messages::{
 };
 
 use crate::range::Scale;
+use crate::suppress::counts;
 use crate::typing::{
     self, Unsupported, check_predicate, columns_of_predicate, columns_of_scalar, count_of, kind_of, mean_scale,
     sum_scale,
@@ -89,7 +90,7 @@ pub fn check(plan: &Plan, agreement: &Agreement, agreement_hash: Hash) -> Result
     let noise = NoisePlan::new(lattice.sigma2, n, t, c)?;
     let layout = Layout { groups: cartesian_product(&domains), measures: plan.measures.len() };
     let price = plan_price(lattice.sensitivity2, &noise, layout.cells() as u64)?;
-    let facts = facts(plan, &price, agreement);
+    let facts = facts(plan, terms, layout.cells() as u64, epsilon_micro(&price, agreement));
     let plan_hash = plan.hash().map_err(|_| PlanError::Hash)?;
     Ok(Priced { evidence: Arc::new(Evidence { plan: plan.clone(), plan_hash, layout, lattice, noise, price, facts }) })
 }
@@ -219,8 +220,14 @@ pub struct Facts {
     pub aggregate_columns: BTreeSet<Name>,
     /// The kinds of answers. A mean counts as a mean only, though its sum and its count are released with it.
     pub analyses: BTreeSet<Analysis>,
+    /// How many cells the answer has, over all groups and measures.
+    pub cells: u64,
+    /// Whether the plan counts every group, so that a group of too few can be left out.
+    pub counts_groups: bool,
     /// The ε that this price alone costs at the agreement's δ, in units of 10^-6, rounded up.
     pub epsilon_micro: u64,
+    /// A group that counts fewer persons than this is not shown; 0 shows every group. From the agreement.
+    pub minimum_cohort: u32,
 }
 
 /// Why a plan is refused before any policy looks at it. The maker of the plan must act unless the text says otherwise.
@@ -503,7 +510,7 @@ fn parties(agreement: &Agreement) -> (u32, u32, u32) {
     (n, agreement.secure_sum.threshold, agreement.secure_sum.colluders)
 }
 
-fn facts(plan: &Plan, price: &Price, agreement: &Agreement) -> Facts {
+fn facts(plan: &Plan, terms: &DatasetTerms, cells: u64, epsilon_micro: u64) -> Facts {
     let (mut filter_columns, mut aggregate_columns) = (BTreeSet::new(), BTreeSet::new());
     if let Some(filter) = &plan.filter {
         columns_of_predicate(filter, &mut filter_columns);
@@ -526,7 +533,10 @@ fn facts(plan: &Plan, price: &Price, agreement: &Agreement) -> Facts {
         group_columns: plan.group_by.iter().cloned().collect(),
         aggregate_columns,
         analyses: analyses.collect(),
-        epsilon_micro: epsilon_micro(price, agreement),
+        cells,
+        counts_groups: plan.measures.iter().any(counts),
+        epsilon_micro,
+        minimum_cohort: terms.minimum_cohort,
     }
 }
 

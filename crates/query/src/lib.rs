@@ -8,6 +8,7 @@
 //! | [`plan`] | researcher, hub | SQL text → a plan, or by name what is not supported and what is instead |
 //! | [`check`] | every node, and everyone who verifies | a plan from a stranger → [`Priced`]: bounds, sensitivity, noise and price derived anew |
 //! | [`answer`] | researcher, auditor | the noised cells → the table that was asked for, with 95 % intervals |
+//! | [`groups_below_minimum`] | whoever makes or checks a release | the noised cells → which groups count too few to be shown |
 //! | [`expected_error`] | researcher | a priced plan → how wide those intervals will be, before anything is spent |
 //! | [`rho_for_epsilon`] | researcher | ε at a δ → the zero-concentrated price that a plan carries |
 //!
@@ -27,10 +28,12 @@ mod check;
 mod nearest;
 mod parse;
 mod range;
+mod suppress;
 mod typing;
 
 pub use answer::{Answer, AnswerCell, AnswerError, ExpectedError, Per, answer, expected_error};
 pub use ask::{Ask, AskError, rho_for_epsilon};
 pub use check::{Facts, Layout, PlanError, Priced, check};
 pub use parse::{MAX_SQL_BYTES, plan};
+pub use suppress::groups_below_minimum;
 pub use typing::Unsupported;

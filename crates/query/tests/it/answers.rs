@@ -17,7 +17,7 @@ fn cells(priced: &Priced, truth: &[f64]) -> Vec<i64> {
 fn estimate(cell: &AnswerCell) -> (f64, f64, f64) {
     match cell {
         AnswerCell::Estimate { value, low, high } => (*value, *low, *high),
-        AnswerCell::Key(_) => panic!("a key"),
+        other => panic!("{other:?}"),
     }
 }
 

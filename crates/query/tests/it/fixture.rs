@@ -5,9 +5,10 @@ use std::sync::LazyLock;
 
 use chacha20::ChaCha20Rng;
 use cohortium_messages::{
-    AGREEMENT_VERSION, Agreement, Analysis, Approval, Arithmetic, Budgets, Comparison, DatasetTerms, Hash, HubEntry,
-    Measure, Name, OrganisationSecrets, OutputColumn, Party, Plan, Predicate, Purpose, ResearcherEntry,
-    ResearcherTerms, RiskAcceptance, Scalar, SecureSumTerms, SigningKey, Timestamp, Value,
+    AGREEMENT_VERSION, Agreement, Analysis, AnalysisTerms, ApprovalTerms, Arithmetic, AttackThresholds, Budgets,
+    Comparison, DatasetTerms, Decimal, Hash, HubEntry, MAX_CELLS, Measure, Name, OrganisationSecrets, OutputColumn,
+    Ownership, Party, Plan, Predicate, Purpose, ReleaseMode, ResearcherEntry, ResearcherTerms, RiskAcceptance, Scalar,
+    SecureSumTerms, SigningKey, Timestamp, Value,
 };
 use cohortium_query::{Ask, Unsupported, plan, rho_for_epsilon};
 use rand_core::SeedableRng;
@@ -44,25 +45,45 @@ pub fn made_of(n: u32, t: u32, c: u32) -> Agreement {
     let mut rng = ChaCha20Rng::from_seed([7; 32]);
     let name = |text: &str| Name::new(text).unwrap();
     let parties = (0..n)
-        .map(|i| Party { entry: OrganisationSecrets::generate(&mut rng).entry(&name(&format!("organisation-{i}"))) });
+        .map(|i| OrganisationSecrets::generate(&mut rng).entry(&name(&format!("organisation-{i}"))))
+        .map(|entry| Party { entry, people: Vec::new() });
     let parties = parties.collect();
     let mut key = || SigningKey::generate(&mut rng).public();
     let datasets = ["heart", "visits"].map(|dataset| {
         let text = std::fs::read_to_string(data().join(format!("{dataset}.toml"))).unwrap();
-        DatasetTerms { name: name(dataset), schema: toml::from_str(&text).unwrap() }
+        let schema = toml::from_str(&text).unwrap();
+        DatasetTerms { minimum_cohort: 0, mode: ReleaseMode::Noised, name: name(dataset), schema }
     });
     let agreement = Agreement {
-        analyses: vec![Analysis::Count, Analysis::Mean, Analysis::Sum],
-        approval: Approval::Automatic,
+        analyses: [Analysis::Count, Analysis::Mean, Analysis::Sum]
+            .map(|analysis| AnalysisTerms { analysis, max_cells: MAX_CELLS as u32, max_epsilon: 1.into() })
+            .into(),
+        approval: ApprovalTerms::everything_automatic(vec![name("heart"), name("visits")], 1.into()),
+        attack_thresholds: AttackThresholds {
+            attribute_advantage: Decimal::ONE,
+            membership_advantage: Decimal::ONE,
+            reconstruction_rate: Decimal::ONE,
+        },
         budgets: Budgets {
             delta: "0.000001".parse().unwrap(),
             epsilon_per_query: 1.into(),
             epsilon_per_researcher: 10.into(),
             epsilon_total: 10.into(),
         },
+        conditions: Vec::new(),
         datasets: datasets.into(),
         hub: HubEntry { hub: name("hub"), log_key: key(), message_key: key() },
+        log_policy: String::from("log policies are another crate's"),
+        ownership: Ownership {
+            data: String::from("each party its own"),
+            models: String::from("none"),
+            passing_on: String::from("freely"),
+            results: String::from("everyone"),
+        },
         parties,
+        phases: Vec::new(),
+        previous: None,
+        purpose_text: String::from("Tests."),
         purposes: vec![Purpose::GeneralResearch],
         researchers: vec![ResearcherTerms { entry: ResearcherEntry { key: key(), researcher: name("researcher") } }],
         retention_days: 30,
