@@ -87,6 +87,7 @@ mod log_policy;
 mod release;
 mod statement;
 mod template;
+pub mod watch;
 
 pub use approval::{Approval, Approvals, Automatic, approvals};
 pub use clause::Clause;
