@@ -11,11 +11,13 @@
 //! `2q > n + c` is checked where the agreement is signed): two quorum checkpoints of one log are consistent as long as at
 //! most `c` of the `n` witnesses cosign what they must not.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use data_encoding::BASE64;
 
-use crate::note::{KeyKind, Note, NoteError, NoteSignature, SignerKey, VerifierKey, check_name};
+use crate::key::{KeyKind, SignerKey, VerifierKey};
+use crate::note::{Note, NoteError, NoteSignature, check_name};
 use crate::tree::{self, Hash};
 
 /// Why a checkpoint is refused.
@@ -27,6 +29,9 @@ pub enum CheckpointError {
     /// The text is not a checkpoint.
     #[error("peer: malformed checkpoint: {0}")]
     Malformed(&'static str),
+    /// An empty tree has one root, the hash of nothing.
+    #[error("peer: malformed checkpoint: an empty tree has another root")]
+    EmptyTree,
     /// It is another log's.
     #[error("peer: the checkpoint is of {found}, not of {expected}")]
     WrongOrigin {
@@ -66,12 +71,13 @@ impl Checkpoint {
     /// Puts a tree head together.
     ///
     /// # Errors
-    /// [`CheckpointError::Malformed`] for a bad origin, a size over [`tree::SIZE_MAX`], or a root that no empty tree has.
+    /// [`CheckpointError::Malformed`] for a bad origin or a size over [`tree::SIZE_MAX`], [`CheckpointError::EmptyTree`] for a
+    /// root that no empty tree has.
     pub fn new(origin: &str, size: u64, root: Hash) -> Result<Checkpoint, CheckpointError> {
         check_name(origin).map_err(CheckpointError::Malformed)?;
         tree::check_size("tree size", size).map_err(|_| CheckpointError::Malformed("tree size over 2^62"))?;
         if size == 0 && root != tree::empty_root() {
-            return Err(CheckpointError::Malformed("an empty tree has another root"));
+            return Err(CheckpointError::EmptyTree);
         }
         Ok(Checkpoint { origin: origin.to_owned(), size, root })
     }
@@ -79,7 +85,7 @@ impl Checkpoint {
     /// Reads the text of a note.
     ///
     /// # Errors
-    /// [`CheckpointError::Malformed`] unless it is exactly what [`fmt::Display`] writes.
+    /// [`CheckpointError::Malformed`] unless it is exactly what [`fmt::Display`] writes; [`CheckpointError::EmptyTree`].
     pub fn parse(text: &str) -> Result<Checkpoint, CheckpointError> {
         let mut lines = text.strip_suffix('\n').ok_or(CheckpointError::Malformed("no final newline"))?.split('\n');
         let (Some(origin), Some(size), Some(root)) = (lines.next(), lines.next(), lines.next()) else {
@@ -179,11 +185,21 @@ impl SignedCheckpoint {
     /// # Errors
     /// None in practice; the note is put together anew.
     pub fn without_cosignatures(&self) -> Result<SignedCheckpoint, CheckpointError> {
-        let own = self.note.signatures().iter().filter(|line| self.log.claims(line)).cloned().collect();
-        Ok(SignedCheckpoint { note: Note::new(self.note.text(), own)?, ..self.clone() })
+        self.with_only(&[])
     }
 
-    /// The same head with one more cosignature, which replaces an earlier one by the same witness.
+    /// The same head with only the signatures of the log and of these keys, unverified as they are. Lines are left out for
+    /// readers with smaller limits: 60 witnesses with two keys each are 121 lines, and Go's package reads 100.
+    ///
+    /// # Errors
+    /// None in practice; the note is put together anew.
+    pub fn with_only(&self, keys: &[VerifierKey]) -> Result<SignedCheckpoint, CheckpointError> {
+        let is_kept = |line: &&NoteSignature| self.log.claims(line) || keys.iter().any(|key| key.claims(line));
+        let kept = self.note.signatures().iter().filter(is_kept).cloned().collect();
+        Ok(SignedCheckpoint { note: Note::new(self.note.text(), kept)?, ..self.clone() })
+    }
+
+    /// The same head with one more cosignature, which replaces an earlier one by the same key.
     ///
     /// # Errors
     /// [`CheckpointError::UnknownSigner`] when the line is by none of the witnesses, [`CheckpointError::Note`] when it does
@@ -203,11 +219,13 @@ impl SignedCheckpoint {
         Ok(SignedCheckpoint { note: Note::new(self.note.text(), lines)?, ..self.clone() })
     }
 
-    /// Which of the witnesses cosigned, and when.
+    /// Which of the witnesses' keys cosigned, and when. A witness may be in the list with a key of each kind; who wants both
+    /// states it in a [`crate::LogPolicy`].
     ///
     /// # Errors
     /// [`CheckpointError::Note`] when a line claims to be by one of them and is not, [`CheckpointError::Witnesses`] for an
-    /// unusable list (a key that is not a witness key, or one name or key twice, or the log's own key).
+    /// unusable list (a key that is not a witness key, one name with two keys of one kind, one key twice, or the log's own
+    /// key).
     pub fn cosigned_by(&self, witnesses: &[VerifierKey]) -> Result<Vec<Witnessed>, CheckpointError> {
         check_witnesses(&self.log, witnesses)?;
         let signed = self.note.verify(witnesses)?;
@@ -215,20 +233,24 @@ impl SignedCheckpoint {
         Ok(named.map(|(witness, time_s)| Witnessed { witness: witness.clone(), time_s }).collect())
     }
 
-    /// Evidence that at least `quorum` of the witnesses cosigned.
+    /// Evidence that at least `quorum` of the witnesses cosigned. Each witness is here with one key.
     ///
     /// # Errors
-    /// As [`SignedCheckpoint::cosigned_by`]; [`CheckpointError::NoQuorum`]; a quorum of 0 is refused as
-    /// [`CheckpointError::Witnesses`] because it would be evidence of nothing.
+    /// As [`SignedCheckpoint::cosigned_by`]; [`CheckpointError::NoQuorum`]; [`CheckpointError::Witnesses`] for a witness with
+    /// two keys, which would count twice, and for a quorum of 0, which would be evidence of nothing.
     pub fn verify_quorum(&self, witnesses: &[VerifierKey], quorum: usize) -> Result<QuorumCheckpoint, CheckpointError> {
         if quorum == 0 {
             return Err(CheckpointError::Witnesses("a quorum of none"));
+        }
+        let names: BTreeSet<&str> = witnesses.iter().map(VerifierKey::name).collect();
+        if names.len() < witnesses.len() {
+            return Err(CheckpointError::Witnesses("one witness with two keys would count twice: state a policy"));
         }
         let cosigned_by = self.cosigned_by(witnesses)?;
         if cosigned_by.len() < quorum {
             return Err(CheckpointError::NoQuorum { needed: quorum, found: cosigned_by.len() });
         }
-        Ok(QuorumCheckpoint { signed: self.clone(), cosigned_by })
+        Ok(QuorumCheckpoint::new(self.clone(), cosigned_by))
     }
 
     /// Demands that every line is by the log or by one of the witnesses, so that no byte of the note is unaccounted for.
@@ -260,7 +282,7 @@ pub struct Witnessed {
     pub time_s: u64,
 }
 
-/// Evidence that a quorum cosigned a head. Made only by [`SignedCheckpoint::verify_quorum`].
+/// Evidence that a quorum cosigned a head. Made only by [`SignedCheckpoint::verify_quorum`] and [`crate::LogPolicy::is_met`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QuorumCheckpoint {
     signed: SignedCheckpoint,
@@ -268,6 +290,10 @@ pub struct QuorumCheckpoint {
 }
 
 impl QuorumCheckpoint {
+    pub(crate) fn new(signed: SignedCheckpoint, cosigned_by: Vec<Witnessed>) -> QuorumCheckpoint {
+        QuorumCheckpoint { signed, cosigned_by }
+    }
+
     /// The tree head.
     pub fn checkpoint(&self) -> &Checkpoint {
         &self.signed.checkpoint
@@ -291,17 +317,20 @@ fn check_origin(checkpoint: &Checkpoint, log: &VerifierKey) -> Result<(), Checkp
     Err(CheckpointError::WrongOrigin { expected: log.name().to_owned(), found: checkpoint.origin.clone() })
 }
 
-/// One witness must count once: distinct names, distinct keys, and not the log itself.
+/// Every line has at most one key here, no key stands here twice, and none is the log itself.
 fn check_witnesses(log: &VerifierKey, witnesses: &[VerifierKey]) -> Result<(), CheckpointError> {
     for (position, witness) in witnesses.iter().enumerate() {
-        if witness.kind() != KeyKind::Witness {
+        if !witness.kind().is_witness() {
             return Err(CheckpointError::Witnesses("a key that is not a cosigning key"));
         }
         if witness.public_key() == log.public_key() {
             return Err(CheckpointError::Witnesses("the log's own key"));
         }
-        let mut earlier = witnesses.iter().take(position);
-        if earlier.any(|other| other.name() == witness.name() || other.public_key() == witness.public_key()) {
+        let is_same = |other: &VerifierKey| {
+            other.public_key() == witness.public_key()
+                || (other.name() == witness.name() && other.kind() == witness.kind())
+        };
+        if witnesses.iter().take(position).any(is_same) {
             return Err(CheckpointError::Witnesses("one name or key twice"));
         }
     }

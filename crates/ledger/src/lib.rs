@@ -6,18 +6,21 @@
 //! only when they have seen that it extends every head they cosigned before (Syta et al., "Keeping authorities honest or
 //! bust", 2016).
 //!
-//! Formats are the ones others use and can check: C2SP signed-note, tlog-checkpoint, tlog-cosignature (`cosignature/v1`)
-//! and tlog-tiles. They are written here, small and exact: the crates `signed_note` and `tlog_tiles` 0.2 link a second
+//! Formats are the ones others use and can check: C2SP signed-note, tlog-checkpoint, tlog-cosignature (Ed25519 and
+//! ML-DSA-44), tlog-witness, tlog-policy, tlog-proof and tlog-tiles. They are written here, small and exact: the crates `signed_note` and `tlog_tiles` 0.2 link a second
 //! generation of the dalek and digest crates and know neither cosignatures nor witnesses.
 //!
 //! | file | what it holds |
 //! |---|---|
 //! | [`tree`] | hashes, roots, inclusion and consistency proofs; no files, no keys |
-//! | [`note`] | signed text, keys, cosignatures |
+//! | [`note`] | signed text |
+//! | [`key`] | keys of logs and witnesses, and what each signs |
 //! | [`checkpoint`] | a tree head, signed; a quorum of cosignatures as evidence |
 //! | [`tile`] | names and bytes of the files in which a tree is published |
 //! | [`log`] | a log that this process writes: records, tiles, checkpoint, crash story |
-//! | [`witness`] | what a witness remembers and when it may cosign |
+//! | [`witness`] | what a witness remembers and when it may cosign; one book for several logs |
+//! | [`log_policy`] | which logs are believed and who must have cosigned, as a text |
+//! | [`log_proof`] | that one entry is in a log, as one file |
 //! | [`verify`] | the auditor: a directory of files, believed only as far as it can be recomputed |
 //!
 //! Adversary. The keeper of a log may be malicious: to readers and witnesses nothing counts but signatures and
@@ -27,7 +30,11 @@
 
 pub mod checkpoint;
 mod files;
+pub mod key;
 pub mod log;
+pub mod log_policy;
+pub mod log_proof;
+mod ml_dsa_44;
 pub mod note;
 #[cfg(test)]
 mod tests;
@@ -37,8 +44,11 @@ pub mod verify;
 pub mod witness;
 
 pub use checkpoint::{Checkpoint, CheckpointError, QuorumCheckpoint, SignedCheckpoint, Witnessed};
+pub use key::{KeyKind, SignerKey, VerifierKey};
 pub use log::{Log, LogError, Staged};
-pub use note::{KeyKind, Note, NoteError, NoteSignature, SignerKey, VerifierKey};
+pub use log_policy::{LogPolicy, PolicyError, PolicyMember};
+pub use log_proof::{LogProof, ProofError, ProvenEntry};
+pub use note::{Note, NoteError, NoteSignature};
 pub use tree::{Frontier, Hash, TreeError};
-pub use verify::{VerifiedLog, VerifyError, verify_directory};
-pub use witness::{PendingCosignature, Witness, WitnessError};
+pub use verify::{VerifiedLog, VerifyError, verify_directory, verify_directory_under};
+pub use witness::{AddCheckpoint, Cosigner, PendingCosignature, StagedHead, Witness, WitnessBook, WitnessError};

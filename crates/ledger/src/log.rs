@@ -35,7 +35,9 @@ use data_encoding::{BASE64, HEXLOWER};
 
 use crate::checkpoint::{Checkpoint, CheckpointError, SignedCheckpoint};
 use crate::files::{FileError, Files};
-use crate::note::{NOTE_BYTES_MAX, SignerKey, VerifierKey};
+use crate::key::{SignerKey, VerifierKey};
+use crate::log_proof::{LogProof, ProofError};
+use crate::note::NOTE_BYTES_MAX;
 use crate::tile::{self, ENTRY_BYTES_MAX, TILE_WIDTH, Tile, TileKind};
 use crate::tree::{self, Frontier, Hash, TreeError};
 
@@ -71,6 +73,9 @@ pub enum LogError {
     /// An index or size outside the log.
     #[error(transparent)]
     Tree(#[from] TreeError),
+    /// A proof cannot be written.
+    #[error(transparent)]
+    Proof(#[from] ProofError),
     /// A batch or body outside its limit.
     #[error("caller: {what} is outside its limit of {limit}")]
     Limit {
@@ -312,6 +317,16 @@ impl Log {
     pub fn inclusion_proof(&self, index: u64, size: u64) -> Result<Vec<Hash>, LogError> {
         self.demand_size(size)?;
         tree::inclusion_proof(index, size, &mut NodeReader::new(&self.files, self.size()).into_function())
+    }
+
+    /// The file that proves the entry at `index` under the published head with the cosignatures it has by now, for
+    /// [`LogProof::verify`].
+    ///
+    /// # Errors
+    /// As [`Log::inclusion_proof`]; [`LogError::Proof`] for too much extra data.
+    pub fn prove(&self, index: u64, extra: &[u8]) -> Result<LogProof, LogError> {
+        let path = self.inclusion_proof(index, self.size())?;
+        Ok(LogProof::new(index, path, &self.published, extra)?)
     }
 
     /// The proof that the tree of `old` entries is a prefix of the one of `new`, for [`tree::verify_consistency`].

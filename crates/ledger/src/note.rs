@@ -1,27 +1,25 @@
-//! Signed text: C2SP signed-note v1.0.0, with Ed25519 signatures (type 0x01) and cosignatures (type 0x04,
-//! C2SP tlog-cosignature v1).
+//! Signed text: C2SP signed-note v1.0.0.
 //!
 //! A note is text, an empty line, and signature lines `— <key name> base64(key id ‖ signature)`. The idea and the format
 //! come from Go's checksum database (Cox, 2019). Everything is parsed strictly and must re-encode to the same bytes, so
 //! there is one way to write a note: no bit of it can be changed without changing its meaning.
 //!
-//! What it does not do: ML-DSA (type 0x06) waits for an audited implementation; a key of another type is refused by name,
-//! never ignored. Private keys have no text form here: they are made from 32 seed bytes that the caller keeps.
+//! What it does not do: know what a signature is over; that is [`crate::key`].
 //!
-//! Adversary: whoever sends notes. Sizes are bounded; Ed25519 verification is the strict one (RFC 8032 with small-order
-//! keys and non-canonical points refused), so a signature cannot be altered into another valid one. A key id is a
-//! hint of four bytes and is never taken as proof of anything.
+//! Adversary: whoever sends notes. Sizes and numbers of lines are bounded before anything is decoded.
 
 use std::fmt;
 
-use data_encoding::{BASE64, HEXLOWER};
-use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
-use sha2::{Digest, Sha256};
+use data_encoding::BASE64;
 
-/// Largest note, in bytes. A checkpoint with 100 cosignatures (about 400 bytes each with long names) is 40 kB.
-pub const NOTE_BYTES_MAX: usize = 64 << 10;
+use crate::key::VerifierKey;
 
-/// Most signatures on a note: 100 organisations as witnesses, and room. The specification demands at least 16.
+/// Largest note, in bytes (512 KiB). 60 witnesses with two keys each and names of 255 bytes need 234 kB: an ML-DSA-44
+/// line has 3,252 bytes and the name, an Ed25519 line 108 and the name. Go's package reads up to 1,000,000.
+pub const NOTE_BYTES_MAX: usize = 512 << 10;
+
+/// Most signatures on a note: the log and 63 witnesses with two keys each. The specification demands at least 16. Go's
+/// package reads up to 100: for its readers, [`crate::SignedCheckpoint::with_only`] leaves out what no quorum needs.
 pub const SIGNATURES_MAX: usize = 128;
 
 /// Longest key name or origin, in bytes (the length byte of newer cosignature formats allows 255).
@@ -29,8 +27,6 @@ pub const NAME_BYTES_MAX: usize = 255;
 
 /// Latest time a cosignature can carry, in seconds since 1970 (tlog-cosignature: at most 2^63 - 1).
 pub const TIME_S_MAX: u64 = i64::MAX.cast_unsigned();
-
-const SIGNATURE_BYTES: usize = 64;
 
 /// Why a note, key or signature is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -67,204 +63,27 @@ pub enum NoteError {
         /// The key's name.
         name: String,
     },
+    /// A cosignature whose signer does not say when, and therefore not that the tree was the largest it had seen.
+    #[error("peer: the cosignature of {name} states no time")]
+    NoTime {
+        /// The key's name.
+        name: String,
+    },
+    /// An ML-DSA-44 cosignature is over a tree head, and the text is none.
+    #[error("peer: {name} cosigns tree heads, and the text is none")]
+    NotACheckpoint {
+        /// The key's name.
+        name: String,
+    },
     /// A key was used for what it is not for.
-    #[error("caller: {name} is a key of the other kind")]
+    #[error("caller: {name} is a key of another kind")]
     WrongKind {
         /// The key's name.
         name: String,
     },
     /// A time that a cosignature cannot carry.
-    #[error("caller: time {0} s is later than a cosignature can say")]
+    #[error("caller: a cosignature cannot state the time {0} s")]
     Time(u64),
-}
-
-/// What a key is for. The kind is part of the key id, so that one key pair used for both would have two ids.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum KeyKind {
-    /// Type 0x01: signs note text; the kind of a log.
-    Log,
-    /// Type 0x04: signs `cosignature/v1`, a time and note text; the kind of a witness.
-    Witness,
-}
-
-impl KeyKind {
-    fn type_byte(self) -> u8 {
-        match self {
-            KeyKind::Log => 0x01,
-            KeyKind::Witness => 0x04,
-        }
-    }
-
-    fn from_type_byte(byte: u8) -> Result<KeyKind, NoteError> {
-        match byte {
-            0x01 => Ok(KeyKind::Log),
-            0x04 => Ok(KeyKind::Witness),
-            _ => Err(NoteError::BadKey("signature type other than 0x01 (Ed25519) and 0x04 (cosignature/v1)")),
-        }
-    }
-}
-
-/// A public key with its name and kind. Its text form (a *vkey*) is `name+hex(key id)+base64(type ‖ public key)`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct VerifierKey {
-    name: String,
-    kind: KeyKind,
-    id: [u8; 4],
-    key: VerifyingKey,
-}
-
-impl VerifierKey {
-    /// Takes a 32-byte Ed25519 public key under a name.
-    ///
-    /// # Errors
-    /// [`NoteError::BadKey`] for an empty, long, spaced or `+` name and for a point that is no key or of small order.
-    pub fn new(name: &str, kind: KeyKind, public_key: &[u8; 32]) -> Result<VerifierKey, NoteError> {
-        check_name(name).map_err(NoteError::BadKey)?;
-        let key = VerifyingKey::from_bytes(public_key).map_err(|_| NoteError::BadKey("not an Ed25519 public key"))?;
-        if key.is_weak() {
-            return Err(NoteError::BadKey("public key of small order"));
-        }
-        Ok(VerifierKey { name: name.to_owned(), kind, id: key_id(name, kind, public_key), key })
-    }
-
-    /// Reads a vkey.
-    ///
-    /// # Errors
-    /// [`NoteError::BadKey`] unless it is exactly the text that this key is written as.
-    pub fn parse(vkey: &str) -> Result<VerifierKey, NoteError> {
-        let mut parts = vkey.splitn(3, '+');
-        let (Some(name), Some(_), Some(encoded)) = (parts.next(), parts.next(), parts.next()) else {
-            return Err(NoteError::BadKey("a vkey is name+id+key"));
-        };
-        let bytes = BASE64.decode(encoded.as_bytes()).map_err(|_| NoteError::BadKey("key part is not base64"))?;
-        let (kind, public_key) = bytes.split_first().ok_or(NoteError::BadKey("key part is empty"))?;
-        let public_key =
-            <[u8; 32]>::try_from(public_key).map_err(|_| NoteError::BadKey("an Ed25519 public key has 32 bytes"))?;
-        let key = VerifierKey::new(name, KeyKind::from_type_byte(*kind)?, &public_key)?;
-        if key.to_string() != vkey {
-            return Err(NoteError::BadKey("the id is not the one of this name and key"));
-        }
-        Ok(key)
-    }
-
-    /// The name on its signature lines; for a log, also its origin.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// What the key is for.
-    pub fn kind(&self) -> KeyKind {
-        self.kind
-    }
-
-    /// The four-byte hint on its signature lines.
-    pub fn id(&self) -> [u8; 4] {
-        self.id
-    }
-
-    /// The Ed25519 public key.
-    pub fn public_key(&self) -> &[u8; 32] {
-        self.key.as_bytes()
-    }
-
-    /// Whether the line claims to be by this key. Proves nothing yet.
-    pub fn claims(&self, signature: &NoteSignature) -> bool {
-        signature.name == self.name && signature.id == self.id
-    }
-
-    /// Checks a signature line over this text. Returns the time a cosignature states, in seconds since 1970; for a log
-    /// signature, `None`.
-    ///
-    /// # Errors
-    /// [`NoteError::BadSignature`], whatever is wrong with it.
-    pub fn verify(&self, text: &str, signature: &NoteSignature) -> Result<Option<u64>, NoteError> {
-        self.verify_bytes(text, signature).ok_or_else(|| NoteError::BadSignature { name: self.name.clone() })
-    }
-
-    fn verify_bytes(&self, text: &str, signature: &NoteSignature) -> Option<Option<u64>> {
-        if !self.claims(signature) {
-            return None;
-        }
-        match self.kind {
-            KeyKind::Log => {
-                let bytes = <[u8; SIGNATURE_BYTES]>::try_from(signature.bytes.as_slice()).ok()?;
-                self.key.verify_strict(text.as_bytes(), &Signature::from_bytes(&bytes)).ok()?;
-                Some(None)
-            }
-            KeyKind::Witness => {
-                let (time, bytes) = signature.bytes.split_first_chunk::<8>()?;
-                let bytes = <[u8; SIGNATURE_BYTES]>::try_from(bytes).ok()?;
-                let time_s = u64::from_be_bytes(*time);
-                let message = cosigned_message(text, time_s).ok()?;
-                self.key.verify_strict(message.as_bytes(), &Signature::from_bytes(&bytes)).ok()?;
-                Some(Some(time_s))
-            }
-        }
-    }
-}
-
-impl fmt::Display for VerifierKey {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut bytes = vec![self.kind.type_byte()];
-        bytes.extend_from_slice(self.public_key());
-        write!(out, "{}+{}+{}", self.name, HEXLOWER.encode(&self.id), BASE64.encode(&bytes))
-    }
-}
-
-/// A private key with its name and kind. Not printable, not comparable; overwritten when dropped.
-///
-/// One key, one name: the cosigned bytes do not contain the name, so the same key under two names would let one
-/// signature count for both.
-pub struct SignerKey {
-    verifier: VerifierKey,
-    key: SigningKey,
-}
-
-impl SignerKey {
-    /// Makes the key from its 32 secret bytes (RFC 8032 seed). The caller overwrites its copy.
-    ///
-    /// # Errors
-    /// [`NoteError::BadKey`] for a bad name.
-    pub fn from_seed(name: &str, kind: KeyKind, seed: &[u8; 32]) -> Result<SignerKey, NoteError> {
-        let key = SigningKey::from_bytes(seed);
-        let verifier = VerifierKey::new(name, kind, key.verifying_key().as_bytes())?;
-        Ok(SignerKey { verifier, key })
-    }
-
-    /// The public half.
-    pub fn verifier(&self) -> &VerifierKey {
-        &self.verifier
-    }
-
-    /// Signs note text as a log.
-    ///
-    /// # Errors
-    /// [`NoteError::WrongKind`] for a witness key, [`NoteError::Malformed`] for text that cannot be in a note.
-    pub fn sign(&self, text: &str) -> Result<NoteSignature, NoteError> {
-        self.demand(KeyKind::Log)?;
-        check_text(text)?;
-        Ok(self.line(self.key.sign(text.as_bytes()).to_bytes().to_vec()))
-    }
-
-    /// Cosigns note text as a witness, at a time in seconds since 1970.
-    ///
-    /// # Errors
-    /// [`NoteError::WrongKind`] for a log key, [`NoteError::Malformed`] for text that cannot be in a note,
-    /// [`NoteError::Time`] beyond [`TIME_S_MAX`].
-    pub fn cosign(&self, text: &str, time_s: u64) -> Result<NoteSignature, NoteError> {
-        self.demand(KeyKind::Witness)?;
-        check_text(text)?;
-        let signature = self.key.sign(cosigned_message(text, time_s)?.as_bytes());
-        Ok(self.line([time_s.to_be_bytes().as_slice(), &signature.to_bytes()].concat()))
-    }
-
-    fn demand(&self, kind: KeyKind) -> Result<(), NoteError> {
-        if self.verifier.kind == kind { Ok(()) } else { Err(NoteError::WrongKind { name: self.verifier.name.clone() }) }
-    }
-
-    fn line(&self, bytes: Vec<u8>) -> NoteSignature {
-        NoteSignature { name: self.verifier.name.clone(), id: self.verifier.id, bytes }
-    }
 }
 
 /// One signature line, not verified. Its text form has no newline.
@@ -276,6 +95,15 @@ pub struct NoteSignature {
 }
 
 impl NoteSignature {
+    /// A line by the key with this name and id, over whatever that key signed.
+    pub(crate) fn new(name: &str, id: [u8; 4], bytes: Vec<u8>) -> Result<NoteSignature, NoteError> {
+        check_name(name).map_err(NoteError::Malformed)?;
+        if bytes.is_empty() {
+            return Err(NoteError::Malformed("a signature is empty"));
+        }
+        Ok(NoteSignature { name: name.to_owned(), id, bytes })
+    }
+
     /// Reads a line without its newline.
     ///
     /// # Errors
@@ -289,15 +117,11 @@ impl NoteSignature {
             .ok_or(NoteError::Malformed("a signature line starts with an em dash and a space"))?;
         let (name, encoded) =
             rest.split_once(' ').ok_or(NoteError::Malformed("a signature line has a name and a signature"))?;
-        check_name(name).map_err(NoteError::Malformed)?;
         let bytes =
             BASE64.decode(encoded.as_bytes()).map_err(|_| NoteError::Malformed("a signature is not strict base64"))?;
         let (id, bytes) =
             bytes.split_first_chunk::<4>().ok_or(NoteError::Malformed("a signature is shorter than its key id"))?;
-        if bytes.is_empty() {
-            return Err(NoteError::Malformed("a signature is empty"));
-        }
-        let signature = NoteSignature { name: name.to_owned(), id: *id, bytes: bytes.to_vec() };
+        let signature = NoteSignature::new(name, *id, bytes.to_vec())?;
         if signature.to_string() != line {
             return Err(NoteError::Malformed("a signature line is not in its one form"));
         }
@@ -314,7 +138,7 @@ impl NoteSignature {
         self.id
     }
 
-    /// The signature without the key id: 64 bytes for a log, time and 64 bytes for a witness.
+    /// The signature without the key id: 64 bytes for a log; for a witness, 8 bytes of time and 64 or 2,420 more.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -395,7 +219,7 @@ impl Note {
             };
             let time_s = key.verify(&self.text, signature)?;
             if signed.iter().any(|(earlier, _)| *earlier == position) {
-                return Err(NoteError::DuplicateSignature { name: key.name.clone() });
+                return Err(NoteError::DuplicateSignature { name: key.name().to_owned() });
             }
             signed.push((position, time_s));
         }
@@ -425,7 +249,7 @@ pub(crate) fn check_name(name: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-fn check_text(text: &str) -> Result<(), NoteError> {
+pub(crate) fn check_text(text: &str) -> Result<(), NoteError> {
     check_length(text.len())?;
     if !text.ends_with('\n') {
         return Err(NoteError::Malformed("the text does not end in a newline"));
@@ -438,18 +262,4 @@ fn check_text(text: &str) -> Result<(), NoteError> {
 
 fn check_length(length: usize) -> Result<(), NoteError> {
     if length > NOTE_BYTES_MAX { Err(NoteError::TooLarge { what: "bytes", limit: NOTE_BYTES_MAX }) } else { Ok(()) }
-}
-
-fn key_id(name: &str, kind: KeyKind, public_key: &[u8; 32]) -> [u8; 4] {
-    let hash =
-        Sha256::new().chain_update(name).chain_update([b'\n', kind.type_byte()]).chain_update(public_key).finalize();
-    let [a, b, c, d, ..] = <[u8; 32]>::from(hash);
-    [a, b, c, d]
-}
-
-fn cosigned_message(text: &str, time_s: u64) -> Result<String, NoteError> {
-    if time_s > TIME_S_MAX {
-        return Err(NoteError::Time(time_s));
-    }
-    Ok(format!("cosignature/v1\ntime {time_s}\n{text}"))
 }

@@ -19,8 +19,10 @@ use data_encoding::HEXLOWER;
 
 use crate::checkpoint::{Checkpoint, CheckpointError, SignedCheckpoint, Witnessed};
 use crate::files::{self, FileError};
+use crate::key::VerifierKey;
 use crate::log::{BODY_BYTES_MAX, CHECKPOINT_FILE, body_file, perfect_root};
-use crate::note::{NOTE_BYTES_MAX, VerifierKey};
+use crate::log_policy::{LogPolicy, PolicyError};
+use crate::note::NOTE_BYTES_MAX;
 use crate::tile::{self, BUNDLE_BYTES_MAX, HASH_BYTES, TILE_WIDTH, Tile, TileKind};
 use crate::tree::{self, Frontier, Hash, TreeError};
 
@@ -51,6 +53,9 @@ pub enum VerifyError {
     /// The checkpoint is malformed, or not signed or cosigned as it must be.
     #[error("log: checkpoint: {0}")]
     Checkpoint(#[from] CheckpointError),
+    /// The checkpoint does not satisfy the policy.
+    #[error("log: checkpoint: {0}")]
+    Policy(#[from] PolicyError),
     /// An entry is not the one in the tree.
     #[error("log: entry {index} in {bundle} does not have the hash in {tile}")]
     Entry {
@@ -83,7 +88,7 @@ pub enum VerifyError {
     Tree(#[from] TreeError),
 }
 
-/// A log of which every byte has been verified. Made only by [`verify_directory`].
+/// A log of which every byte has been verified. Made only by [`verify_directory`] and [`verify_directory_under`].
 #[derive(Clone, Debug)]
 pub struct VerifiedLog {
     entries: Vec<Vec<u8>>,
@@ -135,14 +140,40 @@ pub fn verify_directory(
     witnesses: &[VerifierKey],
     quorum: usize,
 ) -> Result<VerifiedLog, VerifyError> {
+    verify_files(dir, |note| {
+        let checkpoint = SignedCheckpoint::open(note, log)?;
+        checkpoint.demand_known_signers(witnesses)?;
+        let cosigned_by = match quorum {
+            0 => checkpoint.cosigned_by(witnesses)?,
+            _ => checkpoint.verify_quorum(witnesses, quorum)?.cosigned_by().to_vec(),
+        };
+        Ok((checkpoint, cosigned_by))
+    })
+}
+
+/// Verifies a log's directory, whose head must satisfy the policy and be signed by nobody whom the policy does not list.
+///
+/// # Errors
+/// [`VerifyError`]: the first thing that is wrong.
+pub fn verify_directory_under(dir: &Path, policy: &LogPolicy) -> Result<VerifiedLog, VerifyError> {
+    verify_files(dir, |note| {
+        let checkpoint = policy.open(note)?;
+        // The keys whose lines were verified: this log's, not those of other logs in the policy.
+        let logs = policy.logs().filter(|log| log.name() == checkpoint.checkpoint().origin());
+        let known: Vec<VerifierKey> = logs.chain(policy.witnesses()).cloned().collect();
+        checkpoint.demand_known_signers(&known)?;
+        let cosigned_by = policy.is_met(&checkpoint)?.cosigned_by().to_vec();
+        Ok((checkpoint, cosigned_by))
+    })
+}
+
+/// Verifies a directory, given how its checkpoint is.
+fn verify_files(
+    dir: &Path,
+    open: impl FnOnce(&[u8]) -> Result<(SignedCheckpoint, Vec<Witnessed>), VerifyError>,
+) -> Result<VerifiedLog, VerifyError> {
     let mut unseen = files::list(dir)?;
-    let note = take(dir, &mut unseen, CHECKPOINT_FILE, NOTE_BYTES_MAX as u64)?;
-    let checkpoint = SignedCheckpoint::open(&note, log)?;
-    checkpoint.demand_known_signers(witnesses)?;
-    let cosigned_by = match quorum {
-        0 => checkpoint.cosigned_by(witnesses)?,
-        _ => checkpoint.verify_quorum(witnesses, quorum)?.cosigned_by().to_vec(),
-    };
+    let (checkpoint, cosigned_by) = open(&take(dir, &mut unseen, CHECKPOINT_FILE, NOTE_BYTES_MAX as u64)?)?;
     let (entries, leaves) = verify_tree(dir, &mut unseen, checkpoint.checkpoint())?;
     let bodies = verify_bodies(dir, &mut unseen)?;
     match unseen.pop_first() {

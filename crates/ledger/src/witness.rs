@@ -5,15 +5,36 @@
 //! cosign a fork. The order is a type here: [`Witness::add_checkpoint`] returns a [`PendingCosignature`], which carries
 //! the state to be stored and, only when asked afterwards, the cosignature.
 //!
-//! What it does not do: transport, storage, clocks. The caller must make reading the state, the check and storing the
+//! Who has one log to witness and keeps its state among other records makes reading the state, the check and storing the
 //! next state one step (a batch with the old state as its expectation), or two requests at once could roll it back.
+//! [`WitnessBook`] does that for any number of logs in one store: the hub's, and other nodes'.
+//!
+//! A witness may have two keys, one of each kind ([`Cosigner`]); both sign the same head at the same time, and neither
+//! before the head is durable.
+//!
+//! What it does not do: transport, clocks. [`AddCheckpoint`] reads and writes the body of a request, and
+//! [`WitnessError::status`] says which HTTP status the specification wants. In one point this is stricter: a fork of the
+//! latest head is named as one also when the request assumes another old size, where the specification would answer 409.
 //!
 //! Adversary: the log. What it shows is either refused, or consistent with all it has shown before. Two heads of one
 //! size with different roots, both signed, are proof of its misbehaviour and are handed out as such.
 
+use std::collections::BTreeMap;
+use std::fmt;
+
+use cohortium_store::{Batch, Store, StoreError, Table};
+use data_encoding::BASE64;
+
 use crate::checkpoint::{CheckpointError, SignedCheckpoint};
-use crate::note::{NoteError, NoteSignature, SignerKey, VerifierKey};
+use crate::key::{KeyKind, SignerKey, VerifierKey};
+use crate::note::{NOTE_BYTES_MAX, Note, NoteError, NoteSignature};
 use crate::tree::{self, Hash, TreeError};
+
+/// The latest heads a [`WitnessBook`] cosigned: key = origin; value = the log's signed note.
+pub const WITNESSED_LOGS: Table = Table::new("ledger_witnessed");
+
+/// Most logs in one [`WitnessBook`]: as many as a note has signatures.
+pub const LOGS_MAX: usize = 128;
 
 /// Most hashes in a consistency proof (tlog-witness).
 pub const PROOF_HASHES_MAX: usize = 63;
@@ -34,6 +55,24 @@ pub enum WitnessError {
     /// The request itself is wrong.
     #[error("peer: bad request: {0}")]
     BadRequest(&'static str),
+    /// A head of a log that is not in the book.
+    #[error("peer: this witness does not know a log named {origin}")]
+    UnknownLog {
+        /// What the head names as its log.
+        origin: String,
+    },
+    /// The book of logs cannot be kept.
+    #[error("operator: unusable list of logs: {0}")]
+    Logs(&'static str),
+    /// The record store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A cosignature was asked for before the head was durable.
+    #[error("caller: the head of {origin} is not committed; nothing is signed")]
+    NotCommitted {
+        /// The log.
+        origin: String,
+    },
     /// The log assumed another latest head; it should ask again with a proof from this size.
     #[error("peer: the latest head cosigned has {size} entries; prove consistency from there")]
     Conflict {
@@ -66,6 +105,32 @@ pub enum WitnessError {
         /// What is wrong with the proof.
         source: TreeError,
     },
+}
+
+impl WitnessError {
+    /// The HTTP status with which tlog-witness answers (500 where the witness itself failed).
+    pub fn status(&self) -> u16 {
+        match self {
+            WitnessError::BadRequest(_) => 400,
+            WitnessError::Checkpoint(CheckpointError::Note(
+                NoteError::NotSigned { .. } | NoteError::BadSignature { .. } | NoteError::DuplicateSignature { .. },
+            )) => 403,
+            WitnessError::Checkpoint(CheckpointError::EmptyTree) => 422,
+            WitnessError::Checkpoint(_) => 400,
+            WitnessError::UnknownLog { .. } => 404,
+            WitnessError::Conflict { .. } | WitnessError::Rollback { .. } => 409,
+            WitnessError::Fork { .. } | WitnessError::Inconsistent { .. } => 422,
+            WitnessError::Logs(_) | WitnessError::Store(_) | WitnessError::NotCommitted { .. } => 500,
+        }
+    }
+
+    /// What a 409 tells the log: the size of the latest head cosigned.
+    pub fn latest_size(&self) -> Option<u64> {
+        match self {
+            WitnessError::Conflict { size } | WitnessError::Rollback { known: size, .. } => Some(*size),
+            _ => None,
+        }
+    }
 }
 
 impl Witness {
@@ -165,5 +230,202 @@ impl PendingCosignature {
     pub fn sign(self, key: &SignerKey, now_s: u64) -> Result<(NoteSignature, Witness), NoteError> {
         let line = key.cosign(self.shown.note().text(), now_s)?;
         Ok((line, self.next))
+    }
+
+    /// As [`PendingCosignature::sign`], with all keys of a witness: one line for each, at the same time.
+    ///
+    /// # Errors
+    /// [`NoteError`] when the time cannot be written.
+    pub fn sign_with(self, cosigner: &Cosigner, now_s: u64) -> Result<(Vec<NoteSignature>, Witness), NoteError> {
+        let lines = cosigner.cosign(self.shown.note().text(), now_s)?;
+        Ok((lines, self.next))
+    }
+}
+
+/// The keys of one witness: an Ed25519 key, and an ML-DSA-44 key under the same name if it has one.
+pub struct Cosigner {
+    first: SignerKey,
+    second: Option<SignerKey>,
+}
+
+impl Cosigner {
+    /// Puts the keys of a witness together.
+    ///
+    /// # Errors
+    /// [`NoteError::WrongKind`] unless the first is of kind [`KeyKind::Witness`] and the second of kind
+    /// [`KeyKind::WitnessMlDsa44`]; [`NoteError::BadKey`] when they have different names.
+    pub fn new(first: SignerKey, second: Option<SignerKey>) -> Result<Cosigner, NoteError> {
+        let wrong = |key: &SignerKey| NoteError::WrongKind { name: key.verifier().name().to_owned() };
+        if first.verifier().kind() != KeyKind::Witness {
+            return Err(wrong(&first));
+        }
+        if let Some(second) = &second {
+            if second.verifier().kind() != KeyKind::WitnessMlDsa44 {
+                return Err(wrong(second));
+            }
+            if second.verifier().name() != first.verifier().name() {
+                return Err(NoteError::BadKey("the two keys of a witness have one name"));
+            }
+        }
+        Ok(Cosigner { first, second })
+    }
+
+    /// The public halves, Ed25519 first.
+    pub fn verifiers(&self) -> Vec<VerifierKey> {
+        self.keys().map(|key| key.verifier().clone()).collect()
+    }
+
+    fn cosign(&self, text: &str, now_s: u64) -> Result<Vec<NoteSignature>, NoteError> {
+        self.keys().map(|key| key.cosign(text, now_s)).collect()
+    }
+
+    fn keys(&self) -> impl Iterator<Item = &SignerKey> {
+        std::iter::once(&self.first).chain(&self.second)
+    }
+}
+
+/// The logs that a witness knows, each with its own latest head in one record store.
+#[derive(Clone, Debug)]
+pub struct WitnessBook {
+    logs: BTreeMap<String, VerifierKey>,
+}
+
+impl WitnessBook {
+    /// A book for these logs. Their states are found in the store under their origins, so that adding a log later does
+    /// not touch the others, and one that is taken out and put back is remembered.
+    ///
+    /// # Errors
+    /// [`WitnessError::Logs`] for a key that is not a log's, two logs of one name, or more than [`LOGS_MAX`].
+    pub fn new(logs: impl IntoIterator<Item = VerifierKey>) -> Result<WitnessBook, WitnessError> {
+        let mut book = BTreeMap::new();
+        for log in logs {
+            if log.kind() != KeyKind::Log {
+                return Err(WitnessError::Logs("a key that is not a log's"));
+            }
+            if book.len() >= LOGS_MAX {
+                return Err(WitnessError::Logs("more than 128 logs"));
+            }
+            if book.insert(log.name().to_owned(), log).is_some() {
+                return Err(WitnessError::Logs("two logs of one name"));
+            }
+        }
+        Ok(WitnessBook { logs: book })
+    }
+
+    /// What the witness knows of one log.
+    ///
+    /// # Errors
+    /// [`WitnessError::UnknownLog`], [`WitnessError::Store`], and [`WitnessError::Checkpoint`] when the record is not a head
+    /// that this log signed: the store is damaged.
+    pub fn witness(&self, store: &dyn Store, origin: &str) -> Result<Witness, WitnessError> {
+        let unknown = || WitnessError::UnknownLog { origin: origin.to_owned() };
+        let log = self.logs.get(origin).ok_or_else(unknown)?.clone();
+        match store.get(WITNESSED_LOGS, origin)? {
+            Some(state) => Ok(Witness::from_state(log, &state)?),
+            None => Ok(Witness::new(log)),
+        }
+    }
+
+    /// Checks a request and adds the new head to the caller's batch, together with the expectation that the old one is
+    /// still there: of two requests at once, one gets a conflict, and neither rolls the other back. Nothing is durable and
+    /// nothing is signed yet.
+    ///
+    /// # Errors
+    /// [`WitnessError`], whatever is wrong with the request; the batch is as it was.
+    pub fn add_checkpoint(
+        &self,
+        store: &dyn Store,
+        request: &AddCheckpoint,
+        batch: &mut Batch,
+    ) -> Result<StagedHead, WitnessError> {
+        let text = Note::parse(request.note.as_bytes()).map_err(CheckpointError::from)?;
+        let origin = text.text().lines().next().unwrap_or_default().to_owned();
+        let witness = self.witness(store, &origin)?;
+        let pending = witness.add_checkpoint(request.old_size, &request.proof, request.note.as_bytes())?;
+        match witness.state() {
+            Some(state) => batch.expect(WITNESSED_LOGS, &origin, state),
+            None => batch.expect_absent(WITNESSED_LOGS, &origin),
+        };
+        batch.put(WITNESSED_LOGS, &origin, pending.state());
+        Ok(StagedHead { origin, pending })
+    }
+}
+
+/// A head that is in a batch and not yet cosigned. Dropping it after the commit loses nothing: the log asks again.
+#[must_use = "after the commit, cosign it"]
+#[derive(Debug)]
+pub struct StagedHead {
+    origin: String,
+    pending: PendingCosignature,
+}
+
+impl StagedHead {
+    /// Cosigns, at a time in seconds since 1970, once the batch is committed. The store is asked whether it was: no
+    /// signature over a head exists that is not durable.
+    ///
+    /// # Errors
+    /// [`WitnessError::NotCommitted`] when the store has another head by now, [`WitnessError::Store`],
+    /// [`WitnessError::Checkpoint`] when the time cannot be written.
+    pub fn cosign(
+        self,
+        store: &dyn Store,
+        cosigner: &Cosigner,
+        now_s: u64,
+    ) -> Result<Vec<NoteSignature>, WitnessError> {
+        if store.get(WITNESSED_LOGS, &self.origin)? != Some(self.pending.state()) {
+            return Err(WitnessError::NotCommitted { origin: self.origin });
+        }
+        Ok(self.pending.sign_with(cosigner, now_s).map_err(CheckpointError::from)?.0)
+    }
+}
+
+/// The body of an add-checkpoint request: `old <size>`, the consistency proof in base64, an empty line, and the note.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddCheckpoint {
+    /// Size of the latest head that the log believes this witness has cosigned.
+    pub old_size: u64,
+    /// The proof that the new tree extends the tree of that size.
+    pub proof: Vec<Hash>,
+    /// The signed checkpoint, not yet parsed.
+    pub note: String,
+}
+
+impl AddCheckpoint {
+    /// Reads the body of a request.
+    ///
+    /// # Errors
+    /// [`WitnessError::BadRequest`] unless it is exactly what [`fmt::Display`] writes.
+    pub fn parse(body: &[u8]) -> Result<AddCheckpoint, WitnessError> {
+        let bad = WitnessError::BadRequest;
+        if body.len() > NOTE_BYTES_MAX + (PROOF_HASHES_MAX + 2) * 64 {
+            return Err(bad("the request is too long"));
+        }
+        let body = std::str::from_utf8(body).map_err(|_| bad("not UTF-8"))?;
+        let (head, note) = body.split_once("\n\n").ok_or(bad("no empty line before the checkpoint"))?;
+        let mut lines = head.split('\n');
+        let old =
+            lines.next().and_then(|line| line.strip_prefix("old ")).ok_or(bad("the first line is not the old size"))?;
+        let old_size: u64 = old.parse().map_err(|_| bad("the old size is not a number"))?;
+        let proof: Vec<Hash> = lines
+            .take(PROOF_HASHES_MAX + 1)
+            .map(|line| BASE64.decode(line.as_bytes()).ok().and_then(|hash| Hash::try_from(hash).ok()))
+            .collect::<Option<_>>()
+            .ok_or(bad("a line of the proof is not a hash in base64"))?;
+        if proof.len() > PROOF_HASHES_MAX {
+            return Err(bad("more than 63 hashes in the proof"));
+        }
+        let request = AddCheckpoint { old_size, proof, note: note.to_owned() };
+        if request.to_string() != body {
+            return Err(bad("not in its one form"));
+        }
+        Ok(request)
+    }
+}
+
+impl fmt::Display for AddCheckpoint {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(out, "old {}", self.old_size)?;
+        self.proof.iter().try_for_each(|hash| writeln!(out, "{}", BASE64.encode(hash)))?;
+        write!(out, "\n{}", self.note)
     }
 }
