@@ -1,11 +1,11 @@
 """Computes the secure sum's vectors again from its specification, with someone else's cryptography: PyPI's `cryptography`.
 
-Nothing here was translated from our code: it follows `docs/spec/secure-sum.md`. X25519, ML-KEM-768, HKDF and
-ChaCha20-Poly1305 are OpenSSL's, by way of `cryptography`; ChaCha20 as a keystream too; Shamir sharing, framing and canonical
-JSON are written out below. From keys, randomness, inputs and noise of a good vector every message and the sum must come
-out byte for byte.
+Nothing here was translated from our code: it follows `docs/spec/secure-sum.md`. X25519, ML-KEM-768, HKDF,
+ChaCha20-Poly1305, AES-256 in counter mode and ChaCha20 are OpenSSL's, by way of `cryptography`; Shamir sharing, framing
+and canonical JSON are written out below. From keys, randomness, inputs and noise of a good vector every message and the
+sum must come out byte for byte.
 
-Good vectors are `v2-*.json`. A `bad-*.json` is one message of the last good vector with one defect: what this script
+Good vectors are `v3-*.json`. A `bad-*.json` is one message of the last good vector with one defect: what this script
 computes must be another message. Every good vector is tampered with as well, and must then no longer agree.
 
 Usage: secure_sum.py DIRECTORY
@@ -21,12 +21,12 @@ import sys
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 
-PREFIX = "cohortium/secure-sum/v2/"
-BAD_VECTORS_ARE_OF = "v2-n4-drop-out-z128"
+PREFIX = "cohortium/secure-sum/v3/"
+BAD_VECTORS_ARE_OF = "v3-n4-drop-out-z128"
 
 
 # ---------------------------------------------------------------- terms of the specification
@@ -59,8 +59,8 @@ def seal(key, label, parts, plain):
 
 
 def keystream(key, length):
-    # `cryptography` takes the counter, four bytes, and the nonce, twelve, in one: all zero.
-    return Cipher(algorithms.ChaCha20(key, bytes(16)), mode=None).encryptor().update(bytes(length))
+    """AES-256 in counter mode; the first counter block is all zero."""
+    return Cipher(algorithms.AES256(key), modes.CTR(bytes(16))).encryptor().update(bytes(length))
 
 
 def canonical(value):
@@ -69,10 +69,12 @@ def canonical(value):
 
 
 class Randomness:
-    """An organisation's generator: the keystream under its seed, read without gaps."""
+    """An organisation's generator: the keystream of ChaCha20 under its seed, read without gaps."""
 
     def __init__(self, seed):
-        self.stream, self.at = keystream(seed, 1 << 16), 0
+        # `cryptography` takes the counter, four bytes, and the nonce, twelve, in one: all zero.
+        generator = Cipher(algorithms.ChaCha20(seed, bytes(16)), mode=None).encryptor()
+        self.stream, self.at = generator.update(bytes(1 << 16)), 0
 
     def draw(self):
         self.at += 32
@@ -152,7 +154,7 @@ def compute(vector):
     roots = pair_roots(vector, members)
     if roots is None or sorted(members) != names:
         return None
-    h = hashlib.sha256(frame("cohortium/round-context/v2", canonical(context))).digest()
+    h = hashlib.sha256(frame("cohortium/round-context/v3", canonical(context))).digest()
 
     # Round secrets: from the root one step for each position, and then the key of this one.
     secrets = {}
@@ -256,7 +258,7 @@ def agrees(vector):
 def main(directory):
     paths = sorted(pathlib.Path(directory).glob("*.json"))
     vectors = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in paths}
-    good = {stem: vector for stem, vector in vectors.items() if stem.startswith("v2-")}
+    good = {stem: vector for stem, vector in vectors.items() if stem.startswith("v3-")}
     bad = {stem: vector for stem, vector in vectors.items() if stem.startswith("bad-")}
     results = [("corpus: good and bad vectors", len(good) >= 3 and len(bad) >= 10 and BAD_VECTORS_ARE_OF in good)]
     results += [(stem, agrees(vector)) for stem, vector in good.items()]

@@ -69,7 +69,7 @@ pub use threshold::{ReleaseMode, ThresholdError, check_thresholds};
 pub use time::{TimeError, Timestamp};
 
 /// The version of the protocol that every message carries. A peer that speaks another one is refused.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;
 
 /// The most organisations a study may have: what the secure sum is specified and argued for.
 pub const MAX_ORGANISATIONS: usize = 100;

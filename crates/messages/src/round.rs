@@ -47,7 +47,7 @@ impl RoundContext {
     /// # Errors
     /// Ours alone.
     pub fn hash(&self) -> Result<Hash, CanonicalError> {
-        Ok(Hash::of_parts("cohortium/round-context/v2", &[&canonical_bytes(self)?]))
+        Ok(Hash::of_parts("cohortium/round-context/v3", &[&canonical_bytes(self)?]))
     }
 
     /// The ring, if there is one of this width.

@@ -17,7 +17,6 @@ use cohortium_dp::{NoisePlan, RevealedSeed};
 use cohortium_messages::{
     Hash, MaskedHeader, Name, Reveal, RevealedShare, RoundContext, RoundShares, SealedShare, SurvivorSet, Verified,
 };
-use zeroize::Zeroizing;
 
 use crate::keystream::{CHUNK_ELEMENTS, Mask, Sign};
 use crate::member::{SHARE_PAIR_BYTES, count, others, sign_of};
@@ -482,7 +481,7 @@ impl Coordinator {
                 |seed| schedule::self_mask_commitment(&self.context_hash, of, seed) == commitment,
             )?;
             let key = schedule::self_mask_key(&seed, &self.context_hash, of)?;
-            masks.push(Mask { key, sign: Sign::Minus });
+            masks.push(Mask::new(&key, Sign::Minus));
         }
         Ok(masks)
     }
@@ -514,7 +513,7 @@ impl Coordinator {
                 if self.mask_key_commitment(peer, of) != Some(&deposited) {
                     return Err(MpcError::DepositedKey { of: of.clone(), with: peer.clone() });
                 }
-                masks.push(Mask { key: Zeroizing::new(*mask_key), sign: sign_of(peer, of).opposite() });
+                masks.push(Mask::new(mask_key, sign_of(peer, of).opposite()));
             }
         }
         Ok(masks)

@@ -13,7 +13,7 @@
 //! | `pairwise` | a secret between two organisations, from X25519 and ML-KEM-768 |
 //! | `chain` | its ratchet: one key per position of the log, each usable once |
 //! | `shamir` | threshold sharing of 32-byte secrets |
-//! | `keystream` | masks: ChaCha20 added into a vector in Z_2^32, Z_2^64 or Z_2^128 |
+//! | `keystream` | masks: AES-256 in counter mode, added into a vector in Z_2^32, Z_2^64 or Z_2^128 |
 //! | `member` | one organisation's side of a round |
 //! | `coordinator` | the hub's side of a round |
 //! | `unmask` | opening the sum, chunk by chunk |

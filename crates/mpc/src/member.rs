@@ -13,6 +13,7 @@
 //! restored old state never puts two vectors under one mask, signs two survivor sets, or opens both halves of a mask.
 
 use std::collections::BTreeMap;
+use std::marker::PhantomData;
 
 use cohortium_dp::{NoisePlan, NoiseSeeds, Noised, Seed};
 use cohortium_messages::{
@@ -24,7 +25,7 @@ use sha2::{Digest as _, Sha256};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::chain::PairRoundSecret;
-use crate::keystream::{CHUNK_ELEMENTS, Mask, Masker, Sign, Word};
+use crate::keystream::{CHUNK_ELEMENTS, Mask, Masker, Sign, Word, Z32, Z64, Z128};
 use crate::schedule::{self, DEPOSIT_AAD, Key, SHARES_AAD};
 use crate::{Chain, MpcError, context, shamir, state};
 
@@ -125,44 +126,62 @@ impl MaskedStream {
     }
 }
 
-/// A vector on its way through the masks.
-struct Stream<'a> {
+/// A vector on its way through the masks, chunk by chunk.
+struct Stream<'a, W> {
     /// The largest magnitude that may be masked.
     bound: u64,
-    elements: usize,
+    /// Elements that are still to come.
+    left: usize,
+    chunk: u64,
     masker: Masker<'a>,
+    /// One chunk: noised values, then masked bytes.
+    bytes: Zeroizing<Vec<u8>>,
+    hasher: Sha256,
+    ring: PhantomData<W>,
 }
 
-impl Stream<'_> {
-    /// Fills, checks, masks, hashes and hands on one chunk after another; returns the hash of all bytes. Chunks of
-    /// noised values are overwritten.
-    fn run<W: Word, E: From<MpcError>>(
-        mut self,
-        fill: &mut dyn FnMut(&mut [i64]) -> Result<(), E>,
-        keep: &mut dyn FnMut(&[u8]) -> Result<(), E>,
-    ) -> Result<Hash, E> {
-        let mut noised = Zeroizing::new(vec![0i64; CHUNK_ELEMENTS.min(self.elements)]);
-        let mut words = Zeroizing::new(vec![W::default(); noised.len()]);
-        let mut bytes = Vec::with_capacity(words.len() * W::BYTES);
-        let mut hasher = Sha256::new();
-        for first in (0..self.elements).step_by(CHUNK_ELEMENTS) {
-            let len = CHUNK_ELEMENTS.min(self.elements - first);
-            let ours = || MpcError::Internal("a chunk is longer than its buffer");
-            let (noised, words) = (noised.get_mut(..len).ok_or_else(ours)?, words.get_mut(..len).ok_or_else(ours)?);
-            fill(noised)?;
-            // Looks at every value, so that the time does not say where one is too large.
-            let is_within = noised.iter().fold(true, |all, value| all & (value.unsigned_abs() <= self.bound));
-            if !is_within {
-                return Err(MpcError::OutOfBound.into());
-            }
-            words.iter_mut().zip(noised.iter()).for_each(|(word, value)| *word = W::of(*value));
-            self.masker.add(first as u64, words)?;
-            bytes.clear();
-            W::write(words, &mut bytes);
-            hasher.update(&bytes);
-            keep(&bytes)?;
+impl<'a, W: Word> Stream<'a, W> {
+    fn new(context: &RoundContext, ring: Ring, masks: &'a [Mask]) -> Self {
+        let left = context.elements as usize;
+        Self {
+            // Values are 64-bit integers: in Z_2^128 every one of them is within.
+            bound: u64::try_from(ring.node_bound(context.participants.len())).unwrap_or(u64::MAX),
+            left,
+            chunk: 0,
+            masker: Masker::new(masks, ring),
+            bytes: Zeroizing::new(vec![0; CHUNK_ELEMENTS.min(left) * W::BYTES]),
+            hasher: Sha256::new(),
+            ring: PhantomData,
         }
-        Ok(Hash::from_bytes(hasher.finalize().into()))
+    }
+
+    /// How many values the next chunk has.
+    fn next_len(&self) -> usize {
+        CHUNK_ELEMENTS.min(self.left)
+    }
+
+    /// Checks, masks and hashes the next chunk; returns its bytes.
+    fn mask(&mut self, noised: &[i64]) -> Result<&[u8], MpcError> {
+        let ours = MpcError::Internal("a chunk of the vector has another length than it should");
+        if noised.len() != self.next_len() {
+            return Err(ours);
+        }
+        // Looks at every value, so that the time does not say where one is too large.
+        let is_within = noised.iter().fold(true, |all, value| all & (value.unsigned_abs() <= self.bound));
+        if !is_within {
+            return Err(MpcError::OutOfBound);
+        }
+        let bytes = self.bytes.get_mut(..noised.len() * W::BYTES).ok_or(ours)?;
+        W::write(noised, bytes);
+        self.masker.add::<W>(self.chunk, bytes)?;
+        self.hasher.update(&*bytes);
+        self.left -= noised.len();
+        self.chunk += 1;
+        Ok(bytes)
+    }
+
+    fn finish(self) -> Hash {
+        Hash::from_bytes(self.hasher.finalize().into())
     }
 }
 
@@ -264,20 +283,14 @@ impl Member {
         if expected != found {
             return Err(MpcError::Length { expected, found });
         }
-        let capacity = usize::try_from(context::vector_bytes(&self.context)?).unwrap_or_default();
-        let mut bytes = Vec::with_capacity(capacity);
-        let mut chunks = noised.values().chunks(CHUNK_ELEMENTS);
-        let fill = &mut |values: &mut [i64]| {
-            let chunk = chunks.next().filter(|chunk| chunk.len() == values.len());
-            values.copy_from_slice(chunk.ok_or(MpcError::Internal("a chunk of the vector is missing"))?);
-            Ok(())
+        let masks = self.masks()?;
+        let ring = context::ring(&self.context)?;
+        let (bytes, sha256) = match ring {
+            Ring::Z32 => mask_at_once(Stream::<Z32>::new(&self.context, ring, &masks), noised)?,
+            Ring::Z64 => mask_at_once(Stream::<Z64>::new(&self.context, ring, &masks), noised)?,
+            Ring::Z128 => mask_at_once(Stream::<Z128>::new(&self.context, ring, &masks), noised)?,
         };
-        let keep = &mut |masked: &[u8]| {
-            bytes.extend_from_slice(masked);
-            Ok(())
-        };
-        let MaskedStream { header } = self.mask_stream_of_noised::<MpcError>(fill, keep)?;
-        Ok(Masked { bytes, header })
+        Ok(Masked { bytes, header: self.record_masked(sha256)? })
     }
 
     /// Masks a vector that does not fit in memory, in chunks of [`CHUNK_ELEMENTS`] elements (the last may be shorter).
@@ -299,22 +312,22 @@ impl Member {
         self.before_masking()?;
         let masks = self.masks()?;
         let ring = context::ring(&self.context)?;
-        let vector = Stream {
-            // Values are 64-bit integers: in Z_2^128 every one of them is within.
-            bound: u64::try_from(ring.node_bound(self.context.participants.len())).unwrap_or(u64::MAX),
-            elements: self.context.elements as usize,
-            masker: Masker::new(&masks, ring),
-        };
         let sha256 = match ring {
-            Ring::Z32 => vector.run::<u32, E>(fill, keep)?,
-            Ring::Z64 => vector.run::<u64, E>(fill, keep)?,
-            Ring::Z128 => vector.run::<u128, E>(fill, keep)?,
+            Ring::Z32 => mask_in_chunks(Stream::<Z32>::new(&self.context, ring, &masks), fill, keep)?,
+            Ring::Z64 => mask_in_chunks(Stream::<Z64>::new(&self.context, ring, &masks), fill, keep)?,
+            Ring::Z128 => mask_in_chunks(Stream::<Z128>::new(&self.context, ring, &masks), fill, keep)?,
         };
+        Ok(MaskedStream { header: self.record_masked(sha256)? })
+    }
+
+    /// The header of what was masked, unless another vector was masked before.
+    fn record_masked(&mut self, sha256: Hash) -> Result<MaskedHeader, MpcError> {
         if self.progress.masked.is_some_and(|before| before != sha256) {
-            return Err(MpcError::SecondVector.into());
+            return Err(MpcError::SecondVector);
         }
+        let header = self.header(sha256)?;
         self.progress.masked = Some(sha256);
-        Ok(MaskedStream { header: self.header(sha256)? })
+        Ok(header)
     }
 
     /// The evidence again, from bytes that were made durable when they were masked.
@@ -507,8 +520,8 @@ impl Member {
     fn masks(&self) -> Result<Vec<Mask>, MpcError> {
         let own = schedule::self_mask_key(&self.secrets.self_mask_seed, &self.context_hash, &self.me)?;
         let pairs = others(&self.context, &self.me).zip(&self.secrets.mask_keys);
-        let pairs = pairs.map(|(peer, key)| Mask { key: Zeroizing::new(*key), sign: sign_of(&self.me, peer) });
-        Ok(std::iter::once(Mask { key: own, sign: Sign::Plus }).chain(pairs).collect())
+        let pairs = pairs.map(|(peer, key)| Mask::new(key, sign_of(&self.me, peer)));
+        Ok(std::iter::once(Mask::new(&own, Sign::Plus)).chain(pairs).collect())
     }
 
     fn header(&self, sha256: Hash) -> Result<MaskedHeader, MpcError> {
@@ -607,6 +620,31 @@ impl Member {
         }
         Ok(())
     }
+}
+
+/// Masks a vector that is in memory: its bytes and their hash.
+fn mask_at_once<W: Word>(mut stream: Stream<'_, W>, noised: &Noised) -> Result<(Vec<u8>, Hash), MpcError> {
+    let mut bytes = Vec::with_capacity(noised.values().len() * W::BYTES);
+    for chunk in noised.values().chunks(CHUNK_ELEMENTS) {
+        bytes.extend_from_slice(stream.mask(chunk)?);
+    }
+    Ok((bytes, stream.finish()))
+}
+
+/// Fills, masks and hands on one chunk after another; returns the hash of all bytes. Noised values are overwritten.
+fn mask_in_chunks<W: Word, E: From<MpcError>>(
+    mut stream: Stream<'_, W>,
+    fill: &mut dyn FnMut(&mut [i64]) -> Result<(), E>,
+    keep: &mut dyn FnMut(&[u8]) -> Result<(), E>,
+) -> Result<Hash, E> {
+    let mut noised = Zeroizing::new(vec![0i64; stream.next_len()]);
+    while stream.next_len() > 0 {
+        let chunk =
+            noised.get_mut(..stream.next_len()).ok_or(MpcError::Internal("a chunk is longer than its buffer"))?;
+        fill(chunk)?;
+        keep(stream.mask(chunk)?)?;
+    }
+    Ok(stream.finish())
 }
 
 /// All participants but `me`, in order.
@@ -709,7 +747,7 @@ fn seal_shares(
 fn hash_of_shares(shares: &BTreeMap<&Name, &SealedShare>) -> Hash {
     let parts: Vec<&[u8]> =
         shares.iter().flat_map(|(from, share)| [from.as_str().as_bytes(), share.ciphertext.as_bytes()]).collect();
-    Hash::of_parts("cohortium/secure-sum/v2/received-shares", &parts)
+    Hash::of_parts("cohortium/secure-sum/v3/received-shares", &parts)
 }
 
 fn read_progress(context: &RoundContext, received: &[u8], masked: &[u8], signed: &[u8]) -> Result<Progress, MpcError> {

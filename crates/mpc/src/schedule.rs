@@ -22,18 +22,18 @@ pub(crate) type Key = Zeroizing<[u8; 32]>;
 /// Bytes that ChaCha20-Poly1305 adds to what it seals.
 const TAG_BYTES: usize = 16;
 
-pub(crate) const PAIRWISE: &str = "cohortium/secure-sum/v2/pairwise";
-pub(crate) const CHAIN_STEP: &str = "cohortium/secure-sum/v2/chain-step";
-pub(crate) const ROUND_KEY: &str = "cohortium/secure-sum/v2/round-key";
-const MASK_KEY: &str = "cohortium/secure-sum/v2/mask-key";
-const SEAL_KEY: &str = "cohortium/secure-sum/v2/seal-key";
-const SELF_MASK_KEY: &str = "cohortium/secure-sum/v2/self-mask-key";
-pub(crate) const SHARES_AAD: &str = "cohortium/secure-sum/v2/shares";
-pub(crate) const DEPOSIT_AAD: &str = "cohortium/secure-sum/v2/deposit";
-const SELF_MASK_COMMITMENT: &str = "cohortium/secure-sum/v2/self-mask-commitment";
-const DEPOSIT_KEY_COMMITMENT: &str = "cohortium/secure-sum/v2/deposit-key-commitment";
-const MASK_KEY_COMMITMENT: &str = "cohortium/secure-sum/v2/mask-key-commitment";
-const EXCESS_COMMITMENT: &str = "cohortium/secure-sum/v2/excess-commitment";
+pub(crate) const PAIRWISE: &str = "cohortium/secure-sum/v3/pairwise";
+pub(crate) const CHAIN_STEP: &str = "cohortium/secure-sum/v3/chain-step";
+pub(crate) const ROUND_KEY: &str = "cohortium/secure-sum/v3/round-key";
+const MASK_KEY: &str = "cohortium/secure-sum/v3/mask-key";
+const SEAL_KEY: &str = "cohortium/secure-sum/v3/seal-key";
+const SELF_MASK_KEY: &str = "cohortium/secure-sum/v3/self-mask-key";
+pub(crate) const SHARES_AAD: &str = "cohortium/secure-sum/v3/shares";
+pub(crate) const DEPOSIT_AAD: &str = "cohortium/secure-sum/v3/deposit";
+const SELF_MASK_COMMITMENT: &str = "cohortium/secure-sum/v3/self-mask-commitment";
+const DEPOSIT_KEY_COMMITMENT: &str = "cohortium/secure-sum/v3/deposit-key-commitment";
+const MASK_KEY_COMMITMENT: &str = "cohortium/secure-sum/v3/mask-key-commitment";
+const EXCESS_COMMITMENT: &str = "cohortium/secure-sum/v3/excess-commitment";
 
 /// HKDF-Extract over `secret`, then Expand to one key.
 pub(crate) fn extract(label: &str, secret: &[u8], parts: &[&[u8]]) -> Result<Key, MpcError> {
@@ -73,7 +73,7 @@ pub(crate) fn deposit_key_commitment(context: &Hash, of: &Name, key: &[u8; 32]) 
 }
 
 /// Commitment to the mask key of a pair: the same on both sides. Hiding because the key is uniform and SHA-256 of a
-/// framed, labelled input says nothing about a ChaCha20 keystream under it (argued, SHA-256 as a random oracle).
+/// framed, labelled input says nothing about an AES-256 keystream under it (argued, SHA-256 as a random oracle).
 pub(crate) fn mask_key_commitment(context: &Hash, one: &Name, other: &Name, key: &[u8; 32]) -> Hash {
     let (low, high) = if one < other { (one, other) } else { (other, one) };
     let parts: [&[u8]; 4] = [context.as_bytes(), low.as_str().as_bytes(), high.as_str().as_bytes(), key];

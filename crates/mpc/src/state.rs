@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use crate::MpcError;
 
 /// The version line of a member's state.
-const HEADER: &[u8] = b"cohortium/member-state/v2\n";
+const HEADER: &[u8] = b"cohortium/member-state/v3\n";
 
 /// The parts, each preceded by its length as four big-endian bytes.
 pub(crate) fn write(parts: &[&[u8]]) -> Zeroizing<Vec<u8>> {

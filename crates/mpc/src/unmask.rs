@@ -12,7 +12,7 @@ use std::ops::Range;
 use cohortium_dp::{NoisePlan, RevealedSeed, excess_noise};
 use cohortium_messages::{Name, Ring};
 
-use crate::keystream::{CHUNK_ELEMENTS, Mask, Masker, Sign, Word};
+use crate::keystream::{CHUNK_ELEMENTS, Mask, Masker, Sign, Word, Z32, Z64, Z128};
 use crate::{Inconsistency, MpcError};
 
 /// The masks and the excess noise of one round, ready to be taken off.
@@ -116,21 +116,25 @@ impl Unmasker {
             len(self.bytes_of(chunk).len(), vector.len())?;
         }
         match self.ring {
-            Ring::Z32 => self.open::<u32>(chunk, vectors, excess),
-            Ring::Z64 => self.open::<u64>(chunk, vectors, excess),
-            Ring::Z128 => self.open::<u128>(chunk, vectors, excess),
+            Ring::Z32 => self.open::<Z32>(chunk, vectors, excess),
+            Ring::Z64 => self.open::<Z64>(chunk, vectors, excess),
+            Ring::Z128 => self.open::<Z128>(chunk, vectors, excess),
         }
     }
 
     fn open<W: Word>(&self, chunk: usize, vectors: &[&[u8]], excess: &[i64]) -> Result<Vec<i128>, MpcError> {
-        let mut sum = vec![W::default(); excess.len()];
-        for vector in vectors {
-            W::add_bytes(&mut sum, vector, Sign::Plus);
+        let mut sum = vec![0; excess.len() * W::BYTES];
+        let pairs = vectors.chunks(2);
+        for vectors in pairs {
+            match vectors {
+                [one, other] => W::add_two(&mut sum, [one, other], Sign::Plus),
+                rest => rest.iter().for_each(|one| W::add(&mut sum, one, Sign::Plus)),
+            }
         }
-        Masker::new(&self.masks, self.ring).add(self.elements_of(chunk).start as u64, &mut sum)?;
-        let mut bytes = Vec::with_capacity(excess.len() * W::BYTES);
-        W::write(&excess.iter().map(|noise| W::of(*noise)).collect::<Vec<W>>(), &mut bytes);
-        W::add_bytes(&mut sum, &bytes, Sign::Minus);
-        Ok(sum.into_iter().map(W::signed).collect())
+        Masker::new(&self.masks, self.ring).add::<W>(chunk as u64, &mut sum)?;
+        let mut noise = vec![0; sum.len()];
+        W::write(excess, &mut noise);
+        W::add(&mut sum, &noise, Sign::Minus);
+        Ok(W::read(&sum))
     }
 }

@@ -73,7 +73,7 @@ fn world(n: usize, threshold: u32, colluders: u32, elements: u32) -> World {
         participants: names(0..n),
         plan: Hash::of(b"plan"),
         position: 3,
-        protocol: 2,
+        protocol: 3,
         ring_bits: 64,
         round: 0,
         sigma2,
@@ -333,7 +333,7 @@ impl Round {
 
 /// One of the length-prefixed parts behind the version line of a member's state.
 fn state_part(bytes: &[u8], part: usize) -> Vec<u8> {
-    let mut rest = bytes.strip_prefix(b"cohortium/member-state/v2\n").unwrap();
+    let mut rest = bytes.strip_prefix(b"cohortium/member-state/v3\n").unwrap();
     for _ in 0..part {
         rest = &rest[4 + u32::from_be_bytes(rest[..4].try_into().unwrap()) as usize..];
     }
@@ -1105,7 +1105,7 @@ fn draw(rng: &mut ChaCha20Rng) -> [u8; 32] {
 /// The deposit, opened with its key, edited and sealed again.
 fn with_deposit(dealt: &RoundShares, key: &[u8; 32], edit: impl FnOnce(&mut Vec<u8>)) -> String {
     let mut aad = Vec::new();
-    for part in [&b"cohortium/secure-sum/v2/deposit"[..], dealt.context.as_bytes(), dealt.from.as_str().as_bytes()] {
+    for part in [&b"cohortium/secure-sum/v3/deposit"[..], dealt.context.as_bytes(), dealt.from.as_str().as_bytes()] {
         aad.extend_from_slice(&(part.len() as u64).to_be_bytes());
         aad.extend_from_slice(part);
     }
@@ -1156,9 +1156,9 @@ proptest! {
 /// compared otherwise.
 #[test]
 fn messages_are_those_of_the_vectors() {
-    vector("v2-n3.json", world(3, 3, 1, 3), &[]);
-    vector("v2-n4-excess-z32.json", world_in(32, 4, 3, 1, 3), &[]);
-    vector("v2-n4-drop-out-z128.json", world_in(128, 4, 3, 1, 3), &[1]);
+    vector("v3-n3.json", world(3, 3, 1, 3), &[]);
+    vector("v3-n4-excess-z32.json", world_in(32, 4, 3, 1, 3), &[]);
+    vector("v3-n4-drop-out-z128.json", world_in(128, 4, 3, 1, 3), &[1]);
 }
 
 /// The shared key of an ML-KEM ciphertext, which a checker without ML-KEM takes as given.
@@ -1218,7 +1218,7 @@ fn bad_messages_are_refused_as_the_vectors_say() {
         }
         edit(&mut message);
         let error = offer(&mut round, step, &message).expect_err(defect).to_string();
-        let about = "A message that stands in the place of the first of its step in v2-n4-drop-out-z128.json and must be refused.";
+        let about = "A message that stands in the place of the first of its step in v3-n4-drop-out-z128.json and must be refused.";
         compare(
             &format!("bad-{defect}.json"),
             &json!({ "about": about, "error": error, "message": message, "step": step }),
@@ -1273,7 +1273,7 @@ fn vector(file: &str, world: World, absent: &[usize]) {
     let round = begun.shared().masked(absent).signed(&[]).revealed(&[]);
     let total = round.checked_total();
     let found = json!({
-        "about": "One round of the secure sum, version 2: inputs, pairwise exchange, every message in order, result. \
+        "about": "One round of the secure sum, version 3: inputs, pairwise exchange, every message in order, result. \
             Noise is given, for each organisation one vector for each component. Each organisation's randomness is the ChaCha20 keystream under its seed (64-bit counter and nonce zero), \
             read without gaps: first what its encapsulations take, in the order of the exchange, then the round.",
         "context": context,

@@ -129,7 +129,7 @@ pub fn round(n: usize, threshold: u32, colluders: u32, elements: u32, ring: Ring
 /// The deposit, opened with its key, edited and sealed again.
 pub fn with_deposit(dealt: &RoundShares, key: &[u8; 32], edit: impl FnOnce(&mut Vec<u8>)) -> String {
     let mut aad = Vec::new();
-    for part in [&b"cohortium/secure-sum/v2/deposit"[..], dealt.context.as_bytes(), dealt.from.as_str().as_bytes()] {
+    for part in [&b"cohortium/secure-sum/v3/deposit"[..], dealt.context.as_bytes(), dealt.from.as_str().as_bytes()] {
         aad.extend_from_slice(&(part.len() as u64).to_be_bytes());
         aad.extend_from_slice(part);
     }
