@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use crate::terms::{check_epsilon, check_phases};
 use crate::{
     Analysis, AnalysisTerms, ApprovalTerms, AttackThresholds, Budgets, Condition, DatasetTerms, Decimal, Document,
-    Hash, HubEntry, MAX_CELLS, MAX_ORGANISATIONS, Name, Ownership, PersonEntry, Phase, PublicKey, Purpose, ReleaseMode,
-    ResearcherEntry, RiskAcceptance, RosterEntry, SecureSumTerms, Timestamp, check_thresholds,
+    Hash, HubEntry, MAX_CELLS, MAX_ORGANISATIONS, Name, Ownership, PersonEntry, ProjectPhase, PublicKey, Purpose,
+    ReleaseMode, ResearcherEntry, RiskAcceptance, RosterEntry, SecureSumTerms, Timestamp, check_thresholds,
 };
 
 /// The version of this structure. A node refuses an agreement of a version that it does not know.
@@ -46,7 +46,7 @@ pub struct Agreement {
     /// The custodians: each signs, each runs a node, each holds every dataset.
     pub parties: Vec<Party>,
     /// What may be done when; one after the other. Without any, all rights hold over the whole term.
-    pub phases: Vec<Phase>,
+    pub phases: Vec<ProjectPhase>,
     /// The agreement that this one amends; none for the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<Hash>,
@@ -251,7 +251,7 @@ impl Agreement {
 
     /// The phase at `now`, where the agreement has phases and it lies in one.
     #[must_use]
-    pub fn phase(&self, now: Timestamp) -> Option<&Phase> {
+    pub fn phase(&self, now: Timestamp) -> Option<&ProjectPhase> {
         self.phases.iter().find(|phase| phase.from <= now && now < phase.until)
     }
 

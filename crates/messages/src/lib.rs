@@ -63,7 +63,7 @@ pub use secret_file::{OrganisationSecrets, PersonSecrets, ResearcherSecrets};
 pub use task::Task;
 pub use terms::{
     Analysis, AnalysisTerms, ApprovalClass, ApprovalTerms, AttackThresholds, AutomaticApproval, Budgets, DatasetTerms,
-    Ownership, Phase, PhaseKind, RiskAcceptance, SecureSumTerms,
+    Ownership, PhaseKind, ProjectPhase, RiskAcceptance, SecureSumTerms,
 };
 pub use threshold::{ReleaseMode, ThresholdError, check_thresholds};
 pub use time::{TimeError, Timestamp};

@@ -136,7 +136,7 @@ pub struct AttackThresholds {
 /// A phase of the project: what may be done while it lasts. Rights of phases narrow those of the agreement.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Phase {
+pub struct ProjectPhase {
     /// Which kinds of computation.
     pub analyses: Vec<Analysis>,
     /// What one query may cost.
@@ -276,7 +276,7 @@ impl Ownership {
 }
 
 /// Phases lie one after the other inside the term. Between them nothing may be asked.
-pub(crate) fn check_phases(phases: &[Phase], from: Timestamp, until: Timestamp) -> Result<(), AgreementError> {
+pub(crate) fn check_phases(phases: &[ProjectPhase], from: Timestamp, until: Timestamp) -> Result<(), AgreementError> {
     if phases.len() > MAX_ITEMS {
         return Err(AgreementError::TooMany("phases", MAX_ITEMS));
     }

@@ -14,7 +14,9 @@
 use std::str::FromStr as _;
 
 use cedar_policy::{PolicySet, Schema, ValidationMode, Validator};
-use cohortium_messages::{Agreement, AnalysisTerms, ColumnRole, DatasetTerms, Decimal, Phase, ReleaseMode, Verified};
+use cohortium_messages::{
+    Agreement, AnalysisTerms, ColumnRole, DatasetTerms, Decimal, ProjectPhase, ReleaseMode, Verified,
+};
 use serde_json::{Value, json};
 
 use crate::clause::Clause;
@@ -229,7 +231,7 @@ fn approval(agreement: &Agreement) -> Value {
     any(given)
 }
 
-fn phase(phase: &Phase) -> Value {
+fn phase(phase: &ProjectPhase) -> Value {
     all(vec![
         binary(">=", fact("now"), long(phase.from.seconds())),
         binary("<", fact("now"), long(phase.until.seconds())),

@@ -12,7 +12,7 @@
 
 use cohortium_messages::{
     AGREEMENT_VERSION, Agreement, AgreementError, AnalysisTerms, ApprovalTerms, AttackThresholds, Budgets,
-    CanonicalError, Column, Condition, DatasetTerms, Hash, HubEntry, Name, Ownership, Party, PersonEntry, Phase,
+    CanonicalError, Column, Condition, DatasetTerms, Hash, HubEntry, Name, Ownership, Party, PersonEntry, ProjectPhase,
     Purpose, ReleaseMode, ResearcherEntry, ResearcherTerms, RiskAcceptance, Role, RosterEntry, Schema, SecureSumTerms,
     Staff, Timestamp, Verified, canonical_bytes,
 };
@@ -51,7 +51,7 @@ pub struct Draft {
     pub party: Vec<DraftParty>,
     /// What may be done when.
     #[serde(default)]
-    pub phase: Vec<Phase>,
+    pub phase: Vec<ProjectPhase>,
     /// The agreement that this one amends: its hash, as the tool writes it.
     #[serde(default)]
     pub previous: Option<Hash>,
