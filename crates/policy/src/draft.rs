@@ -18,7 +18,7 @@ use cohortium_messages::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::log_policy::{LogPolicyError, LogTerms, log_policy_text};
+use crate::log_policy::{LogPolicyError, LogTerms, log_policy};
 
 /// The longest draft that is read, in bytes: what a signed agreement may have.
 const MAX_DRAFT_BYTES: usize = 4 << 20;
@@ -264,7 +264,7 @@ impl Draft {
             budgets: self.budgets.clone(),
             conditions: self.condition.clone(),
             datasets: self.dataset.iter().map(DraftDataset::terms).collect(),
-            log_policy: log_policy_text(&hub, &entries, self.secure_sum, self.log)?,
+            log_policy: log_policy(&hub, &entries, self.secure_sum, self.log)?.to_string(),
             hub,
             ownership: self.ownership.clone(),
             parties,

@@ -17,7 +17,7 @@ use rand_core::SeedableRng as _;
 
 use crate::draft::{Draft, DraftError};
 use crate::entries::{Authored, open_entry};
-use crate::log_policy::{LogTerms, log_policy_text};
+use crate::log_policy::{LogTerms, log_policy};
 use crate::template::template;
 
 /// Organisations `a`, `b`, …, each with the people of [`PEOPLE`], a hub, the researcher `rosa`, and the agreement they all
@@ -288,7 +288,7 @@ fn agreement(
         conditions: Vec::new(),
         datasets: vec![dataset("heart", HEART), dataset("empty", EMPTY)],
         hub: hub.clone(),
-        log_policy: log_policy_text(hub, &entries, secure_sum, terms).unwrap(),
+        log_policy: log_policy(hub, &entries, secure_sum, terms).unwrap().to_string(),
         ownership: Ownership {
             data: "each its own".into(),
             models: "all together".into(),

@@ -97,7 +97,7 @@ pub use describe::describe;
 pub use draft::{Draft, DraftError, parse};
 pub use entries::{Authored, EntryError, Revoked, is_frozen, open_entry};
 pub use log_policy::{
-    Included, InclusionError, LogPolicyError, LogTerms, log_policy_text, log_terms, verify_inclusion,
+    Included, InclusionError, LogPolicyError, LogTerms, agreed_log_policy, log_policy, log_terms, verify_inclusion,
 };
 pub use release::{ReceiptEvidence, Release, ReleaseError, verify_release};
 pub use statement::{Statement, StatementError};

@@ -10,15 +10,11 @@
 //!
 //! Assumes: a hostile hub, and at most `c` witnesses who cosign what they must not.
 
-use std::fmt::Write as _;
-
 use cohortium_ledger::tree::{leaf_hash, verify_inclusion as verify_path};
-use cohortium_ledger::{CheckpointError, KeyKind, NoteError, SignedCheckpoint, TreeError, VerifierKey};
+use cohortium_ledger::{KeyKind, LogPolicy, NoteError, PolicyError, PolicyMember, TreeError, VerifierKey};
 use cohortium_messages::{
-    Agreement, CanonicalError, Envelope, Hash, HubEntry, Inclusion, MlDsaPublicKey, Name, RosterEntry, SecureSumTerms,
-    canonical_bytes,
+    Agreement, CanonicalError, Envelope, Hash, HubEntry, Inclusion, Name, RosterEntry, SecureSumTerms, canonical_bytes,
 };
-use data_encoding::{BASE64, HEXLOWER};
 use serde::{Deserialize, Serialize};
 
 /// Whose cosignatures are needed, as people write it.
@@ -52,64 +48,74 @@ pub enum LogPolicyError {
         "log_policy is not the policy of this hub's log key and these parties' witness keys with one quorum of parties"
     )]
     Other,
-    /// A key that no log or witness can have.
+    /// No policy, or keys and names that cannot stand in one.
     #[error("log_policy: {0}")]
-    Key(#[from] NoteError),
+    Policy(#[from] PolicyError),
 }
 
-/// The policy that an agreement carries: hub, one witness per party in the order of the agreement, quorum.
+/// The policy of an agreement: hub, one witness per party, quorum.
 ///
 /// # Errors
 /// [`LogPolicyError::Quorum`], or a key that cannot be used.
-pub fn log_policy_text(
+pub fn log_policy(
     hub: &HubEntry,
     parties: &[&RosterEntry],
     secure_sum: SecureSumTerms,
     terms: LogTerms,
-) -> Result<String, LogPolicyError> {
+) -> Result<LogPolicy, LogPolicyError> {
     let (n, c, q) = (parties.len(), secure_sum.colluders, terms.quorum);
     let (wide_n, wide_c, wide_q) = (n as u64, u64::from(c), u64::from(q));
     if wide_q <= wide_c || wide_q > wide_n || 2 * wide_q <= wide_n.saturating_add(wide_c) {
         return Err(LogPolicyError::Quorum { colluders: c, organisations: n, quorum: q });
     }
-    // No name of an organisation has a slash, so nothing here can collide with one.
-    let mut text = format!("log {}\n", log_key(hub)?);
-    for entry in parties {
-        let (name, key) = (&entry.organisation, witness_key(entry)?);
-        if terms.post_quantum {
-            let second = ml_dsa_vkey(name, &entry.witness_ml_dsa_key);
-            let _ = write!(text, "witness {name}/ed25519 {key}\nwitness {name}/ml-dsa-44 {second}\n");
-            let _ = writeln!(text, "group {name} all {name}/ed25519 {name}/ml-dsa-44");
-        } else {
-            let _ = writeln!(text, "witness {name} {key}");
-        }
-    }
-    let names: Vec<&str> = parties.iter().map(|entry| entry.organisation.as_str()).collect();
-    let _ = write!(text, "group members/quorum {q} {}\nquorum members/quorum\n", names.join(" "));
-    Ok(text)
+    let log = VerifierKey::new(hub.hub.as_str(), KeyKind::Log, hub.log_key.as_bytes()).map_err(unusable)?;
+    let members = parties.iter().map(|entry| member(entry, terms.post_quantum)).collect::<Result<Vec<_>, _>>()?;
+    Ok(LogPolicy::of_members(&log, &members, q as usize)?)
 }
 
-/// What the agreement's log policy demands, if it is the one that follows from the agreement's own parties.
+/// The policy that an agreement carries, if it is the one that follows from the agreement's own parties.
 ///
-/// Promise: given any agreement, returns terms only if its log policy names exactly its hub's log key and exactly its
-/// parties' witness keys, with a quorum that `c` colluders cannot split. Argued: equality with the text that is written
-/// from those keys.
+/// Promise: given any agreement, returns a policy only if it names exactly its hub's log key and exactly its parties'
+/// witness keys, with a quorum that `c` colluders cannot split. Argued: equality with the text that is written from those
+/// keys.
 ///
 /// # Errors
 /// [`LogPolicyError`]: whoever drafted the agreement must act.
-pub fn log_terms(agreement: &Agreement) -> Result<LogTerms, LogPolicyError> {
-    let mut lines = agreement.log_policy.lines();
-    let quorum =
-        lines.find_map(|line| line.strip_prefix("group members/quorum ")).and_then(|rest| rest.split(' ').next());
-    let quorum = quorum.and_then(|quorum| quorum.parse().ok()).ok_or(LogPolicyError::Other)?;
-    let post_quantum = agreement.log_policy.lines().any(|line| line.contains(" all "));
-    let terms = LogTerms { post_quantum, quorum };
+pub fn agreed_log_policy(agreement: &Agreement) -> Result<LogPolicy, LogPolicyError> {
+    let policy = LogPolicy::parse(agreement.log_policy.as_bytes())?;
+    let terms = terms_of(&policy)?;
     let parties: Vec<&RosterEntry> = agreement.parties.iter().map(|party| &party.entry).collect();
-    if log_policy_text(&agreement.hub, &parties, agreement.secure_sum, terms)? == agreement.log_policy {
-        Ok(terms)
-    } else {
-        Err(LogPolicyError::Other)
-    }
+    let again = log_policy(&agreement.hub, &parties, agreement.secure_sum, terms)?;
+    if again.to_string() == agreement.log_policy { Ok(policy) } else { Err(LogPolicyError::Other) }
+}
+
+/// What the agreement's log policy demands.
+///
+/// # Errors
+/// As [`agreed_log_policy`].
+pub fn log_terms(agreement: &Agreement) -> Result<LogTerms, LogPolicyError> {
+    terms_of(&agreed_log_policy(agreement)?)
+}
+
+fn terms_of(policy: &LogPolicy) -> Result<LogTerms, LogPolicyError> {
+    let (quorum, members) = policy.flat_quorum().ok_or(LogPolicyError::Other)?;
+    let quorum = u32::try_from(quorum).map_err(|_| LogPolicyError::Other)?;
+    Ok(LogTerms { post_quantum: members.iter().any(|member| member.ml_dsa_44.is_some()), quorum })
+}
+
+/// A party as a witness, with the keys of its roster entry.
+fn member(entry: &RosterEntry, post_quantum: bool) -> Result<PolicyMember, LogPolicyError> {
+    let name = entry.organisation.as_str();
+    let second = || VerifierKey::new(name, KeyKind::WitnessMlDsa44, entry.witness_ml_dsa_key.as_bytes());
+    Ok(PolicyMember {
+        name: name.to_owned(),
+        ed25519: VerifierKey::new(name, KeyKind::Witness, entry.witness_key.as_bytes()).map_err(unusable)?,
+        ml_dsa_44: post_quantum.then(second).transpose().map_err(unusable)?,
+    })
+}
+
+fn unusable(error: NoteError) -> LogPolicyError {
+    LogPolicyError::Policy(error.into())
 }
 
 /// Why an entry is not shown to be in the log. The hub must act, except where the message says otherwise.
@@ -117,16 +123,13 @@ pub fn log_terms(agreement: &Agreement) -> Result<LogTerms, LogPolicyError> {
 pub enum InclusionError {
     /// The agreement's own log policy is not right. The custodians must act.
     #[error(transparent)]
-    Policy(#[from] LogPolicyError),
+    Agreement(#[from] LogPolicyError),
     /// The head is not the hub's, or too few have cosigned it.
     #[error(transparent)]
-    Checkpoint(#[from] CheckpointError),
+    Head(#[from] PolicyError),
     /// The path does not lead from the entry to the head.
     #[error(transparent)]
     Path(#[from] TreeError),
-    /// Cosignatures of a kind that cannot be checked here. The operator must update.
-    #[error("operator: the agreement demands ML-DSA-44 cosignatures, which this version cannot check")]
-    PostQuantum,
     /// The entry has no canonical form. Ours to fix.
     #[error(transparent)]
     Canonical(#[from] CanonicalError),
@@ -181,50 +184,15 @@ pub fn verify_inclusion(
     entry: &Envelope,
     inclusion: &Inclusion,
 ) -> Result<Included, InclusionError> {
-    let terms = log_terms(agreement)?;
-    if terms.post_quantum {
-        return Err(InclusionError::PostQuantum);
-    }
-    let log = log_key(&agreement.hub)?;
-    let witnesses = agreement.parties.iter().map(|party| witness_key(&party.entry)).collect::<Result<Vec<_>, _>>()?;
-    let head = SignedCheckpoint::open(inclusion.note.as_bytes(), &log)?;
-    let quorum = usize::try_from(terms.quorum).unwrap_or(usize::MAX);
-    let witnessed = head.verify_quorum(&witnesses, quorum)?;
+    let policy = agreed_log_policy(agreement)?;
+    let head = policy.is_met(&policy.open(inclusion.note.as_bytes())?)?;
     let path: Vec<[u8; 32]> = inclusion.path.iter().map(|hash| *hash.as_bytes()).collect();
     let bytes = canonical_bytes(entry)?;
     let (size, root) = (head.checkpoint().size(), head.checkpoint().root());
     verify_path(&leaf_hash(&bytes), inclusion.index, size, &path, root)?;
-    let mut cosigned_by: Vec<Name> = witnessed
-        .cosigned_by()
-        .iter()
-        .filter_map(|witnessed| {
-            let named = |entry: &&RosterEntry| entry.organisation.as_str() == witnessed.witness.name();
-            agreement.parties.iter().map(|party| &party.entry).find(named)
-        })
-        .map(|entry| entry.organisation.clone())
-        .collect();
-    cosigned_by.sort();
+    let cosigned = |key: &VerifierKey| head.cosigned_by().iter().any(|witnessed| witnessed.witness == *key);
+    let (_, members) = policy.flat_quorum().ok_or(LogPolicyError::Other)?;
+    let counted = members.iter().filter(|member| cosigned(&member.ed25519) && member.ml_dsa_44.iter().all(cosigned));
+    let cosigned_by = counted.filter_map(|member| member.name.parse().ok()).collect(); // names of parties, so they parse
     Ok(Included { cosigned_by, entry: Hash::of(&bytes), index: inclusion.index, size })
-}
-
-impl From<NoteError> for InclusionError {
-    fn from(error: NoteError) -> Self {
-        Self::Policy(LogPolicyError::Key(error))
-    }
-}
-
-fn log_key(hub: &HubEntry) -> Result<VerifierKey, NoteError> {
-    VerifierKey::new(hub.hub.as_str(), KeyKind::Log, hub.log_key.as_bytes())
-}
-
-fn witness_key(entry: &RosterEntry) -> Result<VerifierKey, NoteError> {
-    VerifierKey::new(entry.organisation.as_str(), KeyKind::Witness, entry.witness_key.as_bytes())
-}
-
-/// The text form of an ML-DSA-44 cosigning key (signed-note, "verifier keys"; tlog-cosignature: type 0x06).
-fn ml_dsa_vkey(name: &Name, key: &MlDsaPublicKey) -> String {
-    const TYPE: &[u8] = &[0x06];
-    let id = Hash::of(&[name.as_str().as_bytes(), b"\n", TYPE, key.as_bytes()].concat());
-    let id = HEXLOWER.encode(id.as_bytes().first_chunk::<4>().unwrap_or(&[0; 4]));
-    format!("{name}+{id}+{}", BASE64.encode(&[TYPE, key.as_bytes()].concat()))
 }
