@@ -11,6 +11,7 @@ pub mod stream;
 mod upload;
 
 use std::fmt::Display;
+use std::num::NonZeroUsize;
 use std::path::Path;
 
 use cohortium_messages::{Hash, MaskedHeader};
@@ -94,7 +95,7 @@ fn report_hub(federation: &Federation, played: &Played) -> Result<(), String> {
 
 /// What it takes to draw the survivors' excess noise again, so that it can be taken off. The goal speaks of masks only.
 fn report_excess(unmasker: &Unmasker) -> Result<(), String> {
-    let (noise, seconds) = timed(|| unmasker.excess_noise());
+    let (noise, seconds) = timed(|| unmasker.excess_noise(NonZeroUsize::MIN));
     let components: usize = unmasker.excess().iter().map(|excess| excess.seeds.len()).sum();
     let cells = noise.map_err(words)?.len();
     let name = format!("hub: draw excess noise again, {components} components, s (once)");

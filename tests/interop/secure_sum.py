@@ -7,6 +7,7 @@ sum must come out byte for byte.
 
 Good vectors are `v3-*.json`. A `bad-*.json` is one message of the last good vector with one defect: what this script
 computes must be another message. Every good vector is tampered with as well, and must then no longer agree.
+`noise-division.json` has how noise is divided for larger rounds than those.
 
 Usage: secure_sum.py DIRECTORY
 """
@@ -112,6 +113,37 @@ def share(secret, coefficients, point):
     return value
 
 
+# ---------------------------------------------------------------- how noise is divided
+
+
+def components(sigma2, n, t, c):
+    """The variance of every component of a member's noise."""
+    v = {u: -(-sigma2 // (u - c)) for u in range(t, n + 1)}
+    if n - t <= 8:
+        return [v[n]] + [v[u] - v[u + 1] for u in range(n - 1, t - 1, -1)]
+    rest = v[t] - v[n]
+    pieces = min(8, rest.bit_length())
+    if pieces == 0:
+        return [v[n]]
+    unit = -(-rest // (2**pieces - 1))
+    doubled = [unit * 2**k for k in range(pieces - 1)]
+    return [v[n], *doubled, rest - sum(doubled)]
+
+
+def kept(sigma2, n, t, c, u):
+    """The components that stay when u survive."""
+    if n - t <= 8:
+        return list(range(n - u + 1))
+    _, *pieces = components(sigma2, n, t, c)
+    if not pieces:
+        return [0]
+    *doubled, last = pieces
+    wanted = -(-sigma2 // (u - c)) - -(-sigma2 // (n - c))
+    with_last = wanted > sum(doubled)
+    units = -(-max(wanted - last * with_last, 0) // (doubled or [last])[0])
+    return [0] + [k for k in range(1, len(pieces)) if units >> (k - 1) & 1] + [len(pieces)] * with_last
+
+
 # ---------------------------------------------------------------- a round, from keys, randomness, inputs and noise
 
 
@@ -149,6 +181,8 @@ def compute(vector):
     """Everything that a vector records, computed; `None` when its parts do not fit one another."""
     context = vector["context"]
     names, n, t = context["participants"], len(context["participants"]), context["threshold"]
+    noise_plan = context["sigma2"], n, t, context["colluders"]
+    variances = components(*noise_plan)
     width, modulus = context["ring_bits"] // 8, 1 << context["ring_bits"]
     members = {organisation["name"]: Member(organisation) for organisation in vector["organisations"]}
     roots = pair_roots(vector, members)
@@ -175,7 +209,7 @@ def compute(vector):
     for name in names:
         draw, others = members[name].randomness.draw, [other for other in names if other != name]
         b, r = draw(), draw()
-        seeds = [draw() for _ in range(n - t + 1)]
+        seeds = [draw() for _ in variances]
         of_b, of_r = [draw() for _ in range(t - 1)], [draw() for _ in range(t - 1)]
         halves = {other: (share(b, of_b, k), share(r, of_r, k)) for k, other in enumerate(names, start=1)}
         own[name] = {"b": b, "seeds": seeds, "halves": halves}
@@ -216,7 +250,7 @@ def compute(vector):
 
     # 4. Survivors, 5. Reveal
     messages += [{"context": h.hex(), "from": name, "survivors": survivors} for name in survivors]
-    kept = n - len(survivors) + 1
+    staying = kept(*noise_plan, len(survivors))
     for name in survivors:
         messages.append({
             "context": h.hex(),
@@ -224,7 +258,7 @@ def compute(vector):
                 {"of": of, "share": own[of]["halves"][name][1].hex()} for of in names if of not in survivors
             ],
             "excess_seeds": [
-                {"component": k, "seed": own[name]["seeds"][k].hex()} for k in range(kept, n - t + 1)
+                {"component": k, "seed": own[name]["seeds"][k].hex()} for k in range(len(variances)) if k not in staying
             ],
             "from": name,
             "self_mask_shares": [{"of": of, "share": own[of]["halves"][name][0].hex()} for of in survivors],
@@ -232,10 +266,10 @@ def compute(vector):
 
     # 6. Sum: inputs of the survivors and the noise that is kept. All of them revealed.
     cells = [
-        sum(members[name].input[cell] + sum(part[cell] for part in noise[name][:kept]) for name in survivors)
+        sum(members[name].input[cell] + sum(noise[name][k][cell] for k in staying) for name in survivors)
         for cell in range(context["elements"])
     ]
-    each = -(-context["sigma2"] // (len(survivors) - context["colluders"]))
+    each = sum(variances[k] for k in staying)
     total = {"cells": cells, "noise_variance": each * len(survivors), "survivors": survivors}
     chains = [(b"\x01" + bytes(8) + roots[e["message"]["from"], e["message"]["to"]]).hex() for e in vector["exchange"]]
     return {"chains": chains, "context_hash": h.hex(), "messages": messages, "total": total}
@@ -277,7 +311,16 @@ def main(directory):
             results.append((f"{stem}, in its place", other["messages"][first[vector["step"]]].keys() == vector["message"].keys()))
             other["messages"][first[vector["step"]]] = vector["message"]
             results.append((stem, not agrees(other)))
+    results += [(f"noise division {case['plan']}", divides(case)) for case in vectors["noise-division"]["cases"]]
     return report("secure-sum", results)
+
+
+def divides(case):
+    """Whether noise is divided as recorded, and twice as much is not."""
+    sigma2, n, t, c = (case["plan"][key] for key in ("sigma2", "n", "t", "c"))
+    recorded = case["components"], case["kept"]
+    found = [(components(s, n, t, c), [kept(s, n, t, c, u) for u in range(t, n + 1)]) for s in (sigma2, 2 * sigma2)]
+    return found[0] == recorded and found[1] != recorded
 
 
 def tampered(vector):

@@ -73,7 +73,7 @@ pub mod sampler;
 mod testing;
 
 pub use account::{Account, AccountConfig, AccountEntry, Budget, EntryKind, Next, RunState, Spent};
-pub use noise::{NoisePlan, NoiseSeeds, Noised, RevealedSeed, add_noise, excess_noise};
+pub use noise::{NoisePlan, NoiseSeeds, NoiseStream, Noised, RevealedSeed, add_noise, excess_noise};
 pub use price::{AttoDelta, Curve, NanoNats, Price, gaussian_price, plan_price};
 pub use raw::Raw;
 pub use sampler::{Scale, Seed, Variance, gaussian_vector};

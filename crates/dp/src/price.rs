@@ -357,9 +357,9 @@ fn lattice_ratio(delta2_squared: u128, sigma2: u64, tau_over_ten: &UBig, dims: u
 fn plan_tau(plan: &NoisePlan) -> UBig {
     let tau_of = |survivors: u32| {
         let honest = u64::from(survivors - plan.colluders());
-        let kept = (plan.participants() - survivors) as usize + 1;
-        let mut groups: Vec<(u64, u64)> =
-            plan.components().iter().take(kept).filter(|v| **v > 0).map(|v| (*v, honest)).collect();
+        let kept = plan.kept_by(survivors);
+        let variances = kept.iter().filter_map(|component| plan.components().get(*component));
+        let mut groups: Vec<(u64, u64)> = variances.filter(|v| **v > 0).map(|v| (*v, honest)).collect();
         // Wide ones first: what is narrow is then added to something wide, which keeps τ small.
         groups.sort_unstable_by(|a, b| b.cmp(a));
         tau_over_ten(&groups)
@@ -539,8 +539,9 @@ mod tests {
         let plan = NoisePlan::new(7, 6, 4, 1).unwrap();
         let price = price_with_ratio(1, 7, &lattice_ratio(1, 7, &plan_tau(&plan), 1));
         for survivors in 4u32..=6 {
-            let kept = plan.components().iter().take(plan.kept(survivors).unwrap()).filter(|v| **v > 0);
-            let per_node = kept.map(|v| log_gaussian_pmf(*v)).reduce(|a, b| log_convolve(&a, &b)).unwrap();
+            let kept = plan.kept(survivors).unwrap().into_iter().map(|component| &plan.components()[component]);
+            let per_node =
+                kept.filter(|v| **v > 0).map(|v| log_gaussian_pmf(*v)).reduce(|a, b| log_convolve(&a, &b)).unwrap();
             let honest = (0..survivors - 1).map(|_| per_node.clone()).reduce(|a, b| log_convolve(&a, &b)).unwrap();
             for ((num, den), cost) in ORDERS.iter().zip(price.curve.orders()) {
                 let exact = renyi_divergence_to_shifted(&honest, *num as f64 / *den as f64);

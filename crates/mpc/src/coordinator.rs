@@ -4,29 +4,33 @@
 //! the members' side is written against. So this side is about *availability* and about naming who misbehaves: every
 //! message is checked for shape, bound to the round, and compared with what the same member said before.
 //!
-//! A coordinator holds no secret of a member and is not stored: after a crash the hub makes a new one and feeds it the
-//! stored messages in the order shares, vectors, [`Coordinator::restore_proposal`], signatures, reveals.
+//! A coordinator holds no secret of a member and is not stored: the hub keeps it in memory as long as the round lasts, so
+//! that a message costs what that message costs, and after a crash makes a new one and feeds it the stored messages in
+//! the order shares, vectors, [`Coordinator::restore_proposal`], signatures, reveals. What refuses a message changes
+//! nothing. A hub that could not make an accepted message durable must throw the coordinator away and do the same.
 //!
 //! It does not verify signatures (it takes [`Verified`], opened with the message key of the member the document
 //! names), and cannot tell a wrong input from a right one: a malicious member can spoil the sum by lying about its own
 //! data, or by masking with other keys than it committed to, which is the same.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 
 use cohortium_dp::{NoisePlan, RevealedSeed};
 use cohortium_messages::{
     Hash, MaskedHeader, Name, Reveal, RevealedShare, RoundContext, RoundShares, SealedShare, SurvivorSet, Verified,
 };
 
-use crate::keystream::{CHUNK_ELEMENTS, Mask, Sign};
+use crate::keystream::{Mask, Sign};
 use crate::member::{SHARE_PAIR_BYTES, count, others, sign_of};
 use crate::schedule::{self, DEPOSIT_AAD, Key};
-use crate::shamir::{Polynomial, Share};
+use crate::shamir::{Polynomial, Share, Syndromes};
 use crate::unmask::{Excess, Unmasker};
 use crate::{MpcError, context};
 
-/// How many choices of `t` shares are tried for one secret before giving up. The first ones are runs of neighbours,
-/// one of which leaves out any single liar; with ten members this covers every choice (at most 252).
+/// How many choices of `t` shares are tried for one secret, when error correction has not found it, before giving up. The
+/// first ones are runs of neighbours; with ten members this covers every choice (at most 252).
 const MAX_CHOICES: usize = 1024;
 
 /// The hub in a round.
@@ -35,6 +39,8 @@ pub struct Coordinator {
     context_hash: Hash,
     noise: NoisePlan,
     shares: BTreeMap<Name, RoundShares>,
+    /// Found when shares come, so that nobody has to look for them again.
+    disagreements: Vec<Disagreement>,
     vectors: BTreeMap<Name, Vector>,
     proposal: Option<Vec<Name>>,
     signatures: BTreeMap<Name, SurvivorSet>,
@@ -141,6 +147,7 @@ impl Coordinator {
             context_hash,
             noise,
             shares: BTreeMap::new(),
+            disagreements: Vec::new(),
             vectors: BTreeMap::new(),
             proposal: None,
             signatures: BTreeMap::new(),
@@ -154,8 +161,13 @@ impl Coordinator {
     /// [`MpcError::Shares`] for the wrong shape, [`MpcError::Equivocation`] for another message than before.
     pub fn accept_shares(&mut self, message: Verified<RoundShares>) -> Result<(), MpcError> {
         self.check_sender(&message.context, &message.from)?;
-        check_share_shape(&self.context, &message)?;
+        check_share_shape(&self.context, &self.noise, &message)?;
         let message = message.into_inner();
+        if !self.shares.contains_key(&message.from) {
+            let new = self.disagreements_with(&message);
+            self.disagreements.extend(new);
+            self.disagreements.sort_unstable_by(|a, b| (&a.one, &a.other).cmp(&(&b.one, &b.other)));
+        }
         record(&mut self.shares, message.from.clone(), message)
     }
 
@@ -163,16 +175,20 @@ impl Coordinator {
     /// before anything is masked. One of the two lied, or was shown another round; which one cannot be told.
     #[must_use]
     pub fn disagreements(&self) -> Vec<Disagreement> {
-        let mut found = Vec::new();
-        for (one, dealt) in &self.shares {
-            let later = others(&self.context, one).zip(&dealt.mask_key_commitments).filter(|(other, _)| *other > one);
-            for (other, commitment) in later {
-                if self.mask_key_commitment(other, one).is_some_and(|theirs| theirs != commitment) {
-                    found.push(Disagreement { one: one.clone(), other: other.clone() });
-                }
-            }
-        }
-        found
+        self.disagreements.clone()
+    }
+
+    /// With whom of those that have dealt the sender of these shares disagrees.
+    fn disagreements_with(&self, dealt: &RoundShares) -> Vec<Disagreement> {
+        let pairs = others(&self.context, &dealt.from).zip(&dealt.mask_key_commitments);
+        let differ = pairs.filter(|(other, commitment)| {
+            self.mask_key_commitment(other, &dealt.from).is_some_and(|theirs| theirs != *commitment)
+        });
+        let named = differ.map(|(other, _)| {
+            let (one, other) = if *other < dealt.from { (other, &dealt.from) } else { (&dealt.from, other) };
+            Disagreement { one: one.clone(), other: other.clone() }
+        });
+        named.collect()
     }
 
     /// The sealed shares for one participant, once every participant has dealt and no two disagree. The round cannot go
@@ -348,17 +364,41 @@ impl Coordinator {
     /// As [`Self::unmasker`]; [`MpcError::NotInMemory`] when a vector is kept elsewhere, [`MpcError::TooWide`] when a
     /// sum has more than 64 bits, which only Z_2^128 allows.
     pub fn total(&self) -> Result<Total, MpcError> {
-        let unmasker = self.unmasker()?;
-        let vectors = unmasker.survivors.iter().map(|name| self.vector(name)).collect::<Result<Vec<_>, _>>()?;
-        let excess = unmasker.excess_noise()?;
-        let mut cells = Vec::with_capacity(excess.len());
-        let ours = MpcError::Internal("a vector is shorter than its chunks");
-        for (chunk, excess) in excess.chunks(CHUNK_ELEMENTS).enumerate() {
-            let bytes = vectors.iter().map(|vector| vector.get(unmasker.bytes_of(chunk)).ok_or(ours.clone()));
-            for sum in unmasker.unmask(chunk, &bytes.collect::<Result<Vec<_>, _>>()?, excess)? {
-                cells.push(i64::try_from(sum).map_err(|_| MpcError::TooWide)?);
+        self.open(NonZeroUsize::MIN, |name| Ok::<_, MpcError>(Cow::Borrowed(self.vector(name)?)))
+    }
+
+    /// The same from vectors that are kept elsewhere: `read` brings one survivor's at a time, and its hash must be the one
+    /// that was accepted. Up to `threads` threads draw excess noise, which is most of the work when many drop-outs were
+    /// planned for and few came.
+    ///
+    /// # Errors
+    /// As [`Self::total`] and those of `read`; [`MpcError::VectorHash`] for other bytes, [`MpcError::Threads`].
+    pub fn total_of_stored<E: From<MpcError>>(
+        &self,
+        threads: NonZeroUsize,
+        read: &mut dyn FnMut(&Name) -> Result<Vec<u8>, E>,
+    ) -> Result<Total, E> {
+        self.open(threads, |name| {
+            let bytes = read(name)?;
+            match self.vectors.get(name) {
+                Some(vector) if vector.sha256 == Hash::of(&bytes) => Ok(Cow::Owned(bytes)),
+                _ => Err(MpcError::VectorHash { from: name.clone() }.into()),
             }
+        })
+    }
+
+    /// Adds up, one vector after the other, and opens.
+    fn open<'v, E: From<MpcError>>(
+        &self,
+        threads: NonZeroUsize,
+        mut vector: impl FnMut(&Name) -> Result<Cow<'v, [u8]>, E>,
+    ) -> Result<Total, E> {
+        let unmasker = self.unmasker()?;
+        let mut sums = unmasker.zero();
+        for name in unmasker.survivors() {
+            unmasker.add(&mut sums, &vector(name)?)?;
         }
+        let cells = unmasker.open_all(&mut sums, threads)?;
         Ok(Total {
             cells,
             noise_variance: unmasker.noise_variance,
@@ -431,9 +471,10 @@ impl Coordinator {
             return refuse("there must be one share of each drop-out's deposit key, in order, and no other");
         }
         let commitments = self.shares.get(&message.from).map(|dealt| dealt.excess_commitments.as_slice());
-        // Components are committed to from the first on; those from `kept` on are due.
-        let due = (1u32..).zip(commitments.unwrap_or_default()).skip(self.noise.kept(count(survivors)?)? - 1);
-        let due: Vec<_> = due.collect();
+        // Components are committed to from the first on, which is never in excess.
+        let excess = self.noise.excess(count(survivors)?)?;
+        let due = (1u32..).zip(commitments.unwrap_or_default());
+        let due: Vec<_> = due.filter(|(component, _)| excess.contains(&(*component as usize))).collect();
         if message.excess_seeds.len() != due.len() {
             return refuse("there must be one seed for each noise component in excess");
         }
@@ -452,7 +493,7 @@ impl Coordinator {
         if self.shares.len() != self.context.participants.len() {
             return Err(MpcError::WrongStep { first: "collect the shares of all participants" });
         }
-        match self.disagreements().pop() {
+        match self.disagreements.last().cloned() {
             Some(Disagreement { one, other }) => Err(MpcError::MaskKeys { one, other }),
             None => Ok(()),
         }
@@ -521,8 +562,7 @@ impl Coordinator {
 
     /// The excess noise of all who revealed it, and the variance that is left when it is taken off.
     fn excess(&self, survivors: &[Name]) -> Result<(Vec<Excess>, u128), MpcError> {
-        let kept = self.noise.kept(count(survivors)?)?;
-        let kept_variance: u64 = self.noise.components().iter().take(kept).sum();
+        let kept_variance = self.noise.kept_variance(count(survivors)?)?;
         let (mut excess, mut variance) = (Vec::new(), 0u128);
         for name in survivors {
             let Some(reveal) = self.reveals.get(name) else {
@@ -562,23 +602,55 @@ impl Coordinator {
                 held.push((holder, Share { point, bytes: *revealed.share.as_bytes() }));
             }
         }
-        let threshold = self.context.threshold as usize;
-        for choice in choices(held.len(), threshold) {
-            let chosen: Vec<Share> =
-                choice.iter().filter_map(|place| held.get(*place)).map(|(_, s)| s.clone()).collect();
-            let polynomial = Polynomial::through(&chosen, threshold)?;
-            let secret = polynomial.at(0);
-            if is_right(&secret) {
-                for (holder, share) in &held {
-                    if *polynomial.at(share.point) != share.bytes {
-                        inconsistencies.push(Inconsistency { dealer: of.clone(), holder: (*holder).clone() });
-                    }
-                }
-                return Ok(secret);
-            }
-        }
-        Err(MpcError::Unrecoverable { of: of.clone() })
+        // Those who lied about another secret come last: then the first t are most likely right.
+        held.sort_by_key(|(holder, _)| inconsistencies.iter().any(|found| found.holder == **holder));
+        let (secret, wrong) = find(&held, self.context.threshold as usize, is_right)?
+            .ok_or_else(|| MpcError::Unrecoverable { of: of.clone() })?;
+        let named = held.iter().zip(wrong).filter(|(_, is_wrong)| *is_wrong);
+        inconsistencies
+            .extend(named.map(|((holder, _), _)| Inconsistency { dealer: of.clone(), holder: (*holder).clone() }));
+        Ok(secret)
     }
+}
+
+/// A secret, and which shares do not fit it.
+type Found = (Key, Vec<bool>);
+
+/// The secret that `is_right` recognises, from shares of which some may be wrong: from the first t; from those that
+/// error correction leaves; from other choices of t, up to a limit.
+fn find(
+    held: &[(&Name, Share)],
+    threshold: usize,
+    is_right: impl Fn(&[u8; 32]) -> bool,
+) -> Result<Option<Found>, MpcError> {
+    let shares: Vec<Share> = held.iter().map(|(_, share)| share.clone()).collect();
+    let attempt = |chosen: &[Share]| -> Result<Option<Found>, MpcError> {
+        let polynomial = Polynomial::through(chosen, threshold)?;
+        let secret = polynomial.at(0);
+        let wrong = || shares.iter().map(|share| *polynomial.at(share.point) != share.bytes).collect();
+        Ok(is_right(&secret).then(|| (secret, wrong())))
+    };
+    if let Some(found) = attempt(&shares)? {
+        return Ok(Some(found));
+    }
+    let syndromes = Syndromes::of(&shares, threshold)?;
+    if syndromes.locate(0).is_some() {
+        // All lie on one polynomial, and it is the wrong one: every choice would give the same.
+        return Ok(None);
+    }
+    for wrong in (1..=syndromes.most()).filter_map(|errors| syndromes.locate(errors)) {
+        let left = shares.iter().zip(wrong).filter(|(_, is_wrong)| !is_wrong).map(|(share, _)| share.clone());
+        if let Some(found) = attempt(&left.collect::<Vec<_>>())? {
+            return Ok(Some(found));
+        }
+    }
+    for choice in choices(shares.len(), threshold) {
+        let chosen: Vec<Share> = choice.iter().filter_map(|place| shares.get(*place)).cloned().collect();
+        if let Some(found) = attempt(&chosen)? {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
 }
 
 /// Keeps the first message of a step; the same again is fine, another is equivocation.
@@ -593,10 +665,10 @@ fn record<T: PartialEq>(kept: &mut BTreeMap<Name, T>, from: Name, message: T) ->
     }
 }
 
-fn check_share_shape(context: &RoundContext, message: &RoundShares) -> Result<(), MpcError> {
+fn check_share_shape(context: &RoundContext, noise: &NoisePlan, message: &RoundShares) -> Result<(), MpcError> {
     let refuse = |why| Err(MpcError::Shares { from: message.from.clone(), why });
-    let (n, t) = (context.participants.len(), context.threshold as usize);
-    if message.excess_commitments.len() != n - t {
+    let n = context.participants.len();
+    if message.excess_commitments.len() + 1 != noise.components().len() {
         return refuse("there must be one commitment for each noise component but the first");
     }
     if message.mask_key_commitments.len() != n - 1 {

@@ -202,6 +202,9 @@ pub enum MpcError {
         /// Whose vector.
         from: Name,
     },
+    /// The system starts no more threads.
+    #[error("operator: a thread could not be started; give fewer")]
+    Threads,
     /// Noise that does not fit its plan.
     #[error(transparent)]
     Noise(#[from] NoiseError),

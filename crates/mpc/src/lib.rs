@@ -19,8 +19,10 @@
 //! | `unmask` | opening the sum, chunk by chunk |
 //!
 //! The way of a vector: `dp::add_noise` → `Noised` → [`Member::mask`] → [`Masked`] → [`Coordinator::accept_masked`] →
-//! [`Coordinator::total`] → [`Total`]. A vector that does not fit in memory: [`Member::mask_stream_of_noised`] →
-//! [`MaskedStream`] → [`Coordinator::accept_masked_stored`] → [`Coordinator::unmasker`] → [`Unmasker::unmask`].
+//! [`Coordinator::total`] → [`Total`]; or, with vectors kept elsewhere, [`Coordinator::accept_masked_stored`] →
+//! [`Coordinator::total_of_stored`]. A vector that does not fit in memory: [`Member::mask_stream_of_noised`] →
+//! [`MaskedStream`] → [`Coordinator::accept_masked_stored`] → [`Coordinator::unmasker`] → [`Unmasker::excess_stream`] →
+//! [`Unmasker::unmask`].
 //!
 //! **Adversary.** The hub and up to `c` members are malicious and pool what they know; the network is theirs. They
 //! may spoil a round or the sum (a member may always lie about its own input), never learn more than the noised sum
@@ -49,4 +51,4 @@ pub use error::MpcError;
 pub use keystream::CHUNK_ELEMENTS;
 pub use member::{Masked, MaskedStream, Member};
 pub use pairwise::{accept, encapsulate};
-pub use unmask::{Excess, Unmasker};
+pub use unmask::{Excess, ExcessStream, Unmasker};

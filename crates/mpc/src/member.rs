@@ -578,9 +578,9 @@ impl Member {
 
     /// The noise seeds with all but those in excess overwritten: what stays in the release is forgotten here.
     fn excess_seeds_only(&self, survivors: &[Name]) -> Result<NoiseSeeds, MpcError> {
-        let kept = self.noise.kept(count(survivors)?)?;
+        let excess = self.noise.excess(count(survivors)?)?;
         let seed = |component: usize| match self.seeds.expose_seed_bytes(component) {
-            Some(bytes) if component >= kept => Seed::from_bytes(*bytes),
+            Some(bytes) if excess.contains(&component) => Seed::from_bytes(*bytes),
             _ => Seed::from_bytes([0; 32]),
         };
         Ok(NoiseSeeds::restore(&self.noise, (0..self.seeds.count()).map(seed).collect())?)

@@ -6,6 +6,13 @@
 //!
 //! Fewer than t shares say nothing, whatever computer looks at them. Shares carry no proof: a wrong one gives a wrong
 //! secret, which the caller notices by the dealer's commitment.
+//!
+//! **Finding wrong shares.** The shares of a secret are 32 words of one Reed–Solomon code, one for each byte, whose
+//! errors lie at the same places: whoever lies. So the places are found from all bytes together: syndromes, and one system
+//! of linear equations for the error locator (Peterson 1960 for one word; Bleichenbacher, Kiayias, Yung 2003, "Decoding
+//! of Interleaved Reed Solomon Codes over Noisy Data", for many). Of m shares, ⌊(m−t)/2⌋ wrong ones are always found, as
+//! by any decoder of one word, and up to 32/33·(m−t) unless those who lie arranged it otherwise. Nothing here is in
+//! constant time: it runs at the hub, on shares that were revealed to it.
 
 use rand_core::CryptoRng;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
@@ -53,15 +60,7 @@ impl<'a> Polynomial<'a> {
     pub(crate) fn through(shares: &'a [Share], threshold: usize) -> Result<Self, MpcError> {
         let too_few = MpcError::TooFew { what: "shares", needed: threshold, found: shares.len() };
         let shares = shares.get(..threshold).ok_or(too_few)?;
-        let mut weights = Vec::with_capacity(threshold);
-        for (i, share) in shares.iter().enumerate() {
-            let others = shares.iter().enumerate().filter(|(j, _)| *j != i);
-            let below = others.fold(1, |below, (_, other)| multiply(below, share.point ^ other.point));
-            if below == 0 || share.point == 0 {
-                return Err(MpcError::Internal("two shares at one point, or one at zero"));
-            }
-            weights.push(inverse(below));
-        }
+        let weights = weights(shares)?;
         Ok(Self { shares, weights })
     }
 
@@ -79,6 +78,127 @@ impl<'a> Polynomial<'a> {
             }
         }
         value
+    }
+}
+
+/// For each share 1/Π (its point − another's).
+fn weights(shares: &[Share]) -> Result<Vec<u8>, MpcError> {
+    let mut weights = Vec::with_capacity(shares.len());
+    for (i, share) in shares.iter().enumerate() {
+        let others = shares.iter().enumerate().filter(|(j, _)| *j != i);
+        let below = others.fold(1, |below, (_, other)| multiply(below, share.point ^ other.point));
+        if below == 0 || share.point == 0 {
+            return Err(MpcError::Internal("two shares at one point, or one at zero"));
+        }
+        weights.push(inverse(below));
+    }
+    Ok(weights)
+}
+
+/// What is left of shares when every polynomial of degree below the threshold is taken out: zeros if all lie on one.
+pub(crate) struct Syndromes<'a> {
+    shares: &'a [Share],
+    /// Σ weight · point^a · share, for a from 0 to m − t − 1; one byte for each byte of the secret.
+    powers: Vec<[u8; 32]>,
+}
+
+impl<'a> Syndromes<'a> {
+    /// The syndromes of all shares there are.
+    ///
+    /// # Errors
+    /// Ours, when two shares are at one point or one at zero.
+    pub(crate) fn of(shares: &'a [Share], threshold: usize) -> Result<Self, MpcError> {
+        let mut terms: Vec<[u8; 32]> = Vec::with_capacity(shares.len());
+        for (share, weight) in shares.iter().zip(weights(shares)?) {
+            terms.push(share.bytes.map(|byte| multiply(weight, byte)));
+        }
+        let mut powers = Vec::new();
+        for _ in threshold..shares.len() {
+            let mut sum = [0; 32];
+            for (term, share) in terms.iter_mut().zip(shares) {
+                sum.iter_mut().zip(*term).for_each(|(sum, byte)| *sum ^= byte);
+                *term = term.map(|byte| multiply(share.point, byte));
+            }
+            powers.push(sum);
+        }
+        Ok(Self { shares, powers })
+    }
+
+    /// The most wrong shares that may be found at all: one syndrome must be left to tell.
+    pub(crate) fn most(&self) -> usize {
+        self.powers.len().saturating_sub(1)
+    }
+
+    /// Which shares are wrong if exactly `errors` are; nothing if that does not fit or cannot be told.
+    ///
+    /// With locator L(x) = x^e + l_(e−1)·x^(e−1) + … + l_0, zero at the points of wrong shares, every syndrome byte has
+    /// Σ l_i·S_(a+i) = S_(a+e) for all a. If `errors` is the number of wrong shares and at most ⌊(m−t)/2⌋, L is the only
+    /// solution: with at least as many equations for each byte as there are errors in it, another one would be zero at
+    /// all of their points as well. A smaller number has no solution then, for the same reason.
+    pub(crate) fn locate(&self, errors: usize) -> Option<Vec<bool>> {
+        let mut system = System::new(errors);
+        for window in self.powers.windows(errors + 1) {
+            for byte in 0..32 {
+                system.add(window.iter().filter_map(|power| power.get(byte)).copied().collect())?;
+            }
+        }
+        let locator = system.solve()?;
+        let value = |point: u8| locator.iter().rev().fold(1, |value, factor| multiply(value, point) ^ factor);
+        let wrong: Vec<bool> = self.shares.iter().map(|share| value(share.point) == 0).collect();
+        (wrong.iter().filter(|is_wrong| **is_wrong).count() == errors).then_some(wrong)
+    }
+}
+
+/// Linear equations over GF(2^8) in a few unknowns, of which there may be many more than needed.
+struct System {
+    unknowns: usize,
+    /// Independent equations: the place of a leading 1, the factors of all unknowns, and the sum they make. Each has zeros
+    /// where those before it lead.
+    reduced: Vec<(usize, Vec<u8>)>,
+}
+
+impl System {
+    const fn new(unknowns: usize) -> Self {
+        Self { unknowns, reduced: Vec::new() }
+    }
+
+    /// Adds an equation: factors, then the sum. Nothing if it contradicts those before it.
+    fn add(&mut self, mut equation: Vec<u8>) -> Option<()> {
+        for (place, reduced) in &self.reduced {
+            let times = *equation.get(*place)?;
+            take_off(&mut equation, reduced, times);
+        }
+        match equation.iter().position(|factor| *factor != 0) {
+            None => {}
+            Some(place) if place >= self.unknowns => return None,
+            Some(place) => {
+                let lead = inverse(*equation.get(place)?);
+                equation.iter_mut().for_each(|factor| *factor = multiply(*factor, lead));
+                self.reduced.push((place, equation));
+            }
+        }
+        Some(())
+    }
+
+    /// The only solution; nothing if there are several.
+    fn solve(&self) -> Option<Vec<u8>> {
+        if self.reduced.len() < self.unknowns {
+            return None;
+        }
+        let mut solution = vec![0; self.unknowns];
+        for (place, equation) in self.reduced.iter().rev() {
+            // The unknown itself is still zero in `solution`.
+            let known = solution.iter().zip(equation).fold(0, |sum, (value, factor)| sum ^ multiply(*value, *factor));
+            *solution.get_mut(*place)? = known ^ equation.get(self.unknowns)?;
+        }
+        Some(solution)
+    }
+}
+
+/// Takes `times` an equation off another.
+fn take_off(equation: &mut [u8], other: &[u8], times: u8) {
+    if times != 0 {
+        equation.iter_mut().zip(other).for_each(|(factor, other)| *factor ^= multiply(times, *other));
     }
 }
 
@@ -150,6 +270,71 @@ mod tests {
                 prop_assert_eq!(*polynomial.at(share.point), share.bytes);
             }
         }
+    }
+
+    /// How liars choose what they reveal.
+    #[derive(Debug, Clone, Copy)]
+    enum Lies {
+        Random,
+        /// In one byte only.
+        OneByte,
+        /// On another polynomial, the same for all of them: together they look like honest members of another round.
+        Together,
+    }
+
+    /// `liars` of the shares are made wrong; which ones.
+    fn lie(shares: &mut [Share], t: u8, liars: usize, lies: Lies, rng: &mut ChaCha20Rng) -> Vec<bool> {
+        let mut order: Vec<usize> = (0..shares.len()).collect();
+        order.sort_by_cached_key(|_| rng.next_u64());
+        let other = split(&[rng.next_u32() as u8; 32], shares.len() as u8, t, rng).unwrap();
+        let mut wrong = vec![false; shares.len()];
+        for place in order.into_iter().take(liars) {
+            let (right, to) = (shares[place].bytes, &mut shares[place].bytes);
+            match lies {
+                Lies::Random => rng.fill_bytes(to),
+                Lies::OneByte => to[7] ^= 1 + (rng.next_u32() % 255) as u8,
+                Lies::Together => *to = *other[place],
+            }
+            wrong[place] = *to != right;
+        }
+        wrong
+    }
+
+    fn first_that_fits(shares: &[Share], t: u8) -> Option<Vec<bool>> {
+        let syndromes = Syndromes::of(shares, t.into()).unwrap();
+        (0..=syndromes.most()).find_map(|errors| syndromes.locate(errors))
+    }
+
+    proptest! {
+        /// Up to half of the spare shares may be wrong, however they were chosen.
+        #[test]
+        fn half_of_the_spare_shares_may_be_wrong(
+            t in 1u8..=67, spare in 1u8..=33, part in 0usize..=16, lies in 0usize..3, seed: u8,
+        ) {
+            let liars = part.min(usize::from(spare) / 2);
+            let mut shares = shares_of(&[seed; 32], t + spare, t, seed);
+            let lies = [Lies::Random, Lies::OneByte, Lies::Together][lies];
+            let wrong = lie(&mut shares, t, liars, lies, &mut ChaCha20Rng::from_seed([seed ^ 1; 32]));
+            prop_assert_eq!(first_that_fits(&shares, t), Some(wrong), "{:?}", lies);
+        }
+    }
+
+    /// Lies that were not arranged are found beyond half, up to 32/33 of what is spare; arranged ones are not.
+    #[test]
+    fn more_are_found_unless_they_were_arranged() {
+        let (n, t) = (31, 21);
+        for (lies, liars, is_found) in [
+            (Lies::Random, 9, true),
+            (Lies::Random, 10, false),
+            (Lies::OneByte, 5, true),
+            (Lies::OneByte, 6, false),
+            (Lies::Together, 5, true),
+        ] {
+            let mut shares = shares_of(&[9; 32], n, t, 4);
+            let wrong = lie(&mut shares, t, liars, lies, &mut ChaCha20Rng::from_seed([5; 32]));
+            assert_eq!(first_that_fits(&shares, t) == Some(wrong), is_found, "{lies:?} {liars}");
+        }
+        assert_eq!(Syndromes::of(&shares_of(&[9; 32], 3, 3, 1), 3).unwrap().most(), 0);
     }
 
     #[test]

@@ -4,16 +4,20 @@
 //! arithmetic that any chunk can go through on its own (Bonawitz et al. 2017, figure 4, round 4). So vectors may lie in
 //! files, and memory is one chunk of each survivor.
 //!
-//! Does not: read files, check again that bytes are those that were announced (they were hashed when they came), or
-//! draw excess noise for vectors longer than `dp` draws at once.
+//! Does not: read files, or check again that bytes are those that were announced (they were hashed when they came).
 
+use std::num::NonZeroUsize;
 use std::ops::Range;
+use std::thread;
 
-use cohortium_dp::{NoisePlan, RevealedSeed, excess_noise};
+use cohortium_dp::{NoisePlan, NoiseStream, RevealedSeed};
 use cohortium_messages::{Name, Ring};
 
 use crate::keystream::{CHUNK_ELEMENTS, Mask, Masker, Sign, Word, Z32, Z64, Z128};
 use crate::{Inconsistency, MpcError};
+
+/// Elements whose excess noise is drawn between two starts of threads: 2^16 cells of one component take 2 ms.
+const BATCH_ELEMENTS: usize = 1 << 16;
 
 /// The masks and the excess noise of one round, ready to be taken off.
 ///
@@ -88,16 +92,29 @@ impl Unmasker {
     /// The excess noise of all survivors together, one value for each element of the whole vector, lattice steps.
     ///
     /// # Errors
-    /// [`MpcError::Noise`] for vectors longer than `dp` draws at once.
-    pub fn excess_noise(&self) -> Result<Vec<i64>, MpcError> {
-        let survivors = crate::member::count(&self.survivors)?;
-        let mut total = vec![0i64; self.elements];
-        for Excess { seeds, .. } in &self.excess {
-            let noise = excess_noise(&self.noise, survivors, seeds, self.elements)?;
-            // At most 100 members' noise, each below 2^39.
-            total.iter_mut().zip(noise).for_each(|(total, noise)| *total = total.wrapping_add(noise));
+    /// As [`Self::excess_stream`] and [`ExcessStream::next`].
+    pub fn excess_noise(&self, threads: NonZeroUsize) -> Result<Vec<i64>, MpcError> {
+        let mut total = vec![0; self.elements];
+        let mut stream = self.excess_stream(threads)?;
+        for batch in total.chunks_mut(BATCH_ELEMENTS) {
+            stream.next(batch)?;
         }
         Ok(total)
+    }
+
+    /// The excess noise of all survivors together, for vectors that do not fit in memory: from the first element on, in
+    /// chunks of any lengths. Survivors are divided over up to `threads` threads.
+    ///
+    /// # Errors
+    /// [`MpcError::Noise`] when seeds and plan do not belong together.
+    pub fn excess_stream(&self, threads: NonZeroUsize) -> Result<ExcessStream, MpcError> {
+        let survivors = crate::member::count(&self.survivors)?;
+        let each = self.excess.len().div_ceil(threads.get()).max(1);
+        let share = |of: &[Excess]| {
+            let seeds = of.iter().map(|excess| excess.seeds.as_slice());
+            NoiseStream::in_excess(&self.noise, survivors, seeds)
+        };
+        Ok(ExcessStream { shares: self.excess.chunks(each).map(share).collect::<Result<_, _>>()? })
     }
 
     /// The noised sums of one chunk. `vectors` are the chunk's bytes of every survivor, in the order of
@@ -115,26 +132,107 @@ impl Unmasker {
         for vector in vectors {
             len(self.bytes_of(chunk).len(), vector.len())?;
         }
+        let mut sums = vec![0; self.bytes_of(chunk).len()];
+        self.add_all(&mut sums, vectors);
+        self.open(chunk, &mut sums, excess)
+    }
+
+    /// Nothing added up yet: the bytes of a whole vector of zeros.
+    pub(crate) fn zero(&self) -> Vec<u8> {
+        vec![0; self.elements * self.ring.bytes() as usize]
+    }
+
+    /// Adds a whole vector.
+    pub(crate) fn add(&self, sums: &mut [u8], vector: &[u8]) -> Result<(), MpcError> {
+        if sums.len() != vector.len() {
+            return Err(MpcError::Length { expected: sums.len() as u64, found: vector.len() as u64 });
+        }
+        self.add_all(sums, &[vector]);
+        Ok(())
+    }
+
+    /// Opens all chunks of the survivors' vectors added up, with excess noise taken off.
+    pub(crate) fn open_all(&self, sums: &mut [u8], threads: NonZeroUsize) -> Result<Vec<i64>, MpcError> {
+        let mut cells = Vec::with_capacity(self.elements);
+        let excess = self.excess_noise(threads)?;
+        let chunks = sums.chunks_mut(CHUNK_ELEMENTS * self.ring.bytes() as usize);
+        for (chunk, (sums, excess)) in chunks.zip(excess.chunks(CHUNK_ELEMENTS)).enumerate() {
+            for sum in self.open(chunk, sums, excess)? {
+                cells.push(i64::try_from(sum).map_err(|_| MpcError::TooWide)?);
+            }
+        }
+        Ok(cells)
+    }
+
+    fn add_all(&self, sums: &mut [u8], vectors: &[&[u8]]) {
         match self.ring {
-            Ring::Z32 => self.open::<Z32>(chunk, vectors, excess),
-            Ring::Z64 => self.open::<Z64>(chunk, vectors, excess),
-            Ring::Z128 => self.open::<Z128>(chunk, vectors, excess),
+            Ring::Z32 => add_vectors::<Z32>(sums, vectors),
+            Ring::Z64 => add_vectors::<Z64>(sums, vectors),
+            Ring::Z128 => add_vectors::<Z128>(sums, vectors),
         }
     }
 
-    fn open<W: Word>(&self, chunk: usize, vectors: &[&[u8]], excess: &[i64]) -> Result<Vec<i128>, MpcError> {
-        let mut sum = vec![0; excess.len() * W::BYTES];
-        let pairs = vectors.chunks(2);
-        for vectors in pairs {
-            match vectors {
-                [one, other] => W::add_two(&mut sum, [one, other], Sign::Plus),
-                rest => rest.iter().for_each(|one| W::add(&mut sum, one, Sign::Plus)),
-            }
+    /// Takes masks and excess noise off one chunk of the survivors' vectors added up.
+    fn open(&self, chunk: usize, sums: &mut [u8], excess: &[i64]) -> Result<Vec<i128>, MpcError> {
+        match self.ring {
+            Ring::Z32 => self.open_in::<Z32>(chunk, sums, excess),
+            Ring::Z64 => self.open_in::<Z64>(chunk, sums, excess),
+            Ring::Z128 => self.open_in::<Z128>(chunk, sums, excess),
         }
-        Masker::new(&self.masks, self.ring).add::<W>(chunk as u64, &mut sum)?;
-        let mut noise = vec![0; sum.len()];
+    }
+
+    fn open_in<W: Word>(&self, chunk: usize, sums: &mut [u8], excess: &[i64]) -> Result<Vec<i128>, MpcError> {
+        Masker::new(&self.masks, self.ring).add::<W>(chunk as u64, sums)?;
+        let mut noise = vec![0; sums.len()];
         W::write(excess, &mut noise);
-        W::add(&mut sum, &noise, Sign::Minus);
-        Ok(W::read(&sum))
+        W::add(sums, &noise, Sign::Minus);
+        Ok(W::read(sums))
+    }
+}
+
+/// Two vectors in one pass over the sums.
+fn add_vectors<W: Word>(sums: &mut [u8], vectors: &[&[u8]]) {
+    for vectors in vectors.chunks(2) {
+        match vectors {
+            [one, other] => W::add_two(sums, [one, other], Sign::Plus),
+            rest => rest.iter().for_each(|one| W::add(sums, one, Sign::Plus)),
+        }
+    }
+}
+
+/// The excess noise of all survivors, drawn on from chunk to chunk. Made by [`Unmasker::excess_stream`].
+pub struct ExcessStream {
+    /// One for each thread.
+    shares: Vec<NoiseStream>,
+}
+
+impl ExcessStream {
+    /// Overwrites `values` with the next ones. Each call starts its threads anew, some 20 µs each: a few thousand elements
+    /// at least make that pay. Beside `values`, each further thread holds as many.
+    ///
+    /// # Errors
+    /// [`MpcError::Threads`] when the system starts none. After that the stream is of no more use.
+    pub fn next(&mut self, values: &mut [i64]) -> Result<(), MpcError> {
+        values.fill(0);
+        let len = values.len();
+        let Some((mine, others)) = self.shares.split_first_mut() else { return Ok(()) };
+        thread::scope(|scope| {
+            let mut working = Vec::with_capacity(others.len());
+            for share in others {
+                let draw = move || {
+                    let mut noise = vec![0; len];
+                    share.add_to(&mut noise);
+                    noise
+                };
+                working.push(thread::Builder::new().spawn_scoped(scope, draw).map_err(|_| MpcError::Threads)?);
+            }
+            mine.add_to(values);
+            for thread in working {
+                let noise = thread.join().map_err(|_| MpcError::Internal("a thread that draws noise ended"))?;
+                // At most 100 members' noise, each below 2^29.
+                values.iter_mut().zip(noise).for_each(|(total, noise)| *total = total.wrapping_add(noise));
+            }
+            Ok(())
+        })
     }
 }

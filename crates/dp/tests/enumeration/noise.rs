@@ -13,9 +13,8 @@ pub fn vector(noise: &Pmf, values: &[i64]) -> Law {
 
 /// What is left of the noises of a plan when `survivors` remain and the colluders have taken off their own.
 pub fn honest_noise(plan: &NoisePlan, survivors: u32) -> Pmf {
-    let kept = plan.kept(survivors).unwrap();
-    let parts: Vec<Pmf> =
-        plan.components().iter().take(kept).filter(|v| **v > 0).map(|v| gaussian(*v as f64)).collect();
+    let kept = plan.kept(survivors).unwrap().into_iter().map(|component| plan.components()[component]);
+    let parts: Vec<Pmf> = kept.filter(|v| *v > 0).map(|v| gaussian(v as f64)).collect();
     let honest = (survivors - plan.colluders()) as usize;
     parts.iter().cycle().take(parts.len() * honest).fold(vec![(0, 1.0)], |sum, part| convolve(&sum, part))
 }
@@ -96,6 +95,9 @@ fn sums_of_nodes_noises_keep_their_price() {
         (7, 3, 3, 1, 2),
         (13, 2, 2, 1, 1),
         (40, 10, 8, 0, 1),
+        // More drop-outs than there are pieces.
+        (60, 14, 4, 2, 1),
+        (300, 16, 6, 3, 2),
     ];
     for (sigma2, n, t, c, step) in cases {
         let plan = NoisePlan::new(sigma2, n, t, c).unwrap();

@@ -264,10 +264,13 @@ impl Federation {
             let noised = witness.noised.as_ref().unwrap();
             cells.iter_mut().zip(noised).for_each(|(cell, value)| *cell += value);
             cells[0] += i64::from(self.hub.vector_of(*index) != Some(witness.masked.clone()));
-            let taken_off = if self.hub.has_revealed(*index) { kept } else { components.len() };
-            variance += components.iter().take(taken_off).map(|v| u128::from(*v)).sum::<u128>();
-            for excess in &witness.components[taken_off..] {
-                cells.iter_mut().zip(excess).for_each(|(cell, value)| *cell -= value);
+            for (component, share) in components.iter().enumerate() {
+                if kept.contains(&component) || !self.hub.has_revealed(*index) {
+                    variance += u128::from(*share);
+                } else {
+                    let excess = &witness.components[component];
+                    cells.iter_mut().zip(excess).for_each(|(cell, value)| *cell -= value);
+                }
             }
         }
         assert_eq!(total.cells(), cells);
