@@ -103,7 +103,7 @@ pub enum AgreementError {
     )]
     Version(u32),
     /// Not a purpose.
-    #[error("a purpose is GRU, HMB or DS:<disease code>")]
+    #[error("a purpose is NRES, GRU, HMB, POA or DS:<disease code>")]
     Purpose,
     /// Not a modifier.
     #[error("a condition is one of DUO's modifiers: COL, GS, IRB, IS, MOR, NCU, NMDS, NPU, NPUNCU, PUB, RS, RTN")]

@@ -202,3 +202,176 @@ pub(crate) fn covers(class: &ApprovalClass, priced: &Priced) -> bool {
         // In 10^-9, exactly: ε is rounded up, so the comparison is against the one who asks.
         && i128::from(facts.epsilon_micro) * 1000 <= class.max_epsilon.nano()
 }
+
+#[cfg(test)]
+mod tests {
+    use cohortium_messages::{Analysis, ApprovalTerms, Author, AutomaticApproval, Decimal, RevocationSubject, Role};
+
+    use super::*;
+    use crate::entries::open_entry;
+    use crate::fixtures::{World, name};
+
+    const PAULA: usize = 0;
+    const STELLA: usize = 1;
+    const STEFAN: usize = 2;
+
+    fn by_people(needed: u32, roles: &[Role]) -> ApprovalTerms {
+        ApprovalTerms {
+            automatic: AutomaticApproval { approved_plans: false, classes: Vec::new() },
+            hold: false,
+            needed,
+            roles: roles.to_vec(),
+            wait_hours: 1,
+        }
+    }
+
+    fn said(task: &Verified<Task>, approved: bool) -> Fact {
+        let (plan, why) = (task.plan.hash().unwrap(), String::from("looked at it"));
+        Fact::Approval { approved, plan, task: task.hash(), why }
+    }
+
+    fn yes_of(names: &[&str]) -> Approval {
+        Approval::ByPeople(names.iter().map(|text| name(text)).collect())
+    }
+
+    /// Two must approve at `a`. Who says what about what, and how it stands then.
+    #[test]
+    fn people_count_once_about_this_task_here_and_one_no_is_a_no() {
+        let officers_and_stewards = [Role::PrivacyOfficer, Role::Steward];
+        let world = World::with(3, |agreement| agreement.approval = by_people(2, &officers_and_stewards));
+        let task = world.task(|_| ());
+        let other_task = world.task(|task| task.nonce = Hash::of(b"another"));
+        let mut other_plan = said(&task, true);
+        if let Fact::Approval { plan, .. } = &mut other_plan {
+            *plan = Hash::of(b"another");
+        }
+        let (yes, no) = (|| said(&task, true), || said(&task, false));
+        let missing = |have| Approval::Missing { have, needed: 2 };
+        let refused = |person| Approval::RefusedBy { person: name(person), why: String::from("looked at it") };
+        let cases = [
+            ("nobody", vec![], missing(0)),
+            ("one", vec![(0, STELLA, yes())], missing(1)),
+            ("one twice", vec![(0, STELLA, yes()), (0, STELLA, yes())], missing(1)),
+            ("two", vec![(0, STELLA, yes()), (0, PAULA, yes())], yes_of(&["paula", "stella"])),
+            ("elsewhere", vec![(0, STELLA, yes()), (1, PAULA, yes())], missing(1)),
+            ("another task", vec![(0, STELLA, yes()), (0, PAULA, said(&other_task, true))], missing(1)),
+            ("another plan", vec![(0, STELLA, yes()), (0, PAULA, other_plan)], missing(1)),
+            ("a no", vec![(0, STELLA, yes()), (0, STEFAN, yes()), (0, PAULA, no())], refused("paula")),
+            ("changed mind", vec![(0, STELLA, yes()), (0, STEFAN, yes()), (0, STELLA, no())], refused("stella")),
+            ("no and then yes", vec![(0, STELLA, no()), (0, STELLA, yes()), (0, PAULA, yes())], refused("stella")),
+            ("a no elsewhere", vec![(1, STELLA, no())], missing(0)),
+        ];
+        let priced = world.priced(&task);
+        let ask = |entries: &[Authored], revoked: &Revoked| {
+            approvals(&world.agreement, &name("a"), &task, &priced, entries, &BTreeSet::new(), revoked)
+        };
+        for (case, entries, expected) in cases {
+            let entries: Vec<_> = entries.into_iter().map(|(org, who, fact)| world.said(org, who, fact)).collect();
+            let found = ask(&entries, &Revoked::nothing());
+            assert_eq!(*found.outcome(), expected, "{case}");
+            assert_eq!((found.task(), found.plan()), (task.hash(), priced.plan_hash()));
+            assert_eq!((found.agreement(), found.organisation()), (world.agreement.hash(), &name("a")));
+        }
+
+        // A key that was taken back says neither yes nor no.
+        let subject = RevocationSubject::Key(world.people[0][STEFAN].key.public());
+        let fact = Fact::Revocation { subject, why: String::from("left") };
+        let taken = world.entry(Author::Custodian(name("b")), fact, &world.secrets[1].1.agreement);
+        let revoked = Revoked::from_entries(&[open_entry(&taken, &world.agreement).unwrap()]);
+        let two = [world.said(0, STELLA, yes()), world.said(0, STEFAN, yes())];
+        assert_eq!(*ask(&two, &Revoked::nothing()).outcome(), yes_of(&["stefan", "stella"]));
+        assert_eq!(*ask(&two, &revoked).outcome(), missing(1));
+        assert_eq!(*ask(&[world.said(0, STEFAN, no())], &revoked).outcome(), missing(0));
+    }
+
+    /// Who approves in a role that the agreement does not count changes nothing; their no is heard.
+    #[test]
+    fn roles_that_do_not_count_can_still_refuse() {
+        let world = World::with(3, |agreement| agreement.approval = by_people(1, &[Role::Steward]));
+        let task = world.task(|_| ());
+        let priced = world.priced(&task);
+        let outcome = |entries: &[Authored]| {
+            let (here, nothing) = (name("a"), Revoked::nothing());
+            approvals(&world.agreement, &here, &task, &priced, entries, &BTreeSet::new(), &nothing).outcome().clone()
+        };
+        let (yes, no) = (world.said(0, PAULA, said(&task, true)), world.said(0, PAULA, said(&task, false)));
+        assert_eq!(outcome(&[yes]), Approval::Missing { have: 0, needed: 1 });
+        assert!(matches!(outcome(&[world.said(0, STELLA, said(&task, true)), no]), Approval::RefusedBy { .. }));
+    }
+
+    /// The class covers the task exactly; each edit makes it cover a little less.
+    #[test]
+    fn a_class_covers_only_what_all_four_limits_cover() {
+        let task_of = |world: &World| world.task(|_| ());
+        let model = World::new(3);
+        let facts = model.priced(&task_of(&model)).facts().clone();
+        let epsilon = |micro: u64| Decimal::new(i64::try_from(micro).unwrap(), 6).unwrap();
+        let class = ApprovalClass {
+            analyses: vec![Analysis::Count],
+            datasets: vec![name("heart")],
+            max_cells: u32::try_from(facts.cells).unwrap(),
+            max_epsilon: epsilon(facts.epsilon_micro),
+        };
+        type Edit<'a> = &'a dyn Fn(&mut ApprovalTerms);
+        let first = |terms: &mut ApprovalTerms, edit: &dyn Fn(&mut ApprovalClass)| {
+            edit(&mut terms.automatic.classes[0]);
+        };
+        let cases: [(&str, Edit<'_>, Approval); 8] = [
+            ("as it is", &|_| (), Approval::Automatic(Automatic::Class(0))),
+            ("analyses", &|t| first(t, &|c| c.analyses = vec![Analysis::Mean]), Approval::Impossible),
+            ("datasets", &|t| first(t, &|c| c.datasets = vec![name("empty")]), Approval::Impossible),
+            ("cells", &|t| first(t, &|c| c.max_cells -= 1), Approval::Impossible),
+            ("epsilon", &|t| first(t, &|c| c.max_epsilon = epsilon(facts.epsilon_micro - 1)), Approval::Impossible),
+            (
+                "the second",
+                &|t| {
+                    let mut other = t.automatic.classes[0].clone();
+                    other.analyses = vec![Analysis::Sum];
+                    t.automatic.classes.insert(0, other);
+                },
+                Approval::Automatic(Automatic::Class(1)),
+            ),
+            (
+                "the same plan, approved before",
+                &|t| {
+                    first(t, &|c| c.analyses = vec![Analysis::Sum]);
+                    t.automatic.approved_plans = true;
+                },
+                Approval::Automatic(Automatic::Plan),
+            ),
+            (
+                "people, where no class covers it",
+                &|t| {
+                    first(t, &|c| c.analyses = vec![Analysis::Sum]);
+                    (t.needed, t.roles) = (1, vec![Role::Steward]);
+                },
+                Approval::Missing { have: 0, needed: 1 },
+            ),
+        ];
+        for (case, edit, expected) in cases {
+            let world = World::with(3, |agreement| {
+                agreement.approval = by_people(0, &[]);
+                agreement.approval.automatic.classes = vec![class.clone()];
+                edit(&mut agreement.approval);
+            });
+            let task = task_of(&world);
+            let priced = world.priced(&task);
+            let ask = |plans: &BTreeSet<Hash>| {
+                approvals(&world.agreement, &name("a"), &task, &priced, &[], plans, &Revoked::nothing())
+            };
+            assert_eq!(*ask(&BTreeSet::from([priced.plan_hash()])).outcome(), expected, "{case}");
+            if expected == Approval::Automatic(Automatic::Plan) {
+                let other = ask(&BTreeSet::from([Hash::of(b"another plan")]));
+                assert_eq!(*other.outcome(), Approval::Impossible, "{case}");
+            }
+        }
+        // A no is heard before any class.
+        let world = World::new(3);
+        let task = task_of(&world);
+        let no = [world.said(0, PAULA, said(&task, false))];
+        let priced = world.priced(&task);
+        let nothing = Revoked::nothing();
+        let found = approvals(&world.agreement, &name("a"), &task, &priced, &no, &BTreeSet::new(), &nothing);
+        assert!(matches!(found.outcome(), Approval::RefusedBy { .. }));
+    }
+}

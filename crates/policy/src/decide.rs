@@ -387,13 +387,14 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::approval::Automatic;
+    use crate::approval::{Automatic, approvals};
     use crate::compile::{compile, micro};
-    use crate::entries::open_entry;
+    use crate::entries::{Authored, open_entry};
     use crate::fixtures::{self, World};
     use cedar_policy::PolicyId;
     use cohortium_messages::{
-        Analysis, AnalysisTerms, Author, ColumnRole, Decimal, Fact, Modifier, ReleaseMode, RevocationSubject,
+        Analysis, AnalysisTerms, Author, ColumnRole, Condition, Decimal, Fact, Measure, Modifier, Output, OutputColumn,
+        PhaseKind, ProjectPhase, ReleaseMode, RevocationSubject, Role, Scalar,
     };
     use proptest::prelude::*;
 
@@ -628,6 +629,110 @@ mod tests {
         }
     }
 
+    /// One person of `a` must approve. The hub is not asked about that; the node is, about this very task.
+    #[test]
+    fn a_node_needs_approvals_of_this_very_task_and_a_study_that_runs() {
+        let world = World::with(4, |agreement| {
+            agreement.approval.automatic.classes.clear();
+            (agreement.approval.needed, agreement.approval.roles) = (1, vec![Role::Steward]);
+        });
+        let policy = compile(&world.agreement).unwrap();
+        let (task, other) = (world.task(|_| ()), world.task(|task| task.plan.draw = 1));
+        let priced = world.priced(&task);
+        let nothing = Revoked::nothing();
+        let request = Request::new(&task, &priced, world.agreement.hash(), fixtures::start(), &nothing);
+        assert!(policy.decide(&request).is_ok());
+
+        let stood = |task: &Verified<Task>, entries: &[Authored]| {
+            let (priced, here) = (world.priced(task), fixtures::name("a"));
+            approvals(&world.agreement, &here, task, &priced, entries, &BTreeSet::new(), &nothing)
+        };
+        let said = |task: &Verified<Task>, approved| {
+            let (plan, why) = (task.plan.hash().unwrap(), String::from("not\u{7} now"));
+            [world.said(0, 1, Fact::Approval { approved, plan, task: task.hash(), why })]
+        };
+        let here = policy.decide_here(&request, stood(&task, &said(&task, true)), false).unwrap();
+        assert_eq!((here.permit().plan(), here.permit().task().hash()), (priced.plan_hash(), task.hash()));
+        assert_eq!(*here.approvals().outcome(), Approval::ByPeople(vec![fixtures::name("stella")]));
+        assert_eq!(here.approvals().organisation(), &fixtures::name("a"));
+
+        let cases = [
+            (stood(&task, &[]), false, "approval", "0 of 1 people have approved the task here so far"),
+            (stood(&task, &said(&task, false)), false, "approval", "stella refuses: not  now"),
+            (stood(&other, &said(&other, true)), false, "evidence", "its approvals and the agreement do not belong"),
+            (stood(&task, &said(&task, true)), true, "frozen", "the study is stopped here"),
+        ];
+        for (approvals, frozen, clause, words) in cases {
+            let denial = policy.decide_here(&request, approvals, frozen).unwrap_err();
+            assert_eq!(denial.clauses, [format!("heart-study/{clause}")]);
+            assert!(denial.why.contains(words), "{}", denial.why);
+        }
+    }
+
+    /// An edit of the agreement, an edit of the task, the clause that fails and what it says.
+    #[test]
+    fn each_clause_on_terms_refuses_in_words() {
+        type Terms = fn(&mut Agreement);
+        type Ask = fn(&mut Task);
+        let nothing = Revoked::nothing();
+        let keep: Ask = |_| ();
+        let sums: Ask = |task| {
+            let of = Scalar::Column(fixtures::name("chol"));
+            let half_range = "600.5".parse().unwrap();
+            task.plan.measures = vec![Measure::CentredSum { centre: Decimal::ZERO, half_range, of }];
+            task.plan.outputs = vec![Output { name: String::from("s"), value: OutputColumn::Sum(0) }];
+        };
+        let conditions: Terms = |agreement| {
+            let all = [Modifier::Irb, Modifier::Pub];
+            agreement.conditions = all.map(|modifier| Condition { detail: String::from("number 7"), modifier }).into();
+        };
+        let later: Terms = |agreement| {
+            let (from, until) = (fixtures::start().plus_seconds(1), agreement.valid_until);
+            let (analyses, epsilon_per_query) = (vec![Analysis::Count], 1.into());
+            agreement.phases =
+                vec![ProjectPhase { analyses, epsilon_per_query, from, kind: PhaseKind::Analyse, until }];
+        };
+        let narrow: Terms = |agreement| {
+            let (from, until) = (agreement.valid_from, agreement.valid_until);
+            let (analyses, epsilon_per_query) = (vec![Analysis::Mean], 1.into());
+            agreement.phases =
+                vec![ProjectPhase { analyses, epsilon_per_query, from, kind: PhaseKind::Explore, until }];
+        };
+        let minimum: Terms = |agreement| agreement.datasets[0].minimum_cohort = 10;
+        let one_cell: Terms = |agreement| agreement.analyses[0].max_cells = 1;
+        let almost_nothing: Terms = |agreement| agreement.analyses[0].max_epsilon = "0.000001".parse().unwrap();
+        let exact: Terms = |agreement| agreement.datasets[0].mode = ReleaseMode::Exact;
+        let one: Ask = |task| task.affirms = vec![Modifier::Irb];
+        let both: Ask = |task| task.affirms = vec![Modifier::Irb, Modifier::Ncu, Modifier::Pub];
+        let cases: [(Terms, Ask, Option<&str>, &str); 11] = [
+            (conditions, keep, Some("conditions"), "IRB (number 7), PUB (number 7)"),
+            (conditions, one, Some("conditions"), "does not: PUB (number 7)"),
+            (conditions, both, None, ""),
+            (later, keep, Some("phase"), "the study is in none of its phases at 2026-11-22T00:00:00Z"),
+            (narrow, keep, Some("phase"), "in the phase explore until 2027-11-22T00:00:00Z the study permits mean"),
+            (exact, keep, Some("release-mode"), "`heart` is in exact mode"),
+            (one_cell, keep, Some("cells"), "would have 2 cells, and may have at most 1 for count"),
+            (almost_nothing, keep, Some("price-per-analysis"), "may cost at most 0.000001 for count"),
+            (minimum, sums, Some("minimum-cohort"), "counts 10 persons or more, so that the task must count"),
+            (minimum, keep, None, ""),
+            (|_| (), sums, None, ""),
+        ];
+        for (position, (terms, ask, clause, words)) in cases.into_iter().enumerate() {
+            let world = World::with(4, terms);
+            let task = world.task(ask);
+            let priced = world.priced(&task);
+            let request = Request::new(&task, &priced, world.agreement.hash(), fixtures::start(), &nothing);
+            let expected: Vec<String> = clause.iter().map(|clause| format!("heart-study/{clause}")).collect();
+            match compile(&world.agreement).unwrap().decide(&request) {
+                Ok(_) => assert!(expected.is_empty(), "case {position}: {expected:?}"),
+                Err(denial) => {
+                    assert_eq!(denial.clauses, expected, "case {position}: {}", denial.why);
+                    assert!(denial.why.contains(words), "case {position}: {}", denial.why);
+                }
+            }
+        }
+    }
+
     #[test]
     fn a_denial_lists_every_failing_clause_in_words() {
         let world = World::new(4);
@@ -645,7 +750,7 @@ mod tests {
         let revoked = Revoked::from_entries(&[open_entry(&entry, &world.agreement).unwrap()]);
         let request = Request::new(&task, &priced, world.agreement.hash(), late, &revoked);
         let denial = policy.decide(&request).unwrap_err();
-        let expected = ["in-force", "purpose", "participants", "price-per-query", "not-revoked"];
+        let expected = ["in-force", "purpose", "participants", "price-per-query", "price-per-analysis", "not-revoked"];
         assert_eq!(denial.clauses, expected.map(|clause| format!("heart-study/{clause}")));
         for words in [
             "in force from 2026-11-22T00:00:00Z until 2027-11-22T00:00:00Z, and it is 2027-11-22T00:00:00Z",
@@ -672,12 +777,27 @@ mod tests {
         let stranger = world.task(|task| task.researcher = Name::new("mallory").unwrap());
         let envelope = Envelope::sign(&*stranger, &world.researcher.key).unwrap();
         assert!(matches!(open_task(&envelope, &world.agreement, &nothing), Err(OpenError::Researcher { .. })));
+        let subject = RevocationSubject::Key(world.researcher.key.public());
+        let fact = Fact::Revocation { subject, why: String::from("left") };
+        let entry = world.entry(Author::Custodian(fixtures::name("b")), fact, &world.secrets[1].1.agreement);
+        let revoked = Revoked::from_entries(&[open_entry(&entry, &world.agreement).unwrap()]);
+        let opened = open_task(&signed(&world.researcher.key), &world.agreement, &revoked);
+        assert!(matches!(opened, Err(OpenError::Revoked { .. })));
+        let priced = world.priced(&task);
+        let request = Request::new(&task, &priced, world.agreement.hash(), fixtures::start(), &revoked);
+        let denial = compile(&world.agreement).unwrap().decide(&request).unwrap_err();
+        assert_eq!(denial.clauses, ["heart-study/not-revoked"]);
 
         let mut envelope = Envelope::sign(&*world.agreement, &world.secrets[0].1.agreement).unwrap();
         envelope.also_sign(&world.secrets[1].1.agreement).unwrap();
         assert!(open_agreement(&envelope).is_err(), "one custodian has not signed");
         envelope.also_sign(&world.secrets[2].1.agreement).unwrap();
         assert_eq!(open_agreement(&envelope).unwrap().hash(), world.agreement.hash());
+        // Signed by all, and the log policy names another hub's key.
+        let sly = World::with(3, |agreement| agreement.log_policy = other.agreement.log_policy.clone());
+        let mut envelope = Envelope::sign(&*sly.agreement, &sly.secrets[0].1.agreement).unwrap();
+        sly.secrets.iter().for_each(|(_, keys)| envelope.also_sign(&keys.agreement).unwrap());
+        assert!(matches!(open_agreement(&envelope), Err(OpenError::LogPolicy(LogPolicyError::Other))));
     }
 
     #[test]

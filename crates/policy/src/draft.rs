@@ -12,9 +12,9 @@
 
 use cohortium_messages::{
     AGREEMENT_VERSION, Agreement, AgreementError, AnalysisTerms, ApprovalTerms, AttackThresholds, Budgets,
-    CanonicalError, Column, Condition, DatasetTerms, Hash, HubEntry, Name, Ownership, Party, PersonEntry, ProjectPhase,
-    Purpose, ReleaseMode, ResearcherEntry, ResearcherTerms, RiskAcceptance, Role, RosterEntry, Schema, SecureSumTerms,
-    Staff, Timestamp, Verified, canonical_bytes,
+    CanonicalError, Column, Condition, DatasetTerms, Hash, HubEntry, MAX_ORGANISATIONS, Name, Ownership, Party,
+    PersonEntry, ProjectPhase, Purpose, ReleaseMode, ResearcherEntry, ResearcherTerms, RiskAcceptance, Role,
+    RosterEntry, Schema, SecureSumTerms, Staff, Timestamp, Verified, canonical_bytes,
 };
 use serde::{Deserialize, Serialize};
 
@@ -235,7 +235,12 @@ fn plain_words(message: &str) -> String {
     {
         return format!("{value} is not possible here, expected {known}");
     }
-    message.replace("invalid type: map, expected a string", "expected a text in quotes")
+    if message.starts_with("invalid type: ") && message.contains(", expected struct ") {
+        return String::from("expected several keys, in a section of their own or in braces: { key = value, ... }");
+    }
+    message
+        .replace("invalid type: map, expected a string", "expected a text in quotes")
+        .replace("expected u32", "expected a whole number from 0 to 4294967295")
 }
 
 impl Draft {
@@ -256,6 +261,10 @@ impl Draft {
         researchers: &[Verified<ResearcherEntry>],
     ) -> Result<Agreement, DraftError> {
         let (hub, parties) = (self.resolve_hub(hub)?, self.resolve_parties(organisations, staff)?);
+        if !(2..=MAX_ORGANISATIONS).contains(&parties.len()) {
+            // Before the quorum is looked at, which would be wrong for that reason alone.
+            return Err(AgreementError::Organisations(parties.len()).into());
+        }
         let entries: Vec<&RosterEntry> = parties.iter().map(|party| &party.entry).collect();
         let agreement = Agreement {
             analyses: self.analyses.clone(),
@@ -389,32 +398,62 @@ mod tests {
     use super::*;
     use crate::fixtures::World;
 
-    /// Every file is a draft; its first line says what must come of it: `# ok`, or `# error: <the message>`.
+    /// An edit of a good draft: in which file, what is replaced by what, and the message that must come of it.
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Edit {
+        name: String,
+        of: String,
+        from: String,
+        to: String,
+        error: String,
+    }
+
+    #[derive(Deserialize)]
+    struct Edits {
+        bad: Vec<Edit>,
+    }
+
+    fn vector(name: &str) -> PathBuf {
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/vectors/agreement").join(name)
+    }
+
+    /// The first two are what the template writes with and without people; the third uses every key there is.
     #[test]
-    fn drafts_in_files_are_read_or_refused_as_they_say() {
-        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/vectors/agreement");
+    fn good_drafts_become_agreements() {
         let world = World::new(3);
-        // The template and the fixture's seeds give the good one; the bad ones are edits of it, named after the defect.
+        // COHORTIUM_WRITE_VECTORS=1 writes again what the template makes.
         if std::env::var_os("COHORTIUM_WRITE_VECTORS").is_some() {
-            std::fs::write(folder.join("good.toml"), format!("# ok\n{}", world.draft_text())).unwrap();
+            std::fs::write(vector("good.toml"), world.draft_text(&world.staff)).unwrap();
+            std::fs::write(vector("good-automatic.toml"), world.draft_text(&[])).unwrap();
         }
-        let mut files: Vec<PathBuf> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-        files.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
-        files.sort();
-        assert!(files.len() >= 20, "{} files in {}", files.len(), folder.display());
+        let read = |name: &str| std::fs::read_to_string(vector(name)).unwrap();
+        assert_eq!(read("good.toml"), world.draft_text(&world.staff));
+        assert_eq!(read("good-automatic.toml"), world.draft_text(&[]));
+        for name in ["good.toml", "good-automatic.toml", "good-everything.toml"] {
+            let draft = parse(&read(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+            let agreement = world.resolve(&draft).unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert_eq!(agreement.study.as_str(), "heart-study");
+            let terms = crate::log_policy::log_terms(&agreement).unwrap();
+            assert_eq!(terms, draft.log);
+        }
+    }
+
+    #[test]
+    fn bad_drafts_are_refused_as_they_say() {
+        let world = World::new(3);
+        let Edits { bad } = toml::from_str(&std::fs::read_to_string(vector("bad.toml")).unwrap()).unwrap();
+        assert!(bad.len() >= 60, "{}", bad.len());
         let mut wrong = Vec::new();
-        for path in files {
-            let text = std::fs::read_to_string(&path).unwrap();
-            let expected = text.lines().next().unwrap().trim_start_matches("# ");
-            let found = match parse(&text).and_then(|draft| world.resolve(&draft)) {
-                Ok(agreement) => {
-                    assert_eq!(agreement.study.as_str(), "heart-study");
-                    String::from("ok")
-                }
-                Err(error) => format!("error: {error}"),
+        for Edit { name, of, from, to, error } in bad {
+            let good = std::fs::read_to_string(vector(&of)).unwrap();
+            assert!(good.contains(&from), "{name}: `{from}` is not in {of}");
+            let found = match parse(&good.replacen(&from, &to, 1)).and_then(|draft| world.resolve(&draft)) {
+                Ok(_) => String::from("accepted"),
+                Err(error) => error.to_string(),
             };
-            if found != expected {
-                wrong.push(format!("{}\n  expected {expected}\n  found    {found}", path.display()));
+            if found != error {
+                wrong.push(format!("{name}\n  expected {error}\n  found    {found}"));
             }
         }
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -423,7 +462,7 @@ mod tests {
     #[test]
     fn an_entry_with_the_right_name_and_other_keys_is_refused() {
         let (world, other) = (World::new(3), World::seeded(3, 99, |_| ()));
-        let text = world.draft_text();
+        let text = world.draft_text(&world.staff);
         let draft = parse(&text).unwrap();
         assert!(world.resolve(&draft).is_ok());
         let swapped = draft.resolve(&world.hub, &other.organisations, &world.staff, &world.researchers);
@@ -444,7 +483,7 @@ mod tests {
     #[test]
     fn a_fingerprint_may_be_written_in_capitals() {
         let world = World::new(3);
-        let mut draft = parse(&world.draft_text()).unwrap();
+        let mut draft = parse(&world.draft_text(&world.staff)).unwrap();
         draft.hub.fingerprint = format!(" {} ", draft.hub.fingerprint.to_uppercase());
         assert!(world.resolve(&draft).is_ok());
     }

@@ -241,3 +241,140 @@ pub fn is_frozen<'a>(
     }
     frozen
 }
+
+#[cfg(test)]
+mod tests {
+    use cohortium_messages::{IncidentStep, Role};
+
+    use super::*;
+    use crate::fixtures::{World, name};
+
+    fn freeze(frozen: bool) -> Fact {
+        Fact::Freeze { frozen, why: String::from("to look at it") }
+    }
+
+    /// One fact of every kind, and who alone may say it.
+    #[test]
+    fn each_kind_of_entry_has_its_authors() {
+        let world = World::new(3);
+        let (hash, why) = (Hash::of(b"x"), || String::from("x"));
+        let (a, keys) = (name("a"), &world.secrets[0].1);
+        let person = Author::Person { organisation: a.clone(), person: name("paula") };
+        let authors = [
+            ("custodian", Author::Custodian(a.clone()), &keys.agreement),
+            ("hub", Author::Hub(name("hub")), &world.hub_key),
+            ("node", Author::Node(a.clone()), &keys.message),
+            ("person", person, &world.people[0][0].key),
+            ("researcher", Author::Researcher(name("rosa")), &world.researcher.key),
+        ];
+        let alert = Fact::Alert { froze: true, rule: why(), task: None, why: why() };
+        let incident = Fact::Incident { body: hash, incident: name("x"), step: IncidentStep::Open };
+        let facts = [
+            (Fact::Agreement { body: hash, revision: 1 }, &["custodian"][..]),
+            (Fact::Revocation { subject: RevocationSubject::Agreement, why: why() }, &["custodian"]),
+            (alert, &["node"]),
+            (Fact::Price { account: Vec::new(), task: hash }, &["node"]),
+            (Fact::Refusal { clauses: Vec::new(), task: hash, why: why() }, &["hub", "node"]),
+            (Fact::Approval { approved: true, plan: hash, task: hash, why: why() }, &["person"]),
+            (Fact::Dispatch { message: hash, task: hash }, &["person"]),
+            (freeze(true), &["person"]),
+            (freeze(false), &["person"]),
+            (incident, &["person"]),
+            (Fact::Failure { reason: why(), task: hash }, &["hub"]),
+            (Fact::Release { body: hash, release: hash, task: hash }, &["hub"]),
+            (Fact::Task { body: hash, plan: hash, task: hash }, &["researcher"]),
+        ];
+        for (fact, allowed) in facts {
+            for (who, author, key) in &authors {
+                let opened = open_entry(&world.entry(author.clone(), fact.clone(), key), &world.agreement);
+                assert_eq!(opened.is_ok(), allowed.contains(who), "{who} says {}: {opened:?}", fact.kind());
+                // The right author with another's key.
+                let forged = world.entry(author.clone(), fact.clone(), &world.secrets[1].1.message);
+                assert!(open_entry(&forged, &world.agreement).is_err(), "{who} says {}", fact.kind());
+            }
+        }
+    }
+
+    /// Position in the fixtures' list of people, what they do, whether their role may.
+    #[test]
+    fn people_do_what_their_role_may() {
+        let world = World::new(3);
+        let hash = Hash::of(b"x");
+        let approve = || Fact::Approval { approved: true, plan: hash, task: hash, why: String::from("x") };
+        let dispatch = || Fact::Dispatch { message: hash, task: hash };
+        let [officer, steward, operator] = [0, 1, 3];
+        for (who, fact, may) in [
+            (officer, approve(), true),
+            (steward, approve(), true),
+            (operator, approve(), false),
+            (officer, dispatch(), true),
+            (operator, dispatch(), false),
+            (officer, freeze(true), true),
+            (steward, freeze(true), true),
+            (operator, freeze(true), true),
+            (officer, freeze(false), true),
+            (steward, freeze(false), false),
+            (operator, freeze(false), false),
+        ] {
+            let opened = open_entry(&world.signed_by(0, who, fact.clone()), &world.agreement);
+            assert_eq!(opened.is_ok(), may, "{who} {fact:?}");
+            if let Err(error) = opened {
+                assert!(matches!(error, EntryError::Role { role: Role::Operator | Role::Steward, .. }), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn entries_of_strangers_and_of_other_agreements_do_not_open() {
+        let world = World::new(3);
+        let stranger = Author::Person { organisation: name("a"), person: name("mallory") };
+        let envelope = world.entry(stranger, freeze(true), &world.people[0][0].key);
+        assert!(matches!(open_entry(&envelope, &world.agreement), Err(EntryError::Author { .. })));
+        let elsewhere = Author::Person { organisation: name("z"), person: name("paula") };
+        let envelope = world.entry(elsewhere, freeze(true), &world.people[0][0].key);
+        assert!(matches!(open_entry(&envelope, &world.agreement), Err(EntryError::Author { .. })));
+        let amended = World::with(3, |agreement| agreement.title.push('!'));
+        let envelope = amended.signed_by(0, 0, freeze(true));
+        assert!(matches!(open_entry(&envelope, &world.agreement), Err(EntryError::Agreement { .. })));
+        let other = World::with(3, |agreement| agreement.study = name("other"));
+        let mut entry = (**other.said(0, 0, freeze(true)).entry()).clone();
+        entry.agreement = world.agreement.hash();
+        let envelope = Envelope::sign(&entry, &world.people[0][0].key).unwrap();
+        assert!(
+            matches!(open_entry(&envelope, &world.agreement), Err(EntryError::Study(study)) if study == name("other"))
+        );
+    }
+
+    /// What is said at `a` and elsewhere, in order, and whether the study stands still at `a` then.
+    #[test]
+    fn the_last_word_of_those_who_may_decides_about_a_freeze() {
+        let world = World::new(3);
+        let (officer, steward, operator) = (0, 1, 3);
+        let said = |organisation, who, frozen| world.said(organisation, who, freeze(frozen));
+        let alert = |organisation: usize, froze| {
+            let fact = Fact::Alert { froze, rule: String::from("x"), task: None, why: String::from("x") };
+            let (name, keys) = &world.secrets[organisation];
+            open_entry(&world.entry(Author::Node(name.clone()), fact, &keys.message), &world.agreement).unwrap()
+        };
+        let nothing = Revoked::nothing();
+        for (case, entries, frozen) in [
+            ("nothing", vec![], false),
+            ("operator", vec![said(0, operator, true)], true),
+            ("elsewhere", vec![said(1, officer, true), alert(1, true)], false),
+            ("frozen and ended", vec![said(0, steward, true), said(0, officer, false)], false),
+            ("ended elsewhere", vec![said(0, steward, true), said(1, officer, false)], true),
+            ("again", vec![said(0, steward, true), said(0, officer, false), said(0, operator, true)], true),
+            ("an alert that froze", vec![alert(0, true)], true),
+            ("an alert that did not", vec![alert(0, false)], false),
+            ("an alert, ended", vec![alert(0, true), said(0, officer, false)], false),
+        ] {
+            assert_eq!(is_frozen(&world.agreement, &name("a"), &entries, &nothing), frozen, "{case}");
+        }
+        let subject = RevocationSubject::Key(world.people[0][officer].key.public());
+        let taken = Fact::Revocation { subject, why: String::from("stolen") };
+        let taken = world.entry(Author::Custodian(name("a")), taken, &world.secrets[0].1.agreement);
+        let revoked = Revoked::from_entries(&[open_entry(&taken, &world.agreement).unwrap()]);
+        let ended_by_a_thief = [said(0, steward, true), said(0, officer, false)];
+        assert!(is_frozen(&world.agreement, &name("a"), &ended_by_a_thief, &revoked));
+    }
+}

@@ -26,6 +26,7 @@ pub struct World {
     pub agreement: Verified<Agreement>,
     pub hub: HubEntry,
     pub hub_key: SigningKey,
+    pub hub_log_key: SigningKey,
     pub organisations: Vec<Verified<RosterEntry>>,
     pub researcher: ResearcherSecrets,
     pub researchers: Vec<Verified<ResearcherEntry>>,
@@ -74,8 +75,8 @@ impl World {
         let mut rng = ChaCha20Rng::from_seed([seed; 32]);
         let names = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"];
         let researcher = ResearcherSecrets::generate(&mut rng);
-        let (hub_key, log_key) = (SigningKey::generate(&mut rng), SigningKey::generate(&mut rng));
-        let hub = HubEntry { hub: name("hub"), log_key: log_key.public(), message_key: hub_key.public() };
+        let (hub_key, hub_log_key) = (SigningKey::generate(&mut rng), SigningKey::generate(&mut rng));
+        let hub = HubEntry { hub: name("hub"), log_key: hub_log_key.public(), message_key: hub_key.public() };
         let secrets: Vec<(Name, OrganisationSecrets)> =
             names.iter().take(n).map(|text| (name(text), OrganisationSecrets::generate(&mut rng))).collect();
         let organisations: Vec<Verified<RosterEntry>> = secrets
@@ -97,7 +98,7 @@ impl World {
         let mut agreement = agreement(&hub, &organisations, &staff, entry);
         edit(&mut agreement);
         let agreement = signed(&agreement, &secrets).open_all(&agreement.custodian_keys()).unwrap();
-        Self { agreement, hub, hub_key, organisations, researcher, researchers, secrets, people, staff }
+        Self { agreement, hub, hub_key, hub_log_key, organisations, researcher, researchers, secrets, people, staff }
     }
 
     pub fn resolve(&self, draft: &Draft) -> Result<Agreement, DraftError> {
@@ -117,9 +118,9 @@ impl World {
     }
 
     /// A template that has been filled in.
-    pub fn draft_text(&self) -> String {
-        let offers = self.offers(|_, _| ());
-        template(&name("heart-study"), &self.hub, &self.organisations, &self.staff, &self.researchers, &offers, start())
+    pub fn draft_text(&self, staff: &[Verified<Staff>]) -> String {
+        let (study, offers) = (name("heart-study"), self.offers(|_, _| ()));
+        template(&study, &self.hub, &self.organisations, staff, &self.researchers, &offers, start())
             .unwrap()
             .replace("accepted_by = \"\"", "accepted_by = \"Dr. A. Nyman, data protection officer\"")
     }
@@ -127,7 +128,10 @@ impl World {
     /// The draft text of the world of three, made once.
     pub fn draft_once() -> &'static str {
         static TEXT: std::sync::OnceLock<String> = std::sync::OnceLock::new();
-        TEXT.get_or_init(|| Self::new(3).draft_text())
+        TEXT.get_or_init(|| {
+            let world = Self::new(3);
+            world.draft_text(&world.staff)
+        })
     }
 }
 

@@ -196,3 +196,170 @@ pub fn verify_inclusion(
     let cosigned_by = counted.filter_map(|member| member.name.parse().ok()).collect(); // names of parties, so they parse
     Ok(Included { cosigned_by, entry: Hash::of(&bytes), index: inclusion.index, size })
 }
+
+#[cfg(test)]
+mod tests {
+    use cohortium_ledger::tree::node_hash;
+    use cohortium_ledger::{Checkpoint, SignedCheckpoint, SignerKey};
+    use cohortium_messages::{Author, Fact, SigningKey};
+
+    use super::*;
+    use crate::fixtures::{World, name};
+
+    /// The agreement of `n` organisations with this quorum; keys as in the fixtures.
+    fn world(n: usize, quorum: u32) -> World {
+        world_of(n, LogTerms { post_quantum: false, quorum })
+    }
+
+    fn world_of(n: usize, terms: LogTerms) -> World {
+        World::with(n, |agreement| {
+            let parties: Vec<&RosterEntry> = agreement.parties.iter().map(|party| &party.entry).collect();
+            let policy = log_policy(&agreement.hub, &parties, agreement.secure_sum, terms).unwrap();
+            agreement.log_policy = policy.to_string();
+        })
+    }
+
+    /// n, c, q, whether the policy can be written
+    #[test]
+    fn quorums_that_colluders_cannot_split_or_be() {
+        for (n, c, q, good) in [
+            (2, 1, 2, true),
+            (2, 1, 1, false),
+            (3, 1, 2, false),
+            (3, 1, 3, true),
+            (3, 1, 4, false),
+            (4, 1, 3, true),
+            (5, 1, 3, false),
+            (5, 1, 4, true),
+            (7, 3, 5, false),
+            (7, 3, 6, true),
+            (3, 3, 3, false),
+            (3, u32::MAX, 3, false),
+            (3, 1, u32::MAX, false),
+        ] {
+            let model = World::new(n);
+            let parties: Vec<&RosterEntry> = model.agreement.parties.iter().map(|party| &party.entry).collect();
+            let secure_sum = SecureSumTerms { colluders: c, threshold: 1 };
+            for post_quantum in [false, true] {
+                let terms = LogTerms { post_quantum, quorum: q };
+                let text = log_policy(&model.hub, &parties, secure_sum, terms).map(|policy| policy.to_string());
+                assert_eq!(text.is_ok(), good, "n = {n}, c = {c}, q = {q}: {text:?}");
+                let mut agreement = (*model.agreement).clone();
+                agreement.secure_sum = secure_sum;
+                if let Ok(text) = text {
+                    agreement.log_policy = text;
+                    assert_eq!(log_terms(&agreement).unwrap(), terms);
+                }
+            }
+        }
+    }
+
+    /// Each edit of a good policy means something else, or the same in other words: neither is the agreement's.
+    #[test]
+    fn any_other_policy_is_refused() {
+        let (world, other) = (world(4, 3), World::seeded(4, 99, |_| ()));
+        let good = world.agreement.log_policy.clone();
+        let foreign = other.agreement.log_policy.clone();
+        let line = |text: &str, starts: &str| text.lines().find(|line| line.starts_with(starts)).unwrap().to_owned();
+        let swap = |starts: &str| good.replace(&line(&good, starts), &line(&foreign, starts));
+        let quorum = line(&good, "group ");
+        let cases = [
+            ("as it is", good.clone(), true),
+            ("another log", swap("log "), false),
+            ("another witness", swap("witness b "), false),
+            ("another hub and other parties", foreign.clone(), false),
+            ("a witness more", format!("witness z {}\n{good}", line(&foreign, "witness a ").split_off(10)), false),
+            ("a witness less", good.replace(&format!("{}\n", line(&good, "witness d ")), ""), false),
+            ("a smaller quorum", good.replace(&quorum, &quorum.replacen(" 3 ", " 2 ", 1)), false),
+            ("no quorum of colluders", good.replace(&quorum, &quorum.replacen(" 3 ", " 1 ", 1)), false),
+            ("any", good.replace(&quorum, &quorum.replacen(" 3 ", " any ", 1)), false),
+            ("nobody", format!("{}quorum none\n", good.split("quorum ").next().unwrap()), false),
+            ("a comment", format!("# of three\n{good}"), false),
+            ("an address", good.replace(&line(&good, "log "), &format!("{} https://x", line(&good, "log "))), false),
+            ("no newline", good.trim_end().to_owned(), false),
+            ("nothing", String::from("x"), false),
+        ];
+        for (case, text, is_good) in cases {
+            let mut agreement = (*world.agreement).clone();
+            agreement.log_policy = text;
+            assert_eq!(log_terms(&agreement).is_ok(), is_good, "{case}");
+        }
+    }
+
+    /// A log of three entries, of which the middle one is ours, under a head that the hub signed and these cosigned, each
+    /// named by the position in the world of the name it uses and of the key it has.
+    fn shown(world: &World, log_key: &SigningKey, cosigners: &[(usize, usize)]) -> (Envelope, Inclusion) {
+        let fact = Fact::Failure { reason: String::from("x"), task: Hash::of(b"x") };
+        let entry = world.entry(Author::Hub(name("hub")), fact, &world.hub_key);
+        let [first, last] = [b"first", b"third"].map(|leaf| leaf_hash(leaf));
+        let ours = leaf_hash(&canonical_bytes(&entry).unwrap());
+        let root = node_hash(&node_hash(&first, &ours), &last);
+        let key = SignerKey::from_seed("hub", KeyKind::Log, &log_key.expose_seed()).unwrap();
+        let mut head = SignedCheckpoint::sign(Checkpoint::new("hub", 3, root).unwrap(), &key).unwrap();
+        for (named, keyed) in cosigners {
+            let seed = world.secrets[*keyed].1.witness.expose_seed();
+            let key = SignerKey::from_seed(world.secrets[*named].0.as_str(), KeyKind::Witness, &seed).unwrap();
+            let line = key.cosign(head.note().text(), 1_800_000_000).unwrap();
+            head = head.with_cosignature(line, &[key.verifier().clone()]).unwrap();
+        }
+        let path = [first, last].map(Hash::from_bytes).into();
+        (entry, Inclusion { index: 1, note: head.note().to_string(), path })
+    }
+
+    #[test]
+    fn an_entry_counts_under_a_head_that_the_agreed_quorum_cosigned() {
+        let world = world(4, 3);
+        let good = |cosigners: &[(usize, usize)]| shown(&world, &world.hub_log_key, cosigners);
+        let (entry, inclusion) = good(&[(2, 2), (0, 0), (3, 3)]);
+        let included = verify_inclusion(&world.agreement, &entry, &inclusion).unwrap();
+        assert_eq!(included.cosigned_by(), [name("a"), name("c"), name("d")]);
+        assert_eq!((included.index(), included.size()), (1, 3));
+        assert_eq!(included.entry(), Hash::of(&canonical_bytes(&entry).unwrap()));
+
+        let refused = |case: &str, (entry, inclusion): (Envelope, Inclusion)| {
+            assert!(verify_inclusion(&world.agreement, &entry, &inclusion).is_err(), "{case}");
+        };
+        let three = [(0, 0), (1, 1), (2, 2)];
+        let edited = |edit: &dyn Fn(&mut Envelope, &mut Inclusion)| {
+            let (mut entry, mut inclusion) = good(&three);
+            edit(&mut entry, &mut inclusion);
+            (entry, inclusion)
+        };
+        refused("nobody", good(&[]));
+        refused("two", good(&[(0, 0), (1, 1)]));
+        refused("one key under a second name", good(&[(0, 0), (1, 1), (2, 1)]));
+        refused("another hub's key", shown(&world, &world.hub_key, &three));
+        let other = World::seeded(4, 99, |_| ());
+        refused("other witnesses", shown(&other, &world.hub_log_key, &three));
+        refused("another position", edited(&|_, inclusion| inclusion.index = 0));
+        refused("beyond the head", edited(&|_, inclusion| inclusion.index = 3));
+        refused("another path", edited(&|_, inclusion| inclusion.path.swap(0, 1)));
+        refused("a shorter path", edited(&|_, inclusion| inclusion.path.truncate(1)));
+        refused("not a note", edited(&|_, inclusion| inclusion.note = String::from("x")));
+        let another = world.signed_by(0, 0, Fact::Freeze { frozen: true, why: String::from("x") });
+        refused("another entry", edited(&|entry, _| *entry = another.clone()));
+        refused("one signature more", edited(&|entry, _| entry.also_sign(&world.hub_log_key).unwrap()));
+    }
+
+    /// With `post_quantum`, a party counts when both its keys cosigned, and either alone is none.
+    #[test]
+    fn with_post_quantum_one_key_is_half_a_cosignature() {
+        let world = world_of(4, LogTerms { post_quantum: true, quorum: 3 });
+        let (entry, classic) = shown(&world, &world.hub_log_key, &[(0, 0), (1, 1), (2, 2), (3, 3)]);
+        assert!(verify_inclusion(&world.agreement, &entry, &classic).is_err());
+        let both = |parties: &[usize]| {
+            let log = SignerKey::from_seed("hub", KeyKind::Log, &world.hub_log_key.expose_seed()).unwrap();
+            let mut head = SignedCheckpoint::open(classic.note.as_bytes(), log.verifier()).unwrap();
+            for party in parties {
+                let (name, keys) = &world.secrets[*party];
+                let key = SignerKey::from_seed(name.as_str(), KeyKind::WitnessMlDsa44, &keys.witness_ml_dsa).unwrap();
+                let line = key.cosign(head.note().text(), 1_800_000_000).unwrap();
+                head = head.with_cosignature(line, std::slice::from_ref(key.verifier())).unwrap();
+            }
+            Inclusion { note: head.note().to_string(), ..classic.clone() }
+        };
+        assert!(verify_inclusion(&world.agreement, &entry, &both(&[0, 1])).is_err());
+        let included = verify_inclusion(&world.agreement, &entry, &both(&[3, 0, 1])).unwrap();
+        assert_eq!(included.cosigned_by(), [name("a"), name("b"), name("d")]);
+    }
+}

@@ -1,6 +1,8 @@
 //! From cells back to tables.
 
-use cohortium_query::{Answer, AnswerCell, AnswerError, Per, Priced, answer, check, expected_error};
+use cohortium_query::{
+    Answer, AnswerCell, AnswerError, Per, Priced, answer, check, expected_error, groups_below_minimum,
+};
 use proptest::prelude::*;
 
 use crate::fixture::{agreement, agreement_hash, planned};
@@ -62,6 +64,52 @@ fn the_dry_run_is_right() {
     assert!(matches!(expected_error(&priced, 4), Err(AnswerError::Survivors(_))));
 }
 
+/// Groups of `sex` with these counts, a minimum of ten persons with at most two rows each: a count below twenty rows,
+/// however negative, is not shown, nor is anything else of its group; sorting puts it last.
+#[test]
+fn groups_of_too_few_are_not_shown() {
+    let mut agreement = agreement().clone();
+    let heart = agreement.datasets.iter_mut().find(|terms| terms.name.as_str() == "heart").unwrap();
+    (heart.minimum_cohort, heart.schema.max_rows_per_person) = (10, 2);
+    let priced = |sql: &str| {
+        let plan = cohortium_query::plan(sql, &agreement, agreement_hash(), crate::fixture::ask("1")).unwrap();
+        check(&plan, &agreement, agreement_hash()).unwrap()
+    };
+    let by_sex = priced("SELECT sex, COUNT(*) AS n, AVG(chol) AS m FROM heart GROUP BY sex ORDER BY 2");
+    assert_eq!((by_sex.plan().bounding.max_rows, by_sex.plan().measures.len()), (2, 3));
+    // rows, rows with chol, centred sum of chol: for each of two groups
+    let cases: [([f64; 6], &[u32]); 5] = [
+        ([20.0, 20.0, 0.0, 20.0, 20.0, 0.0], &[]),
+        ([19.9, 19.9, 0.0, 20.0, 20.0, 0.0], &[0]),
+        ([100.0, 19.9, 0.0, 20.0, 20.0, 0.0], &[0]),
+        ([20.0, 20.0, 0.0, -5.0, 30.0, 0.0], &[1]),
+        ([0.0, 0.0, 9.0, -1.0, -1.0, 50.0], &[0, 1]),
+    ];
+    for (truth, expected) in cases {
+        let mut cells = cells(&by_sex, &truth);
+        assert_eq!(groups_below_minimum(&by_sex, &cells).unwrap(), expected, "{truth:?}");
+        let shown = answer(&by_sex, &cells, 4).unwrap();
+        for (position, group) in cells.chunks_mut(3).enumerate() {
+            if expected.contains(&(position as u32)) {
+                group.fill(0);
+            }
+        }
+        assert_eq!(groups_below_minimum(&by_sex, &cells).unwrap(), expected, "blanked {truth:?}");
+        assert_eq!(answer(&by_sex, &cells, 4).unwrap(), shown, "the hidden numbers are nowhere in the answer");
+        let is_hidden =
+            |row: &&Vec<AnswerCell>| row[1..].iter().all(|cell| *cell == AnswerCell::Suppressed { fewer_than: 10 });
+        assert_eq!(shown.rows.iter().rev().take_while(is_hidden).count(), expected.len(), "{shown:?}");
+        assert_eq!(shown.rows.iter().filter(is_hidden).count(), expected.len());
+    }
+    // A plan that counts nothing shows nothing; the policy refuses it by name before that.
+    let sums = priced("SELECT SUM(age) FROM heart");
+    assert!(!sums.facts().counts_groups && by_sex.facts().counts_groups);
+    assert_eq!(groups_below_minimum(&sums, &cells(&sums, &[1e6])).unwrap(), [0]);
+    assert!(matches!(groups_below_minimum(&sums, &[1, 2]), Err(AnswerError::Cells { expected: 1, found: 2 })));
+    let json = serde_json::to_string(&AnswerCell::Suppressed { fewer_than: 10 }).unwrap();
+    assert_eq!(json, r#"{"suppressed":{"fewer_than":10}}"#);
+}
+
 #[test]
 fn rows_are_sorted_and_cut() {
     let shown = |sql: &str, truth: &[f64]| {
@@ -69,7 +117,7 @@ fn rows_are_sorted_and_cut() {
         let table = answer(&priced, &cells(&priced, truth), 4).unwrap();
         let key = |row: &Vec<AnswerCell>| match &row[0] {
             AnswerCell::Key(key) => key.as_ref().map_or(String::from("-"), ToString::to_string),
-            AnswerCell::Estimate { .. } => panic!("a number"),
+            other => panic!("{other:?}"),
         };
         table.rows.iter().map(key).collect::<Vec<_>>().join(" ")
     };
