@@ -57,8 +57,19 @@ pub fn median(values: &[f64]) -> f64 {
     if sorted.len() % 2 == 1 { middle(half) } else { (middle(half.saturating_sub(1)) + middle(half)) / 2.0 }
 }
 
+/// What `work` returns, and the seconds that passed meanwhile: for work of several threads, on a machine that is idle.
+pub fn timed_by_the_wall<T>(work: impl FnOnce() -> T) -> (T, f64) {
+    let start = time_of(ClockId::Monotonic);
+    let done = work();
+    (done, time_of(ClockId::Monotonic).saturating_sub(start).as_secs_f64())
+}
+
 fn thread_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time_of(ClockId::ThreadCPUTime)
+}
+
+fn time_of(clock: ClockId) -> Duration {
+    let time = clock_gettime(clock);
     Duration::new(u64::try_from(time.tv_sec).unwrap_or_default(), u32::try_from(time.tv_nsec).unwrap_or_default())
 }
 

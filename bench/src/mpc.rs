@@ -17,7 +17,7 @@ use std::path::Path;
 use cohortium_messages::{Hash, MaskedHeader};
 use cohortium_mpc::Unmasker;
 
-use crate::clock::{median, timed};
+use crate::clock::{median, timed, timed_by_the_wall};
 use federation::{Federation, Played, Steps, input};
 use flower::{Flower, Round, STAGES};
 
@@ -47,7 +47,8 @@ fn large_round() -> Result<(), String> {
         format!("{:.3}", begin + receive + sign + reveal),
         "",
     );
-    row("node: noise (34 components), s", format!("{noise:.3}"), "");
+    let components = federation.noise_plan()?.components().len();
+    row(&format!("node: noise ({components} components), s"), format!("{noise:.3}"), "");
     report_upload(&federation, &played)?;
     report_hub(&federation, &played)
 }
@@ -100,11 +101,12 @@ fn report_excess(unmasker: &Unmasker) -> Result<(), String> {
     let cells = noise.map_err(words)?.len();
     let name = format!("hub: draw excess noise again, {components} components, s (once)");
     row(&name, format!("{seconds:.1}"), "");
-    row(
-        "hub: the same, ns for a cell of a component",
-        format!("{:.1}", seconds / (cells * components) as f64 * 1e9),
-        "",
-    );
+    let each = seconds / (cells * components) as f64 * 1e9;
+    row("hub: the same, ns for a cell of a component", format!("{each:.1}"), "");
+    let two = NonZeroUsize::MIN.saturating_add(1);
+    let (noise, seconds) = timed_by_the_wall(|| unmasker.excess_noise(two));
+    noise.map_err(words)?;
+    row("hub: the same with two threads, s by the wall clock", format!("{seconds:.1}"), "");
     Ok(())
 }
 

@@ -1,16 +1,13 @@
 //! Masking a vector that does not fit in memory, in a process of its own, so that the peak of memory is its own.
 //!
-//! Noise is drawn on from chunk to chunk with one generator for each component, as `gaussian_vector` draws it at once;
-//! masked bytes are counted and dropped: what a node does with them (disk, network) is not measured.
+//! Noise is drawn on from chunk to chunk; masked bytes are counted and dropped: what a node does with them (disk, network)
+//! is not measured.
 
 use std::process::Command;
 
-use chacha20::ChaCha20Rng;
-use cohortium_dp::Variance;
-use cohortium_dp::sampler::GaussianSampler;
+use cohortium_dp::NoiseStream;
 use cohortium_messages::MAX_ELEMENTS;
-use cohortium_mpc::{CHUNK_ELEMENTS, Member, MpcError};
-use rand_core::SeedableRng as _;
+use cohortium_mpc::{CHUNK_ELEMENTS, MpcError};
 use serde_json::{Value, json};
 
 use super::federation::{Federation, input};
@@ -40,12 +37,13 @@ pub fn report() -> Result<(), String> {
 pub fn run() -> Result<(), String> {
     let mut federation = Federation::new(10, 7, 3)?;
     let mut member = federation.deal(MAX_ELEMENTS)?.members.into_iter().next().ok_or("a round needs members")?;
-    let mut noise = Noise::new(&federation, &member)?;
+    let seeds = member.noise_seeds().map_err(words)?;
+    let mut noise = NoiseStream::of_node(&federation.noise_plan()?, seeds).map_err(words)?;
     let (mut filling, mut first, mut kept) = (0.0, 0, 0u64);
     let fill = &mut |values: &mut [i64]| {
         let ((), seconds) = timed(|| {
             values.iter_mut().zip(first..).for_each(|(value, index)| *value = input(index));
-            noise.add(values);
+            noise.add_to(values);
         });
         first += values.len();
         filling += seconds;
@@ -62,34 +60,6 @@ pub fn run() -> Result<(), String> {
     }
     println!("{}", json!({ "peak_kib": peak_kib()?, "masking": all - filling, "filling": filling }));
     Ok(())
-}
-
-/// The noise of one member, chunk by chunk.
-struct Noise {
-    components: Vec<(GaussianSampler, ChaCha20Rng)>,
-    chunk: Vec<i64>,
-}
-
-impl Noise {
-    fn new(federation: &Federation, member: &Member) -> Result<Self, String> {
-        let plan = federation.noise_plan()?;
-        let seeds = member.noise_seeds().map_err(words)?;
-        let component = |(index, variance): (usize, &u64)| {
-            let seed = seeds.expose_seed_bytes(index).ok_or("a seed is missing")?;
-            let sampler = GaussianSampler::new(Variance::new(*variance).map_err(words)?);
-            Ok::<_, String>((sampler, ChaCha20Rng::from_seed(*seed)))
-        };
-        let components = plan.components().iter().enumerate().map(component).collect::<Result<_, _>>()?;
-        Ok(Self { components, chunk: vec![0; CHUNK_ELEMENTS] })
-    }
-
-    fn add(&mut self, values: &mut [i64]) {
-        for (sampler, rng) in &mut self.components {
-            self.chunk.truncate(values.len());
-            sampler.fill(rng, &mut self.chunk);
-            values.iter_mut().zip(&self.chunk).for_each(|(value, noise)| *value += noise);
-        }
-    }
 }
 
 /// The most memory that this process ever had, KiB.
