@@ -27,7 +27,7 @@ cargo xtask test [--with-peers] [--slow]
     Formatting, lints, tidy, all tests, the examples in the documentation; stops at the first that fails.
     --with-peers  also checks our bytes with other people's implementations; installs them (Python packages under
                   target/peers, Debian packages as root)
-    --slow        random tests try sixteen times as many inputs
+    --slow        random tests try sixteen times as many inputs, the secure sum twenty times as many schedules
 
     The end-to-end tests run on real hospitals' data when COHORTIUM_TEST_DATA names a directory that has it.
 

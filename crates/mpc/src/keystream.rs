@@ -130,8 +130,9 @@ pub(crate) struct Masker<'a> {
 }
 
 impl<'a> Masker<'a> {
-    pub(crate) fn new(masks: &'a [Mask], ring: Ring) -> Self {
-        let blocks = CHUNK_ELEMENTS * ring.bytes() as usize / BLOCK_BYTES;
+    /// For a vector of so many elements: its chunks are not longer.
+    pub(crate) fn new(masks: &'a [Mask], ring: Ring, elements: usize) -> Self {
+        let blocks = (CHUNK_ELEMENTS.min(elements) * ring.bytes() as usize).div_ceil(BLOCK_BYTES);
         let stream = || Zeroizing::new(vec![[0; BLOCK_BYTES]; blocks]);
         Self { masks, counters: vec![[0; BLOCK_BYTES]; blocks], streams: [stream(), stream()] }
     }
@@ -149,8 +150,11 @@ impl<'a> Masker<'a> {
         let (first, second) =
             (first.get_mut(..blocks).ok_or_else(too_long)?, second.get_mut(..blocks).ok_or_else(too_long)?);
         // A chunk of any ring is whole blocks, and 10^8 elements are below 2^27 of them: no product overflows.
-        let start = u128::from(chunk) * (CHUNK_ELEMENTS * W::BYTES / BLOCK_BYTES) as u128;
-        counters.iter_mut().zip(start..).for_each(|(block, counter)| *block = counter.to_be_bytes());
+        let mut counter = chunk * (CHUNK_ELEMENTS * W::BYTES / BLOCK_BYTES) as u64;
+        for block in counters.iter_mut() {
+            *block = u128::from(counter).to_be_bytes();
+            counter = counter.wrapping_add(1);
+        }
         for sign in [Sign::Plus, Sign::Minus] {
             let mut of_sign = self.masks.iter().filter(|mask| mask.sign == sign);
             while let Some(mask) = of_sign.next() {
@@ -178,7 +182,7 @@ mod tests {
 
     /// Adds masks to a vector of any length, chunk by chunk.
     fn add<W: Word>(masks: &[Mask], ring: Ring, elements: &mut [u8]) {
-        let mut masker = Masker::new(masks, ring);
+        let mut masker = Masker::new(masks, ring, elements.len() / W::BYTES);
         for (chunk, elements) in (0..).zip(elements.chunks_mut(CHUNK_ELEMENTS * W::BYTES)) {
             masker.add::<W>(chunk, elements).unwrap();
         }

@@ -128,8 +128,8 @@ impl MaskedStream {
 
 /// A vector on its way through the masks, chunk by chunk.
 struct Stream<'a, W> {
-    /// The largest magnitude that may be masked.
-    bound: u64,
+    /// The largest magnitude that may be masked; none in Z_2^128, where every 64-bit integer may.
+    bound: Option<i64>,
     /// Elements that are still to come.
     left: usize,
     chunk: u64,
@@ -144,11 +144,10 @@ impl<'a, W: Word> Stream<'a, W> {
     fn new(context: &RoundContext, ring: Ring, masks: &'a [Mask]) -> Self {
         let left = context.elements as usize;
         Self {
-            // Values are 64-bit integers: in Z_2^128 every one of them is within.
-            bound: u64::try_from(ring.node_bound(context.participants.len())).unwrap_or(u64::MAX),
+            bound: i64::try_from(ring.node_bound(context.participants.len())).ok(),
             left,
             chunk: 0,
-            masker: Masker::new(masks, ring),
+            masker: Masker::new(masks, ring, left),
             bytes: Zeroizing::new(vec![0; CHUNK_ELEMENTS.min(left) * W::BYTES]),
             hasher: Sha256::new(),
             ring: PhantomData,
@@ -166,9 +165,7 @@ impl<'a, W: Word> Stream<'a, W> {
         if noised.len() != self.next_len() {
             return Err(ours);
         }
-        // Looks at every value, so that the time does not say where one is too large.
-        let is_within = noised.iter().fold(true, |all, value| all & (value.unsigned_abs() <= self.bound));
-        if !is_within {
+        if self.bound.is_some_and(|bound| !all_within(noised, bound)) {
             return Err(MpcError::OutOfBound);
         }
         let bytes = self.bytes.get_mut(..noised.len() * W::BYTES).ok_or(ours)?;
@@ -622,6 +619,19 @@ impl Member {
     }
 }
 
+/// Whether no magnitude is above `bound`, which is below 2^62 (two members at least share Z_2^64). Looks at every value, so
+/// that the time does not say where one is too large, and in four steps that processors do several at a time: with
+/// w = value + bound, a value within has 0 ≤ w ≤ 2·bound < 2^63, and neither w nor 2·bound − w has its top digit set. A value
+/// too small or too large has w above 2·bound as an unsigned number: by up to 2^63, and then 2·bound − w is negative,
+/// or by more, and then w is.
+fn all_within(values: &[i64], bound: i64) -> bool {
+    let tops = values.iter().fold(0, |tops, value| {
+        let above = value.wrapping_add(bound);
+        tops | above | bound.wrapping_mul(2).wrapping_sub(above)
+    });
+    tops >= 0
+}
+
 /// Masks a vector that is in memory: its bytes and their hash.
 fn mask_at_once<W: Word>(mut stream: Stream<'_, W>, noised: &Noised) -> Result<(Vec<u8>, Hash), MpcError> {
     let mut bytes = Vec::with_capacity(noised.values().len() * W::BYTES);
@@ -779,4 +789,22 @@ fn only(keys: &[Key], index: usize) -> Vec<[u8; 32]> {
 
 fn narrow(number: usize) -> Result<u8, MpcError> {
     u8::try_from(number).map_err(|_| MpcError::Internal("more than 255 participants"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_within_bounds_is_told_for_every_size() {
+        let edges = [i64::MIN, i64::MIN + 1, -(1 << 62), -1, 0, 1, (1 << 62) - 1, 1 << 62, i64::MAX - 1, i64::MAX];
+        for bound in [0, 1, 5, i64::from(i32::MAX) / 2, i64::from(i32::MAX) / 100, i64::MAX / 100, i64::MAX / 2] {
+            let near = [bound - 1, bound, bound + 1].into_iter().flat_map(|value| [value, -value]);
+            for value in edges.into_iter().chain(near) {
+                let is_within = value.unsigned_abs() <= bound.unsigned_abs();
+                assert_eq!(all_within(&[0, value, 0], bound), is_within, "{value} of {bound}");
+            }
+        }
+        assert!(all_within(&[], 0) && !all_within(&[3, -3, 4], 3));
+    }
 }

@@ -182,7 +182,7 @@ impl Unmasker {
     }
 
     fn open_in<W: Word>(&self, chunk: usize, sums: &mut [u8], excess: &[i64]) -> Result<Vec<i128>, MpcError> {
-        Masker::new(&self.masks, self.ring).add::<W>(chunk as u64, sums)?;
+        Masker::new(&self.masks, self.ring, excess.len()).add::<W>(chunk as u64, sums)?;
         let mut noise = vec![0; sums.len()];
         W::write(excess, &mut noise);
         W::add(sums, &noise, Sign::Minus);
