@@ -11,11 +11,12 @@
 //!    Nothing is durable yet: a crash leaves nothing.
 //! 3. The caller commits the batch: the compare-and-swap. From here on the entries *are* in the log and in no other
 //!    order; of two writers one gets a conflict. A crash leaves the directory behind the records.
-//! 4. [`Log::apply`] writes bundles and tiles. All are new names or contain the same bytes as before (a partial tile has its
-//!    width in its name), so the old tree stays readable. A crash leaves extra tiles beside a complete older tree.
-//! 5. `apply` replaces `checkpoint`. Only now is the new head signed, so nothing is signed that is not committed. A crash
-//!    leaves narrower partial tiles that the new tree does not need.
-//! 6. `apply` removes those and returns; the caller answers its peer.
+//! 4. [`Log::apply`] asks the store whether the head is committed, and signs it: nothing is signed that is not. It writes
+//!    bundles and tiles, flushed, to their places. All are new names or contain the same bytes as before (a partial tile has
+//!    its width in its name), so the old tree stays readable. A crash leaves extra tiles beside a complete older tree.
+//! 5. `apply` replaces `checkpoint`, when all tiles are durable. A crash leaves narrower partial tiles that the new tree does
+//!    not need.
+//! 6. `apply` removes those and returns; the caller answers its peer (the receipt).
 //!
 //! [`Log::open`] runs steps 4 to 6 from wherever the directory stands, by the same functions. It is how a log is opened at
 //! all, so recovery is the normal path; after an error in `apply` the log must be opened again. A directory *ahead* of the
@@ -222,8 +223,11 @@ impl Log {
         if staged.from != self.size() || store.get(HEADS, self.origin())?.as_ref() != Some(&staged.head) {
             return Err(LogError::NotCommitted);
         }
-        write_tail(&self.files, staged.from, &staged.entries)?;
-        self.published = publish(&self.files, &self.key, &staged.frontier, signer)?;
+        let tail = tail(&self.files, staged.from, &staged.entries)?;
+        let (signed, checkpoint) = sign_head(&self.key, &staged.frontier, signer)?;
+        // The tiles are durable in their places before the checkpoint is in its own.
+        self.files.write(&[&tail, &[checkpoint]])?;
+        self.published = signed;
         self.frontier = staged.frontier;
         self.sweep(tile::partial_tiles(staged.from).collect())?;
         Ok(self.published.clone())
@@ -239,7 +243,7 @@ impl Log {
         }
         let hash = tree::body_hash(body);
         // Written even if it is there: whoever put it may have died before its name was flushed.
-        self.files.write(&[(body_file(&hash), body.to_vec())])?;
+        self.files.write(&[&[(body_file(&hash), body.to_vec())]])?;
         Ok(hash)
     }
 
@@ -273,7 +277,7 @@ impl Log {
         for line in given.note().signatures().iter().filter(|line| witnesses.iter().any(|key| key.claims(line))) {
             cosigned = cosigned.with_cosignature(line.clone(), witnesses)?;
         }
-        self.files.write(&[(CHECKPOINT_FILE.to_owned(), cosigned.to_string().into_bytes())])?;
+        self.files.write(&[&[(CHECKPOINT_FILE.to_owned(), cosigned.to_string().into_bytes())]])?;
         self.published = cosigned;
         Ok(self.published.clone())
     }
@@ -364,7 +368,11 @@ impl Log {
         replay(&files, store, key.name(), &mut frontier, &committed)?;
         let published = match published {
             Some(published) if size == committed.size() => published,
-            _ => publish(&files, &key, &frontier, signer)?,
+            _ => {
+                let (signed, checkpoint) = sign_head(&key, &frontier, signer)?;
+                files.write(&[&[checkpoint]])?;
+                signed
+            }
         };
         let log = Log { files, key, frontier, published };
         let found = log.files.list()?;
@@ -389,25 +397,27 @@ impl Log {
     }
 }
 
+/// A path relative to the log's directory, and the bytes that belong there.
+type NewFile = (String, Vec<u8>);
+
 const NOTE_MAX: u64 = NOTE_BYTES_MAX as u64;
 
 pub(crate) fn body_file(hash: &Hash) -> String {
     format!("body/{}", HEXLOWER.encode(hash))
 }
 
-/// Step 5: signs the tree's head and puts it in its place.
-fn publish(
-    files: &Files,
+/// For step 5: the tree's head, signed, and as the file that publishes it.
+fn sign_head(
     key: &VerifierKey,
     frontier: &Frontier,
     signer: &SignerKey,
-) -> Result<SignedCheckpoint, LogError> {
+) -> Result<(SignedCheckpoint, NewFile), LogError> {
     if signer.verifier() != key {
         return Err(LogError::WrongKey { name: signer.verifier().name().to_owned() });
     }
     let signed = SignedCheckpoint::sign(Checkpoint::new(key.name(), frontier.size(), frontier.root())?, signer)?;
-    files.write(&[(CHECKPOINT_FILE.to_owned(), signed.to_string().into_bytes())])?;
-    Ok(signed)
+    let bytes = signed.to_string().into_bytes();
+    Ok((signed, (CHECKPOINT_FILE.to_owned(), bytes)))
 }
 
 /// Step 4 for a whole directory: applies leaves from the records until the tree has the committed size, and demands that
@@ -422,7 +432,7 @@ fn replay(
     while frontier.size() < committed.size() {
         let count = REPLAY_ENTRIES.min(committed.size() - frontier.size());
         let entries = read_leaves(store, origin, frontier.size(), count)?;
-        write_tail(files, frontier.size(), &entries)?;
+        files.write(&[&tail(files, frontier.size(), &entries)?])?;
         for entry in &entries {
             frontier.append(tree::leaf_hash(entry))?;
         }
@@ -433,9 +443,9 @@ fn replay(
     Err(LogError::Diverged { origin: origin.to_owned(), size: committed.size() })
 }
 
-/// Step 4: writes the bundles and tiles that the entries from index `from` on begin, widen or fill. Everything below `from`
+/// For step 4: the bundles and tiles that the entries from index `from` on begin, widen or fill. Everything below `from`
 /// must be in its files.
-fn write_tail(files: &Files, from: u64, entries: &[Vec<u8>]) -> Result<(), LogError> {
+fn tail(files: &Files, from: u64, entries: &[Vec<u8>]) -> Result<Vec<NewFile>, LogError> {
     let mut writes = Vec::new();
     let before = tile::tile_at(TileKind::Entries, from / TILE_WIDTH, from)
         .map_or(Ok(Vec::new()), |tile| read_bundle(files, tile))?;
@@ -459,7 +469,7 @@ fn write_tail(files: &Files, from: u64, entries: &[Vec<u8>]) -> Result<(), LogEr
         }
         (level, start) = (level + 1, start / TILE_WIDTH);
     }
-    Ok(files.write(&writes)?)
+    Ok(writes)
 }
 
 fn tile_name(kind: TileKind, index: u64, width: usize) -> Result<String, LogError> {
