@@ -711,6 +711,115 @@ fn a_crash_at_any_commit_leaves_a_log_that_opens() {
     }
 }
 
+/// What is on the disk, seen from outside: which step of the crash story of `log` was the last to be finished.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Finished {
+    /// Neither body nor entry.
+    Nothing,
+    /// Step 1: the body is there.
+    Body,
+    /// Step 3: the entry is in the records; the directory shows the old tree.
+    Committed,
+    /// Step 4: all tiles of the new tree are there, the checkpoint is the old one.
+    Tiles,
+    /// Step 5: the checkpoint is the new one; outgrown tiles are left.
+    Checkpoint,
+    /// Step 6: the directory is exactly the new tree.
+    Swept,
+}
+
+fn finished(scratch: &Scratch, store: &MemoryStore) -> Finished {
+    let found = files::list(&scratch.log()).unwrap();
+    let committed = store.scan(LEAVES, "", None, 1000).unwrap().len();
+    if committed < 257 {
+        let body = found.contains(&log::body_file(&tree::body_hash(b"body")));
+        return if body { Finished::Body } else { Finished::Nothing };
+    }
+    let published =
+        SignedCheckpoint::open(&std::fs::read(scratch.log().join("checkpoint")).unwrap(), log_key().verifier());
+    let is_new = published.unwrap().checkpoint().size() == 257;
+    let has_all = tile::tiles(257).all(|tile| found.contains(&tile.path()));
+    let is_swept = !tile::partial_tiles(255).any(|tile| found.contains(&tile.path()));
+    assert!(has_all || !is_new, "a checkpoint whose tiles are not there");
+    match (has_all, is_new, is_swept) {
+        (_, true, true) => Finished::Swept,
+        (_, true, false) => Finished::Checkpoint,
+        (true, ..) => Finished::Tiles,
+        (false, ..) => Finished::Committed,
+    }
+}
+
+/// The crash story, step by step: the machine stops before each thing it does to the disk, and before and after the
+/// commit. Every stage of the story is met, in its order; at each the readers of the directory have a whole tree, the old
+/// one or the new one; and opening leads to the committed tree with the body, and to nothing else.
+#[test]
+fn each_step_of_the_crash_story_is_recovered_from() {
+    let before = || {
+        let (scratch, mut store) = (Scratch::new(), MemoryStore::new());
+        let mut log = Log::open(&scratch.log(), &store, &log_key()).unwrap();
+        append(&mut log, &mut store, &entries(0, 255)).unwrap();
+        (scratch, store)
+    };
+    let mut met = Vec::new();
+    for step in 0.. {
+        let (scratch, mut store) = before();
+        let mut files = Files::new(&scratch.log());
+        let steps = Arc::new(AtomicU64::new(u64::MAX));
+        files.steps_left = Some(Arc::clone(&steps));
+        let mut log = Log::recover(files, &store, &log_key()).unwrap();
+        steps.store(step, Ordering::SeqCst);
+        // The receipt is given only when all of this is done.
+        let receipt = log
+            .put_body(b"body")
+            .map_err(|_| ())
+            .and_then(|_| append(&mut log, &mut store, &entries(255, 2)).map_err(|_| ()));
+        drop(log);
+        let stage = finished(&scratch, &store);
+        assert!(receipt.is_err() || stage == Finished::Swept, "a receipt after {stage:?}");
+        met.push(stage);
+
+        let seen = std::fs::read(scratch.log().join("checkpoint")).unwrap();
+        let seen = SignedCheckpoint::open(&seen, log_key().verifier()).unwrap();
+        let recovered = Log::open(&scratch.log(), &store, &log_key()).unwrap();
+        let size = if stage < Finished::Committed { 255 } else { 257 };
+        assert_eq!((recovered.size(), recovered.root()), (size, naive_root(&leaves(size))), "step {step}: {stage:?}");
+        let verified = verify(&scratch).unwrap();
+        assert!(verified.extends(seen.checkpoint()), "step {step}: what a reader saw before stays true");
+        assert_eq!(verified.bodies().len(), usize::from(stage > Finished::Nothing), "step {step}: {stage:?}");
+        if receipt.is_ok() {
+            break;
+        }
+    }
+    assert!(met.is_sorted(), "{met:?}");
+    met.dedup();
+    use Finished::{Body, Checkpoint, Committed, Nothing, Swept, Tiles};
+    assert_eq!(met, [Nothing, Body, Committed, Tiles, Checkpoint, Swept]);
+}
+
+/// Steps 2 and 3: an entry that is staged is nowhere until its batch is committed, and then it is in the log whatever
+/// becomes of the process.
+#[test]
+fn a_crash_around_the_commit_leaves_all_or_nothing() {
+    for is_committed in [false, true] {
+        let (scratch, mut store) = (Scratch::new(), MemoryStore::new());
+        let mut log = Log::open(&scratch.log(), &store, &log_key()).unwrap();
+        append(&mut log, &mut store, &entries(0, 3)).unwrap();
+        let mut batch = Batch::new();
+        let staged = log.stage(&entries(3, 2), &mut batch).unwrap();
+        batch.put(ACCOUNT, "spent", vec![1]);
+        if is_committed {
+            store.commit(batch).unwrap();
+        }
+        drop((staged, log));
+        let store = store.restarted();
+        let log = Log::open(&scratch.log(), &store, &log_key()).unwrap();
+        let size = if is_committed { 5 } else { 3 };
+        assert_eq!((log.size(), log.root()), (size, naive_root(&leaves(size))));
+        assert_eq!(store.get(ACCOUNT, "spent").unwrap().is_some(), is_committed);
+        assert_eq!(verify(&scratch).unwrap().entries(), entries(0, size));
+    }
+}
+
 #[test]
 fn old_records_put_back_are_refused() {
     let scratch = Scratch::new();
