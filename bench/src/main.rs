@@ -1,10 +1,12 @@
 //! What we measure, beside what others need for the same, in one run.
 //!
-//! `cargo xtask bench` builds this in the release profile with the other side compiled in and installs the Python peers.
+//! `cargo xtask bench` builds this in the release profile, where there is another side with it compiled in, and installs
+//! the Python peers.
 //! Numbers in documents come from here and nowhere else. Nothing here decides whether a change may land.
 
 mod clock;
 mod dp;
+mod log;
 mod mpc;
 
 use std::path::PathBuf;
@@ -14,6 +16,7 @@ const HELP: &str = "\
 cargo xtask bench SUBJECT
 
     dp     samplers (against opendp), privacy-loss distributions (against dp-accounting), the account
+    log    durable entries per second, the audit of a large log, one entry's proof
     mpc    the secure sum: masking, upload, opening, memory (against Flower's SecAgg+)
 
 Run as `cohortium-bench SUBJECT [PYTHON]`, where PYTHON is an interpreter that has the Python peers.
@@ -24,6 +27,7 @@ fn main() -> ExitCode {
     let (subject, python) = (arguments.next(), arguments.next().map(PathBuf::from));
     let done = match subject.as_deref() {
         Some("dp") => dp::run(python.as_deref()),
+        Some("log") => log::run(),
         Some("mpc") => mpc::run(python.as_deref()),
         // Started by `mpc`: what it measures is a process.
         Some(mpc::stream::SUBJECT) => mpc::stream::run(),

@@ -7,14 +7,15 @@ use std::process::Command;
 
 use crate::peers;
 
-/// A subject, and the Python packages that its peers come in.
+/// A subject, and the Python packages that its peers come in; without any, it is measured alone.
 struct Subject {
     name: &'static str,
     packages: &'static [&'static str],
 }
 
-const SUBJECTS: [Subject; 2] = [
+const SUBJECTS: [Subject; 3] = [
     Subject { name: "dp", packages: &["dp-accounting==0.6.0"] },
+    Subject { name: "log", packages: &[] },
     // NumPy makes Flower's masks and OpenSSL its keys: pinned, because they are most of what is measured.
     Subject {
         name: "mpc",
@@ -39,10 +40,15 @@ pub fn run(root: &Path, name: &str) -> bool {
 }
 
 fn measure(root: &Path, subject: &Subject) -> Result<bool, String> {
-    let home = root.join("target/peers").join(format!("bench-{}", subject.name));
-    let python = peers::install_python(&home, subject.packages)?;
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args(["run", "--release", "--package", "cohortium-bench", "--features", "peers", "--", subject.name]);
-    let status = command.arg(python).current_dir(root).status();
+    command.args(["run", "--release", "--package", "cohortium-bench"]).current_dir(root);
+    if subject.packages.is_empty() {
+        command.args(["--", subject.name]);
+    } else {
+        let home = root.join("target/peers").join(format!("bench-{}", subject.name));
+        let python = peers::install_python(&home, subject.packages)?;
+        command.args(["--features", "peers", "--", subject.name]).arg(python);
+    }
+    let status = command.status();
     status.map(|status| status.success()).map_err(|error| format!("cargo cannot be started: {error}"))
 }
