@@ -3,8 +3,8 @@
 //!
 //! Three rooms:
 //!
-//! - *Drafting* ([`template`], [`parse`], [`Draft::resolve`], [`describe`]): people write TOML, compare fingerprints and
-//!   read back in plain words what they are about to sign.
+//! - *Drafting* ([`template`], [`parse`], [`Draft::resolve`], [`describe`], [`lint`]): people write TOML, compare
+//!   fingerprints, read back in plain words what they are about to sign, and what to think about again.
 //! - *Deciding* ([`compile`], [`Policy::decide`]): an agreement becomes one Cedar `permit` and one named `forbid` per
 //!   clause, so that a refusal lists every clause that fails. Evidence that a task passed is a value, [`Permit`]. What
 //!   nodes then log about it is held against the same policy ([`Policy::read_statement`]).
@@ -83,6 +83,8 @@ mod draft;
 mod entries;
 #[cfg(test)]
 mod fixtures;
+mod identifiers;
+mod lint;
 mod log_policy;
 mod release;
 mod statement;
@@ -96,6 +98,7 @@ pub use decide::{Denial, OpenError, Permit, PermitHere, Request, open_agreement,
 pub use describe::describe;
 pub use draft::{Draft, DraftError, parse};
 pub use entries::{Authored, EntryError, Revoked, is_frozen, open_entry};
+pub use lint::{Actor, Finding, Severity, lint};
 pub use log_policy::{
     Included, InclusionError, LogPolicyError, LogTerms, agreed_log_policy, log_policy, log_terms, verify_inclusion,
 };
