@@ -1,9 +1,7 @@
 //! The researcher: plans, prices, signs, submits; believes an answer only after everything about it was checked.
 
-use cohortium_ledger::tree::{leaf_hash, verify_inclusion};
-use cohortium_ledger::{KeyKind, SignedCheckpoint, VerifierKey};
 use cohortium_messages::{
-    Author, Call, Entry, Envelope, Fact, Hash, Inclusion, Name, PROTOCOL_VERSION, Plan, ReleaseDocument, Reply, Task,
+    Author, Call, Entry, Envelope, Fact, Hash, Modifier, Name, PROTOCOL_VERSION, Plan, ReleaseDocument, Reply, Task,
     TaskState, TaskStatus, Verified, canonical_bytes, decode_cells,
 };
 use cohortium_query::{Answer, Ask, Priced};
@@ -110,7 +108,10 @@ impl World {
     /// When it cannot be written.
     pub fn sign_task(&mut self, plan: Plan, sql: &str) -> Result<Asked, SimError> {
         let researcher = Name::new(RESEARCHER).map_err(broken)?;
+        let mut affirms: Vec<Modifier> = self.agreement().conditions.iter().map(|one| one.modifier).collect();
+        affirms.sort_unstable();
         let task = Task {
+            affirms,
             asked_at: self.clock(),
             nonce: draw(&mut self.rng),
             participants: self.agreement().participants(),
@@ -184,7 +185,7 @@ impl World {
     }
 
     /// Everything that a researcher can check about an answer: the hub's signature, receipts, price and noise against
-    /// the plan, and that the release stands in a log that `t` members have cosigned.
+    /// the plan, and that the release stands in a log that a quorum of members has cosigned.
     ///
     /// # Errors
     /// The first thing that does not hold.
@@ -202,27 +203,12 @@ impl World {
         if logged.fact != (Fact::Release { body, release: release.hash(), task: asked.hash }) {
             return Err(broken("the log entry names another release"));
         }
-        self.verify_inclusion(entry, status.inclusion.as_ref().ok_or_else(|| missing("inclusion"))?)?;
+        let inclusion = status.inclusion.as_ref().ok_or_else(|| missing("inclusion"))?;
+        cohortium_policy::verify_inclusion(agreement, entry, inclusion).map_err(broken)?;
         let cells = decode_cells(&release.cells).ok_or_else(|| missing("cells"))?;
         let variance = release.noise_variance.parse().map_err(broken)?;
         let answer = cohortium_query::answer(&priced, &cells, variance).map_err(broken)?;
         Ok(Answered { answer, cells, priced, release, task: asked.hash, variance })
-    }
-
-    fn verify_inclusion(&self, entry: &Envelope, inclusion: &Inclusion) -> Result<(), SimError> {
-        let hub = &self.agreement().hub;
-        let log = VerifierKey::new(hub.hub.as_str(), KeyKind::Log, hub.log_key.as_bytes()).map_err(broken)?;
-        let parties = self.agreement().parties.iter().map(|party| &party.entry);
-        let witnesses = parties
-            .map(|entry| VerifierKey::new(entry.organisation.as_str(), KeyKind::Witness, entry.witness_key.as_bytes()))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(broken)?;
-        let head = SignedCheckpoint::open(inclusion.note.as_bytes(), &log).map_err(broken)?;
-        head.verify_quorum(&witnesses, self.agreement().secure_sum.threshold as usize).map_err(broken)?;
-        let path: Vec<[u8; 32]> = inclusion.path.iter().map(|hash| *hash.as_bytes()).collect();
-        let leaf = leaf_hash(&canonical_bytes(entry).map_err(broken)?);
-        let (size, root) = (head.checkpoint().size(), head.checkpoint().root());
-        verify_inclusion(&leaf, inclusion.index, size, &path, root).map_err(broken)
     }
 }
 

@@ -9,12 +9,13 @@ use std::path::PathBuf;
 
 use chacha20::ChaCha20Rng;
 use cohortium_messages::{
-    AGREEMENT_VERSION, Agreement, Analysis, Approval, Author, Budgets, Call, DatasetTerms, Entry, Envelope, Fact, Hash,
-    HubEntry, InboxItem, Name, PROTOCOL_VERSION, Party, Principal, PrincipalKind, Refused, Reply, Request,
-    ResearcherTerms, Response, RiskAcceptance, Schema, SecureSumTerms, SigningKey, Timestamp, Verified,
-    canonical_bytes,
+    AGREEMENT_VERSION, Agreement, Analysis, AnalysisTerms, ApprovalTerms, AttackThresholds, Author, Budgets, Call,
+    DatasetTerms, Decimal, Entry, Envelope, Fact, Hash, HubEntry, InboxItem, Name, Ownership, PROTOCOL_VERSION, Party,
+    Principal, PrincipalKind, Refused, ReleaseMode, Reply, Request, ResearcherTerms, Response, RiskAcceptance,
+    RosterEntry, Schema, SecureSumTerms, SigningKey, Timestamp, Verified, canonical_bytes,
 };
 use cohortium_node::JournalRecord;
+use cohortium_policy::{LogTerms, log_policy_text, open_agreement};
 use rand_core::Rng as _;
 
 use crate::folder::{Folder, copy_files};
@@ -607,18 +608,45 @@ fn agree(
     let name = |text: &str| Name::new(text).map_err(broken);
     let start = Timestamp::from_seconds(START_S);
     let researcher = keys::researcher(config.seed, RESEARCHER).entry(&name(RESEARCHER)?);
+    let secure_sum = SecureSumTerms { colluders: config.colluders, threshold: config.threshold };
+    let parties: Vec<Party> = machines
+        .values()
+        .map(|machine| Party { entry: machine.secrets.entry(&machine.name), people: Vec::new() })
+        .collect();
+    let entries: Vec<&RosterEntry> = parties.iter().map(|party| &party.entry).collect();
+    // As many witnesses as a round needs members: 2t > n + c.
+    let log_terms = LogTerms { post_quantum: false, quorum: config.threshold };
+    let epsilon: Decimal = config.epsilon_per_query.parse().map_err(broken)?;
     let agreement = Agreement {
-        analyses: vec![Analysis::Count, Analysis::Mean, Analysis::Sum],
-        approval: Approval::Automatic,
+        analyses: [Analysis::Count, Analysis::Mean, Analysis::Sum]
+            .map(|analysis| AnalysisTerms { analysis, max_cells: 10_000, max_epsilon: epsilon })
+            .into(),
+        approval: ApprovalTerms::everything_automatic(vec![name(DATASET)?], epsilon),
+        attack_thresholds: AttackThresholds {
+            attribute_advantage: Decimal::from(1),
+            membership_advantage: Decimal::from(1),
+            reconstruction_rate: Decimal::from(1),
+        },
         budgets: Budgets {
             delta: config.delta.parse().map_err(broken)?,
-            epsilon_per_query: config.epsilon_per_query.parse().map_err(broken)?,
+            epsilon_per_query: epsilon,
             epsilon_per_researcher: config.epsilon_per_researcher.parse().map_err(broken)?,
             epsilon_total: config.epsilon_total.parse().map_err(broken)?,
         },
-        datasets: vec![DatasetTerms { name: name(DATASET)?, schema }],
+        conditions: Vec::new(),
+        datasets: vec![DatasetTerms { minimum_cohort: 0, mode: ReleaseMode::Noised, name: name(DATASET)?, schema }],
         hub: hub.clone(),
-        parties: machines.values().map(|machine| Party { entry: machine.secrets.entry(&machine.name) }).collect(),
+        log_policy: log_policy_text(hub, &entries, secure_sum, log_terms).map_err(broken)?,
+        ownership: Ownership {
+            data: String::from("each hospital owns its own"),
+            models: String::from("all hospitals together"),
+            passing_on: String::from("to nobody: they are made up"),
+            results: String::from("all hospitals together"),
+        },
+        parties,
+        phases: Vec::new(),
+        previous: None,
+        purpose_text: String::from("whether cholesterol rises with age"),
         purposes: vec!["HMB".parse().map_err(broken)?],
         researchers: vec![ResearcherTerms { entry: researcher }],
         retention_days: 365,
@@ -627,7 +655,7 @@ fn agree(
             accepted_by: String::from("the board"),
             statement: String::from("accepted, in a world that does not exist"),
         },
-        secure_sum: SecureSumTerms { colluders: config.colluders, threshold: config.threshold },
+        secure_sum,
         study: name(STUDY)?,
         title: String::from("Cholesterol and age"),
         valid_from: start.plus_seconds(-86_400),
@@ -638,6 +666,6 @@ fn agree(
     let first = keys.next().ok_or_else(|| broken("a world needs hospitals"))?;
     let mut envelope = Envelope::sign(&agreement, first).map_err(broken)?;
     keys.try_for_each(|key| envelope.also_sign(key)).map_err(broken)?;
-    let verified = envelope.open_all(&agreement.custodian_keys()).map_err(broken)?;
+    let verified = open_agreement(&envelope).map_err(broken)?;
     Ok((verified, envelope))
 }

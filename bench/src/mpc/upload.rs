@@ -21,7 +21,10 @@ pub fn weigh(federation: &Federation, sent: &Sent) -> Result<Vec<Weighed>, Strin
     let header = sent.header.open::<MaskedHeader>(&me.key.public()).map_err(words)?;
     let papers = Papers::new(federation, me, &header)?;
     let steps = [
-        ("permit, deposit and shares", RoundStep::Permitted { entry: papers.permit, shares: sent.shares.clone() }),
+        (
+            "permit, deposit and shares",
+            RoundStep::Permitted { approvals: Vec::new(), entry: papers.permit, shares: sent.shares.clone() },
+        ),
         (
             "header, price and receipt",
             RoundStep::Masked { entry: papers.price, header: sent.header.clone(), receipt: papers.receipt },

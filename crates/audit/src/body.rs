@@ -82,7 +82,16 @@ impl<'a> Bodies<'a> {
                 let claims = found.claims();
                 (body, found.hash() == *release && claims.task == *task && claims.agreement == entry.agreement)
             }
-            Fact::Failure { .. } | Fact::Permit { .. } | Fact::Price { .. } | Fact::Refusal { .. } => return Ok(()),
+            Fact::Alert { .. }
+            | Fact::Approval { .. }
+            | Fact::Dispatch { .. }
+            | Fact::Failure { .. }
+            | Fact::Freeze { .. }
+            | Fact::Incident { .. }
+            | Fact::Permit { .. }
+            | Fact::Price { .. }
+            | Fact::Refusal { .. }
+            | Fact::Revocation { .. } => return Ok(()),
         };
         if is_as_named {
             Ok(())

@@ -71,6 +71,12 @@ fn author_key(agreement: &Agreement, entry: &Entry) -> Option<PublicKey> {
         (Fact::Refusal { .. } | Fact::Failure { .. } | Fact::Release { .. }, Author::Hub(name)) => {
             (*name == agreement.hub.hub).then_some(agreement.hub.message_key)
         }
+        (Fact::Revocation { .. }, Author::Custodian(name)) => Some(agreement.party(name)?.agreement_key),
+        (Fact::Alert { .. }, Author::Node(name)) => Some(agreement.party(name)?.message_key),
+        (
+            Fact::Approval { .. } | Fact::Dispatch { .. } | Fact::Freeze { .. } | Fact::Incident { .. },
+            Author::Person { organisation, person },
+        ) => Some(agreement.person(organisation, person)?.key),
         _ => None,
     }
 }

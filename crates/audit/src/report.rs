@@ -251,5 +251,6 @@ pub(crate) fn printable(text: &str) -> String {
 pub(crate) fn who(author: &Author) -> &Name {
     match author {
         Author::Custodian(name) | Author::Hub(name) | Author::Node(name) | Author::Researcher(name) => name,
+        Author::Person { person, .. } => person,
     }
 }

@@ -44,15 +44,15 @@ pub(crate) fn log_key(name: &str, key: &PublicKey) -> Result<VerifierKey, AuditE
     VerifierKey::new(name, KeyKind::Log, key.as_bytes()).map_err(unusable)
 }
 
-/// Verifies the directory as the log of the agreement's hub, cosigned by at least `t` parties of the agreement: 2t > n + c,
-/// so that no other history can have as many.
+/// Verifies the directory as the log of the agreement's hub, cosigned by the quorum of parties that the agreement's log
+/// policy asks for: 2q > n + c, so that no other history can have as many.
 ///
 /// Members of other studies cosign the same head. Their signatures are neither needed nor trusted, but must be by
 /// somebody: where the head has such, the agreements in the directory say who these may be.
 pub(crate) fn verify_log(dir: &Path, given: &Agreement) -> Result<VerifiedLog, AuditError> {
     let log = log_key(given.hub.hub.as_str(), &given.hub.log_key)?;
     let own = witness_keys(given)?;
-    let quorum = given.secure_sum.threshold as usize;
+    let quorum = cohortium_policy::log_terms(given).map_err(unusable)?.quorum as usize;
     let verified = match verify_directory(dir, &log, &own, quorum) {
         Err(VerifyError::Checkpoint(CheckpointError::UnknownSigner { .. })) => {
             verify_directory(dir, &log, &with_other_witnesses(dir, given, &own), quorum)?

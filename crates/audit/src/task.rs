@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 
 use cohortium_messages::{Author, Entry, Fact, Hash, Name, Receipt, ReleaseDocument, Task, Timestamp, Verified};
-use cohortium_policy::{Denial, ReceiptEvidence, Request, Statement, open_task, verify_release};
+use cohortium_policy::{Denial, ReceiptEvidence, Request, Revoked, Statement, open_task, verify_release};
 use cohortium_query::{PlanError, Priced};
 
 use crate::account::{AccountKey, Books};
@@ -60,7 +60,14 @@ impl<'a> Tasks<'a> {
         books: &mut Books,
     ) -> Result<(), AuditError> {
         match &entry.fact {
-            Fact::Agreement { .. } => Ok(()),
+            // What people, custodians and nodes say beside the course of a task is listed, not judged.
+            Fact::Agreement { .. }
+            | Fact::Alert { .. }
+            | Fact::Approval { .. }
+            | Fact::Dispatch { .. }
+            | Fact::Freeze { .. }
+            | Fact::Incident { .. }
+            | Fact::Revocation { .. } => Ok(()),
             Fact::Task { body, plan, task } => {
                 let asked = TaskRecord::ask(index, &entry, (*body, *plan), study, bodies)?;
                 match self.by_hash.insert(*task, asked) {
@@ -132,7 +139,8 @@ impl<'a> TaskRecord<'a> {
         bodies: &Bodies<'_>,
     ) -> Result<Self, AuditError> {
         let envelope = bodies.envelope(index, body)?;
-        let task = open_task(&envelope, &study.agreement).map_err(|error| at(index, format!("the task: {error}")))?;
+        let task = open_task(&envelope, &study.agreement, &Revoked::nothing())
+            .map_err(|error| at(index, format!("the task: {error}")))?;
         if entry.author != Author::Researcher(task.researcher.clone()) {
             return Err(at(index, "logs a task that somebody else asks"));
         }
@@ -181,7 +189,7 @@ impl<'a> TaskRecord<'a> {
 
     /// What a node says, by the same rules by which the hub took it.
     fn read<'e>(&self, index: u64, entry: &'e Verified<Entry>, priced: &Priced) -> Result<Statement<'e>, AuditError> {
-        self.study.policy.read_statement(entry, &self.task, priced).map_err(|error| at(index, error.to_string()))
+        self.study.policy.read_statement(entry, &self.task, priced, None).map_err(|error| at(index, error.to_string()))
     }
 
     fn refuse(&mut self, index: u64, entry: &Verified<Entry>, clauses: &[String]) -> Result<(), AuditError> {
@@ -256,7 +264,8 @@ impl<'a> TaskRecord<'a> {
     }
 
     fn decide(&self, priced: &Priced, time: Timestamp) -> Result<(), Denial> {
-        let request = Request::new(&self.task, priced, self.study.agreement.hash(), time, false);
+        let revoked = Revoked::nothing();
+        let request = Request::new(&self.task, priced, self.study.agreement.hash(), time, &revoked);
         self.study.policy.decide(&request).map(drop)
     }
 

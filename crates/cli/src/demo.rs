@@ -118,7 +118,9 @@ fn show(question: &Question, progress: &crate::output::Progress, output: &Output
         .zip(answer.rows.first().map(Vec::as_slice).unwrap_or_default())
         .flat_map(|(name, cell)| match cell {
             AnswerCell::Key(_) => vec![name.clone()],
-            AnswerCell::Estimate { .. } => vec![name.clone(), String::from("95 % interval"), String::from("true")],
+            AnswerCell::Estimate { .. } | AnswerCell::Suppressed { .. } => {
+                vec![name.clone(), String::from("95 % interval"), String::from("true")]
+            }
         })
         .collect();
     let rows = answer.rows.iter().enumerate().map(|(at, row)| {
@@ -130,6 +132,11 @@ fn show(question: &Question, progress: &crate::output::Progress, output: &Output
             AnswerCell::Estimate { value, low, high } => vec![
                 query::number(*value),
                 format!("[{}, {}]", query::number(*low), query::number(*high)),
+                truth(column).map_or_else(|| String::from("–"), query::number),
+            ],
+            AnswerCell::Suppressed { fewer_than } => vec![
+                format!("(fewer than {fewer_than})"),
+                String::new(),
                 truth(column).map_or_else(|| String::from("–"), query::number),
             ],
         });

@@ -3,13 +3,12 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use cohortium_ledger::tree::{leaf_hash, verify_inclusion};
-use cohortium_ledger::{KeyKind, SignedCheckpoint, VerifierKey};
 use cohortium_messages::{
-    Agreement, Author, Call, Decimal, Entry, Envelope, Fact, Hash, Inclusion, Name, PROTOCOL_VERSION, Purpose,
-    ReleaseDocument, Reply, Task, TaskState, TaskStatus, Verified, canonical_bytes, decode_cells,
+    Agreement, Author, Call, Decimal, Entry, Envelope, Fact, Hash, Inclusion, Modifier, Name, PROTOCOL_VERSION,
+    Purpose, ReleaseDocument, Reply, Task, TaskState, TaskStatus, Verified, canonical_bytes, decode_cells,
 };
 use cohortium_node::service::{nonce, now, system_rng};
+use cohortium_policy::Revoked;
 use cohortium_query::{Answer, AnswerCell, Ask, Priced};
 use serde::Serialize;
 
@@ -126,7 +125,8 @@ pub async fn ask(
     let (purpose, study) = (arguments.purpose.clone(), agreement.study.clone());
     let stored = Call::Released { plan: priced.plan_hash(), purpose, study };
     if let Reply::Released(Some(status)) = session.call(stored).await? {
-        let task = cohortium_policy::open_task(&status.question, agreement).map_err(Failure::not_verified)?;
+        let task = cohortium_policy::open_task(&status.question, agreement, &Revoked::nothing())
+            .map_err(Failure::not_verified)?;
         let status = wait_for_end(session, status, &progress).await?;
         return read_release(agreement, priced, &task, &status, true);
     }
@@ -164,6 +164,13 @@ async fn wait_for_end(
     Ok(status)
 }
 
+/// The conditions of the agreement, in the order in which a task affirms them.
+fn affirmed(agreement: &Agreement) -> Vec<Modifier> {
+    let mut modifiers: Vec<Modifier> = agreement.conditions.iter().map(|condition| condition.modifier).collect();
+    modifiers.sort_unstable();
+    modifiers
+}
+
 fn sign_task(
     session: &Session,
     agreement: &Verified<Agreement>,
@@ -171,6 +178,7 @@ fn sign_task(
     arguments: &Arguments,
 ) -> Result<(Verified<Task>, Envelope, Envelope), Failure> {
     let task = Task {
+        affirms: affirmed(agreement),
         asked_at: now(),
         nonce: nonce(&mut system_rng()),
         participants: agreement.participants(),
@@ -198,7 +206,7 @@ fn sign_task(
 
 /// Promise: given a status from the hub, returns an answer only if the release carries the hub's signature, the receipts
 /// of all survivors, the consents of `t` of them, the noise that the plan promises, and stands in the log under a head
-/// that `t` members cosigned; never on the hub's word.
+/// that a quorum of the members cosigned; never on the hub's word.
 fn read_release(
     agreement: &Verified<Agreement>,
     priced: &Priced,
@@ -237,20 +245,7 @@ fn check_inclusion(
     {
         return Err(Failure::not_verified("the log entry shown for the release is about something else"));
     }
-    let hub = &agreement.hub;
-    let log = VerifierKey::new(hub.hub.as_str(), KeyKind::Log, hub.log_key.as_bytes()).map_err(Failure::own)?;
-    let witnesses = agreement.parties.iter().map(|party| {
-        VerifierKey::new(party.entry.organisation.as_str(), KeyKind::Witness, party.entry.witness_key.as_bytes())
-    });
-    let witnesses = witnesses.collect::<Result<Vec<_>, _>>().map_err(Failure::own)?;
-    let head = SignedCheckpoint::open(inclusion.note.as_bytes(), &log).map_err(Failure::not_verified)?;
-    // 2t > n + c: no other history can have as many cosignatures.
-    let quorum = agreement.secure_sum.threshold as usize;
-    head.verify_quorum(&witnesses, quorum).map_err(Failure::not_verified)?;
-    let path: Vec<[u8; 32]> = inclusion.path.iter().map(|hash| *hash.as_bytes()).collect();
-    let leaf = leaf_hash(&canonical_bytes(entry).map_err(Failure::own)?);
-    let (size, root) = (head.checkpoint().size(), head.checkpoint().root());
-    verify_inclusion(&leaf, inclusion.index, size, &path, root).map_err(Failure::not_verified)
+    cohortium_policy::verify_inclusion(agreement, entry, inclusion).map(drop).map_err(Failure::not_verified)
 }
 
 /// The answer as a table: estimates with their 95 % intervals.
@@ -266,6 +261,7 @@ fn cell(cell: &AnswerCell) -> String {
         AnswerCell::Estimate { value, low, high } => {
             format!("{} [{}, {}]", number(*value), number(*low), number(*high))
         }
+        AnswerCell::Suppressed { fewer_than } => format!("(fewer than {fewer_than})"),
     }
 }
 

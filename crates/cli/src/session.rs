@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use cohortium_api::{Caller, Client, ClientError, Connection};
 use cohortium_messages::{
     Agreement, Call, Directory, Name, Principal, PrincipalKind, Reply, ResearcherEntry, ResearcherSecrets, RosterEntry,
-    SigningKey, StudyRecord, Verified,
+    SigningKey, Staff, StudyRecord, Verified,
 };
 use cohortium_node::home::Home;
 use cohortium_node::service::{nonce, now, system_rng};
@@ -154,8 +154,13 @@ pub fn open_view(home: &Path) -> Result<View, Failure> {
     Ok(View::open(&node)?)
 }
 
-/// Organisations and researchers, each as it signed itself.
-type Members = (Vec<Verified<RosterEntry>>, Vec<Verified<ResearcherEntry>>);
+/// Who is here, each as it signed itself.
+pub struct Members {
+    pub organisations: Vec<Verified<RosterEntry>>,
+    pub researchers: Vec<Verified<ResearcherEntry>>,
+    /// Who acts for the organisations, as each says of itself.
+    pub staff: Vec<Verified<Staff>>,
+}
 
 /// The verified entries of a directory.
 pub fn members(directory: &Directory) -> Result<Members, Failure> {
@@ -163,11 +168,20 @@ pub fn members(directory: &Directory) -> Result<Members, Failure> {
         let claims = envelope.peek::<RosterEntry>().map_err(Failure::not_verified)?;
         envelope.open::<RosterEntry>(&claims.claims().identity_key).map_err(Failure::not_verified)
     });
+    let organisations = organisations.collect::<Result<Vec<_>, Failure>>()?;
     let researchers = directory.researchers.iter().map(|envelope| {
         let claims = envelope.peek::<ResearcherEntry>().map_err(Failure::not_verified)?;
         envelope.open::<ResearcherEntry>(&claims.claims().key).map_err(Failure::not_verified)
     });
-    Ok((organisations.collect::<Result<_, _>>()?, researchers.collect::<Result<_, _>>()?))
+    let researchers = researchers.collect::<Result<_, Failure>>()?;
+    let mut staff = Vec::new();
+    for envelope in &directory.staff {
+        let claims = envelope.peek::<Staff>().map_err(Failure::not_verified)?;
+        if let Some(entry) = organisations.iter().find(|entry| entry.organisation == claims.claims().organisation) {
+            staff.push(envelope.open::<Staff>(&entry.message_key).map_err(Failure::not_verified)?);
+        }
+    }
+    Ok(Members { organisations, researchers, staff })
 }
 
 /// The file in which a researcher's key is kept.

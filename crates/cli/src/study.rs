@@ -11,7 +11,7 @@ use cohortium_node::home::Home;
 use cohortium_node::service::now;
 
 use crate::output::{Failure, Output};
-use crate::session::{Session, members};
+use crate::session::{Members, Session, members};
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -70,7 +70,7 @@ pub async fn run(command: Command, home: &Path, output: &Output) -> Result<(), F
 /// The draft of an agreement between the members of the hub.
 pub async fn draft(session: &Session, study: &Name, only: &[Name]) -> Result<String, Failure> {
     let directory = session.directory().await?;
-    let (mut organisations, researchers) = members(&directory)?;
+    let Members { mut organisations, researchers, staff } = members(&directory)?;
     organisations.retain(|entry| only.is_empty() || only.contains(&entry.organisation));
     let mut offers = Vec::new();
     for envelope in &directory.offers {
@@ -79,7 +79,7 @@ pub async fn draft(session: &Session, study: &Name, only: &[Name]) -> Result<Str
             offers.push(envelope.open::<Offer>(&entry.message_key).map_err(Failure::not_verified)?);
         }
     }
-    cohortium_policy::template(study, &session.connection.hub, &organisations, &researchers, &offers, now())
+    cohortium_policy::template(study, &session.connection.hub, &organisations, &staff, &researchers, &offers, now())
         .map_err(Failure::not_ready)
 }
 
@@ -114,8 +114,8 @@ pub async fn from_draft(session: &Session, file: &Path) -> Result<Agreement, Fai
     let text = std::fs::read_to_string(file).map_err(|error| Failure::usage(format!("{}: {error}", file.display())))?;
     let shown = |error: cohortium_policy::DraftError| Failure::usage(format!("{}: {error}", file.display()));
     let draft = cohortium_policy::parse(&text).map_err(shown)?;
-    let (organisations, researchers) = members(&session.directory().await?)?;
-    draft.resolve(&session.connection.hub, &organisations, &researchers).map_err(shown)
+    let Members { organisations, researchers, staff } = members(&session.directory().await?)?;
+    draft.resolve(&session.connection.hub, &organisations, &staff, &researchers).map_err(shown)
 }
 
 /// The agreement that other custodians have signed already.

@@ -1,7 +1,7 @@
 //! The hub's log: heads go out to the witnesses, cosignatures come back, and what waited for them goes on.
 //!
-//! Witnesses are the members of every study that is complete. A task is shown to nodes under a head that all members of
-//! its study have cosigned, a release to the researcher under one that `t` of them have.
+//! Witnesses are the members of every study that is complete. A task is shown to nodes, and a release to the researcher,
+//! under a head that a quorum of the study's members has cosigned, as its agreement's log policy says.
 
 use std::collections::BTreeSet;
 
@@ -76,13 +76,24 @@ impl Hub {
         }
     }
 
-    /// Takes a witness's cosignature on the head of `size` entries.
-    pub(crate) fn cosigned(&mut self, node: &Name, line: &str, size: u64, now: Timestamp) -> Result<Reply, No> {
+    /// Takes a witness's cosignatures on the head of `size` entries: a line for each of its keys.
+    pub(crate) fn cosigned(
+        &mut self,
+        node: &Name,
+        origin: &Name,
+        lines: &[String],
+        size: u64,
+        now: Timestamp,
+    ) -> Result<Reply, No> {
+        if *origin != self.config.name {
+            return no("unknown", format!("{origin} is not the log of this hub"));
+        }
         let Some(note) = self.store.get(CHECKPOINTS, &sequence_key(size)).map_err(own)? else {
             return Ok(Reply::Accepted); // everyone had cosigned it, or a later one, before
         };
         let entry = self.organisation(node)?;
         let key = VerifierKey::new(node.as_str(), KeyKind::Witness, entry.witness_key.as_bytes()).map_err(own)?;
+        let [line] = lines else { return no("malformed", String::from("a witness has one key here, so one line")) };
         let line = NoteSignature::parse(line).map_err(|error| refusal("malformed", error.to_string()))?;
         let keys = self.witness_keys(&self.witnesses()?)?;
         let head = SignedCheckpoint::open(&note, self.log.checkpoint().log_key()).map_err(own)?;
@@ -124,8 +135,7 @@ impl Hub {
         waiting.sort_by_key(|(waits_for, ..)| *waits_for);
         for (index, task, record) in waiting {
             let keys = self.witness_keys(&record.participants)?;
-            let quorum = self.quorum(&record, keys.len())?;
-            if head.verify_quorum(&keys, quorum).is_ok() {
+            if head.verify_quorum(&keys, self.quorum(&record)?).is_ok() {
                 let path = self.log.inclusion_proof(index, size).map_err(own)?;
                 let path = path.into_iter().map(Hash::from_bytes).collect();
                 self.go_on(task, record, Inclusion { index, note: head.to_string(), path }, now)?;
@@ -134,14 +144,11 @@ impl Hub {
         Ok(())
     }
 
-    /// How many members must have cosigned. A task starts under a head that all have, since all must deal for it. For
-    /// the proof of a release `t` suffice, so that it does not wait for a drop-out: 2t > n + c, so two heads that `t`
+    /// How many members must have cosigned: the quorum of the agreement's log policy. 2q > n + c, so two heads that `q`
     /// cosigned have an honest witness in common, who cosigns one history only.
-    fn quorum(&self, record: &TaskRecord, members: usize) -> Result<usize, No> {
-        match record.phase {
-            Phase::Ended => Ok(self.agreement(&record.study)?.secure_sum.threshold as usize),
-            _ => Ok(members),
-        }
+    fn quorum(&self, record: &TaskRecord) -> Result<usize, No> {
+        let terms = cohortium_policy::log_terms(&*self.agreement(&record.study)?).map_err(own)?;
+        usize::try_from(terms.quorum).map_err(own)
     }
 
     fn go_on(&mut self, task: Hash, mut record: TaskRecord, inclusion: Inclusion, now: Timestamp) -> Result<(), No> {

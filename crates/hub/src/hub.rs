@@ -226,6 +226,9 @@ impl Hub {
             Call::Directory => self.directory(),
             Call::Inbox { after, .. } => self.inbox(organisation(from)?, *after),
             Call::Join { entry, secret } => self.join(from, entry, *secret),
+            Call::Log { .. } | Call::Staff { .. } | Call::Witness { .. } => {
+                no("unknown", String::from("this hub does not take this call yet"))
+            }
             Call::Offer { offer } => self.offer(organisation(from)?, offer),
             Call::Pairwise { message } => self.pairwise(organisation(from)?, message),
             Call::Post { step } => self.post(organisation(from)?, step, now),

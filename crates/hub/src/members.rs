@@ -73,6 +73,7 @@ impl Hub {
             offers: list(OFFERS, "")?,
             organisations: list(MEMBERS, "organisation/")?,
             researchers: list(MEMBERS, "researcher/")?,
+            staff: Vec::new(),
         }))
     }
 

@@ -12,7 +12,7 @@ use cohortium_messages::{
     SurvivorSet, TaskState, Timestamp, Verified, canonical_bytes,
 };
 use cohortium_mpc::{Disagreement, Total};
-use cohortium_policy::{ReceiptEvidence, Release, Statement};
+use cohortium_policy::{ReceiptEvidence, Release, Revoked, Statement};
 use serde::de::DeserializeOwned;
 
 use crate::hub::{Changes, Hub, No, json, no, open, own, refusal};
@@ -27,9 +27,11 @@ impl Hub {
     /// Takes a message of a round from a node.
     pub(crate) fn post(&mut self, node: &Name, step: &RoundStep, now: Timestamp) -> Result<Reply, No> {
         match step {
-            RoundStep::Cosigned { line, size } => self.cosigned(node, line, *size, now),
-            RoundStep::Permitted { entry, shares } => self.permitted(node, entry, shares, now),
-            RoundStep::Refused { entry } => self.refused_by(node, entry),
+            RoundStep::AwaitingApproval { .. } => Ok(Reply::Accepted),
+            RoundStep::Cosigned { lines, origin, size } => self.cosigned(node, origin, lines, *size, now),
+            RoundStep::Stale { .. } => Ok(Reply::Accepted),
+            RoundStep::Permitted { entry, shares, .. } => self.permitted(node, entry, shares, now),
+            RoundStep::Refused { entry, .. } => self.refused_by(node, entry),
             RoundStep::Masked { entry, header, receipt } => self.masked(node, [entry, header, receipt], now),
             RoundStep::Survivors { set } => self.survivors_signed(node, set, now),
             RoundStep::Revealed { reveal } => self.revealed(node, reveal, now),
@@ -331,8 +333,8 @@ impl Hub {
     fn release(&mut self, round: &mut Round, total: Total, now: Timestamp) -> Result<(), No> {
         let (task, live) = (round.task(), &round.live);
         let agreement = &live.agreement;
-        let asked_at = live.task.asked_at;
-        let request = cohortium_policy::Request::new(&live.task, &live.priced, agreement.hash(), asked_at, false);
+        let (revoked, asked_at) = (Revoked::nothing(), live.task.asked_at);
+        let request = cohortium_policy::Request::new(&live.task, &live.priced, agreement.hash(), asked_at, &revoked);
         // Decided when the task was submitted; if it fails now, the task fails, and not the hub.
         let permit = live.policy.decide(&request).map_err(|denial| refusal("denied", denial.to_string()))?;
         let announcements = self.messages::<Announcement>(task, Kind::Vector)?;

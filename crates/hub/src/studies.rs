@@ -23,6 +23,7 @@ impl Hub {
         if agreement.hub != self.entry() {
             return no("denied", String::from("the agreement names another hub"));
         }
+        cohortium_policy::log_terms(agreement).map_err(|error| refusal("malformed", error.to_string()))?;
         // Others may have signed beside this custodian: the one document that several sign.
         envelope.open::<Agreement>(&party.agreement_key).map_err(|error| refusal("signature", error.to_string()))?;
         let logged = open::<Entry>(entry, &party.agreement_key)?;

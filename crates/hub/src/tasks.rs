@@ -7,6 +7,7 @@ use cohortium_messages::{
     Principal, PrincipalKind, Purpose, Receipt, Refused, ReleaseDocument, Reply, Task, TaskState, TaskStatus,
     TaskSummary, Timestamp, Verified, canonical_bytes,
 };
+use cohortium_policy::Revoked;
 use cohortium_query::Priced;
 use cohortium_store::{Batch, sequence_key};
 
@@ -451,7 +452,8 @@ fn judge(agreement: &Verified<Agreement>, task: &Verified<Task>, now: Timestamp)
     let priced = cohortium_query::check(&task.plan, agreement, agreement.hash())
         .map_err(|error| refused(vec![format!("{}/plan", agreement.study)], error.to_string()))?;
     let policy = cohortium_policy::compile(agreement).map_err(|error| refused(Vec::new(), error.to_string()))?;
-    let request = cohortium_policy::Request::new(task, &priced, agreement.hash(), now, false);
+    let revoked = Revoked::nothing();
+    let request = cohortium_policy::Request::new(task, &priced, agreement.hash(), now, &revoked);
     match policy.decide(&request) {
         Ok(_) => Ok(priced),
         Err(denial) => Err(refused(denial.clauses, denial.why)),

@@ -84,9 +84,7 @@ impl Node {
     /// this organisation among them with the keys in this house, and it names the hub that this node joined; never one
     /// that the hub or a peer could have made alone. Argued: Ed25519 under keys that the own custodian's signature covers.
     pub(crate) fn verify_agreement(&self, envelope: &Envelope) -> Result<Verified<Agreement>, NodeError> {
-        let claims = envelope.peek::<Agreement>().map_err(peer)?;
-        let keys = claims.claims().custodian_keys();
-        let agreement = envelope.open_all::<Agreement>(&keys).map_err(peer)?;
+        let agreement = cohortium_policy::open_agreement(envelope).map_err(peer)?;
         let ours = self.secrets.entry(&self.organisation);
         if agreement.party(&self.organisation) != Some(&ours) {
             return Err(peer(format!("the agreement {} does not carry this organisation's keys", agreement.study)));

@@ -157,6 +157,10 @@ impl Node {
             InboxItem::Signatures { sets, task } => self.on_signatures(*task, sets, now),
             InboxItem::Void { reason, task } => self.on_void(*task, reason, now),
             InboxItem::Released { release, task } => self.on_released(*task, release, now),
+            InboxItem::Logged { .. }
+            | InboxItem::PeerCheckpoint { .. }
+            | InboxItem::PeerCosigned { .. }
+            | InboxItem::Permitted { .. } => Err(peer("this node does not take this item yet")),
         };
         let report = match outcome {
             Ok(()) => None,
@@ -335,15 +339,6 @@ impl Node {
     /// When the store cannot be read.
     pub fn run(&self, task: Hash) -> Result<Option<RunRecord>, NodeError> {
         self.record(RUNS, &task.to_string())
-    }
-
-    /// The keys of those who must have cosigned the hub's log before this node acts on it: all members of the study.
-    pub(crate) fn witnesses(agreement: &Agreement) -> Result<Vec<VerifierKey>, NodeError> {
-        let parties = agreement.parties.iter().map(|party| &party.entry);
-        parties
-            .map(|entry| VerifierKey::new(entry.organisation.as_str(), KeyKind::Witness, entry.witness_key.as_bytes()))
-            .collect::<Result<_, _>>()
-            .map_err(own)
     }
 
     /// The key of the hub's log.

@@ -1,20 +1,22 @@
 //! The closed list of what may leave a node. A new variant changes `docs/lists/outgoing.txt`, so that a person looks.
 //!
 //! A masked vector can be made only from [`Masked`] (which `mpc` makes only from noised values) together with a
-//! [`Permit`] (which only `policy` makes) and [`Spent`] (which only the account makes): skip a check and it does not
+//! [`PermitHere`] (which only `policy` makes, from what people here approved) and [`Spent`] (which only the account makes): skip a check and it does not
 //! compile. Everything else carries no value computed from rows: signatures, proofs of payment, protocol shares.
 
 use cohortium_dp::Spent;
-use cohortium_messages::{Call, Envelope, Hash, RoundContext, RoundStep};
+use cohortium_messages::{Call, Envelope, Hash, Name, RoundContext, RoundStep};
 use cohortium_mpc::Masked;
-use cohortium_policy::Permit;
+use cohortium_policy::PermitHere;
 
 /// What may leave.
 pub enum Outgoing {
     /// A cosignature on the hub's checkpoint.
     Cosignature {
-        /// The signature line.
-        line: String,
+        /// A signature line for each of the node's witness keys.
+        lines: Vec<String>,
+        /// Whose log.
+        origin: Name,
         /// The tree size.
         size: u64,
     },
@@ -33,13 +35,20 @@ pub enum Outgoing {
     Pairwise(Envelope),
     /// The node's permit with its reserved price, and its deposit and sealed shares.
     Permitted {
+        /// What people here said about the task.
+        approvals: Vec<Envelope>,
         /// The log entry.
         entry: Envelope,
         /// The shares.
         shares: Envelope,
     },
     /// A refusal, with every failing clause.
-    Refusal(Envelope),
+    Refusal {
+        /// What people here said about the task.
+        approvals: Vec<Envelope>,
+        /// The log entry.
+        entry: Envelope,
+    },
     /// Shares of masks and seeds of excess noise.
     Reveal(Envelope),
     /// What became of a void round's price.
@@ -64,7 +73,7 @@ pub struct MaskedVector {
 
 impl MaskedVector {
     /// Promise: given evidence that the vector was noised and masked ([`Masked`]), that this node's own policy permits
-    /// the task ([`Permit`]) and that its price is in the account ([`Spent`]), returns what may leave; never without
+    /// the task and its approval here ([`PermitHere`]) and that its price is in the account ([`Spent`]), returns what may leave; never without
     /// all three about the same task and round. `header` announces the bytes. Argued: by the constructors of the three types.
     ///
     /// Returns `None` when the three are about different tasks.
@@ -72,10 +81,11 @@ impl MaskedVector {
     pub fn new(
         masked: &Masked,
         context: &RoundContext,
-        permit: &Permit,
+        permit: &PermitHere,
         spent: &Spent,
         header: Envelope,
     ) -> Option<Self> {
+        let permit = permit.permit();
         let is_of_this_round = context.hash().is_ok_and(|hash| hash == masked.header().context);
         let is_permitted = context.task == permit.task().hash() && context.plan == permit.plan();
         let is_paid = spent.task() == context.task.to_string() && spent.price() == permit.price();
@@ -109,7 +119,7 @@ impl Outgoing {
             Self::Offer(_) => "offer",
             Self::Pairwise(_) => "pairwise key half",
             Self::Permitted { .. } => "permit and shares",
-            Self::Refusal(_) => "refusal",
+            Self::Refusal { .. } => "refusal",
             Self::Reveal(_) => "reveal",
             Self::Settlement(_) => "settlement",
             Self::Survivors(_) => "survivor set",
@@ -127,10 +137,13 @@ impl Outgoing {
             ),
             Self::Offer(_) => String::from("a dataset's columns and bounds, and a salted commitment to its rows"),
             Self::Pairwise(_) => String::from("our half of a secret that we share with one other member"),
-            Self::Permitted { .. } => {
-                String::from("our policy permits the task, the price is reserved; sealed shares of this round's masks")
+            Self::Permitted { .. } => String::from(
+                "our policy permits the task, the price is reserved; what people here said about it; sealed shares of \
+                     this round's masks",
+            ),
+            Self::Refusal { .. } => {
+                String::from("we refuse the task, with every clause that fails, and what people here said about it")
             }
-            Self::Refusal(_) => String::from("we refuse the task, with every clause that fails"),
             Self::Reveal(_) => String::from("shares that open the sum of the signed survivors, seeds of excess noise"),
             Self::Settlement(_) => String::from("the round was void; what became of its price"),
             Self::Survivors(_) => String::from("who is in the sum, signed once"),
@@ -143,13 +156,20 @@ impl Outgoing {
         let step = match self {
             Self::Offer(offer) => return Call::Offer { offer: offer.clone() },
             Self::Pairwise(message) => return Call::Pairwise { message: message.clone() },
-            Self::Cosignature { line, size } => RoundStep::Cosigned { line: line.clone(), size: *size },
+            Self::Cosignature { lines, origin, size } => {
+                RoundStep::Cosigned { lines: lines.clone(), origin: origin.clone(), size: *size }
+            }
             Self::Masked { entry, receipt, vector } => {
                 let (entry, header, receipt) = (entry.clone(), vector.header.clone(), receipt.clone());
                 RoundStep::Masked { entry, header, receipt }
             }
-            Self::Permitted { entry, shares } => RoundStep::Permitted { entry: entry.clone(), shares: shares.clone() },
-            Self::Refusal(entry) => RoundStep::Refused { entry: entry.clone() },
+            Self::Permitted { approvals, entry, shares } => {
+                let (approvals, entry, shares) = (approvals.clone(), entry.clone(), shares.clone());
+                RoundStep::Permitted { approvals, entry, shares }
+            }
+            Self::Refusal { approvals, entry } => {
+                RoundStep::Refused { approvals: approvals.clone(), entry: entry.clone() }
+            }
             Self::Reveal(reveal) => RoundStep::Revealed { reveal: reveal.clone() },
             Self::Settlement(entry) => RoundStep::Settled { entry: entry.clone() },
             Self::Survivors(set) => RoundStep::Survivors { set: set.clone() },

@@ -6,6 +6,7 @@ use cohortium_messages::{
     Verified,
 };
 use cohortium_mpc::Member;
+use cohortium_policy::Revoked;
 use cohortium_store::Batch;
 use data_encoding::BASE64;
 use zeroize::Zeroizing;
@@ -276,10 +277,9 @@ fn open_from_member<T: cohortium_messages::Document>(
     envelope.open::<T>(&entry.message_key).map_err(peer)
 }
 
-fn open_task(agreement: &Agreement, envelope: &Envelope) -> Result<Verified<Task>, NodeError> {
-    let claims = envelope.peek::<Task>().map_err(peer)?;
-    let researcher = agreement.researcher(&claims.claims().researcher).ok_or_else(|| peer("unknown researcher"))?;
-    envelope.open::<Task>(&researcher.key).map_err(peer)
+/// Whether the researcher's key has been taken back is a clause of the policy, so that it is refused in its words.
+pub(crate) fn open_task(agreement: &Agreement, envelope: &Envelope) -> Result<Verified<Task>, NodeError> {
+    cohortium_policy::open_task(envelope, agreement, &Revoked::nothing()).map_err(peer)
 }
 
 fn next_entry(next: Next) -> Result<AccountEntry, NodeError> {

@@ -1,14 +1,12 @@
 //! What a node does with a task, before any row is read: everything it says here is independent of its rows.
 
+use std::collections::BTreeSet;
+
 use cohortium_dp::account::{Refusal, Reservation};
 use cohortium_dp::{Account, Next};
-use cohortium_ledger::SignedCheckpoint;
-use cohortium_ledger::tree::{leaf_hash, verify_inclusion};
-use cohortium_messages::{
-    Agreement, Entry, Envelope, Fact, Hash, Inclusion, Task, Timestamp, Verified, canonical_bytes,
-};
+use cohortium_messages::{Agreement, Entry, Envelope, Fact, Hash, Inclusion, Task, Timestamp, Verified};
 use cohortium_mpc::Member;
-use cohortium_policy::Permit;
+use cohortium_policy::{Permit, PermitHere, Revoked};
 use cohortium_query::Priced;
 use data_encoding::BASE64;
 use rand_core::CryptoRng;
@@ -17,10 +15,11 @@ use crate::agreements::put_chain;
 use crate::node::{Changes, Node, NodeError, json, own, peer, researcher_scope};
 use crate::outgoing::Outgoing;
 use crate::records::{DatasetRecord, RUNS, RunRecord, RunState};
+use crate::rounds::open_task;
 
 /// A task that passed everything that can be checked without rows.
 struct Admitted {
-    permit: Permit,
+    permit: PermitHere,
     priced: Priced,
     record: DatasetRecord,
 }
@@ -48,10 +47,7 @@ impl Node {
         let study = &claims.claims().study;
         let agreement =
             self.agreement(study)?.ok_or_else(|| peer(format!("this node holds no agreement for study {study}")))?;
-        let researcher = agreement
-            .researcher(&claims.claims().researcher)
-            .ok_or_else(|| peer("the researcher is not in the agreement"))?;
-        let task = envelope.open::<Task>(&researcher.key).map_err(peer)?;
+        let task = open_task(&agreement, envelope)?;
         self.check_inclusion(&agreement, &task, entry, inclusion)?;
         match self.admit(&agreement, &task, now)? {
             Ok(admitted) => self.join(&agreement, envelope, &task, admitted, inclusion.index, now, rng),
@@ -59,11 +55,11 @@ impl Node {
         }
     }
 
-    /// Demands that the task stands in the hub's log, under a head that every member of the study has cosigned.
+    /// Demands that the task stands in the hub's log, under a head that a quorum of the study's members has cosigned.
     ///
     /// Promise: given what the hub shows, returns only if the researcher's own log entry names this very task and plan
-    /// and is included under such a head; never on the hub's word. This node's own cosignature is among those demanded,
-    /// so the head extends everything this node has seen.
+    /// and is included under such a head; never on the hub's word. The head need not carry this node's own cosignature:
+    /// any two quorums share an honest member, who cosigns one history only.
     fn check_inclusion(
         &self,
         agreement: &Verified<Agreement>,
@@ -82,13 +78,7 @@ impl Node {
         if !names_this_task || logged.study != task.study || logged.agreement != agreement.hash() {
             return Err(peer("the log entry shown for the task is about something else"));
         }
-        let witnesses = Self::witnesses(agreement)?;
-        let head = SignedCheckpoint::open(inclusion.note.as_bytes(), &self.hub_log_key()?).map_err(peer)?;
-        head.verify_quorum(&witnesses, witnesses.len()).map_err(peer)?;
-        let path: Vec<[u8; 32]> = inclusion.path.iter().map(|hash| *hash.as_bytes()).collect();
-        let leaf = leaf_hash(&canonical_bytes(entry).map_err(own)?);
-        let (size, root) = (head.checkpoint().size(), head.checkpoint().root());
-        verify_inclusion(&leaf, inclusion.index, size, &path, root).map_err(peer)
+        cohortium_policy::verify_inclusion(agreement, entry, inclusion).map(drop).map_err(peer)
     }
 
     /// Derives bounds, sensitivity and price from the plan again, and evaluates this node's own policy.
@@ -105,8 +95,11 @@ impl Node {
             Err(error) => return no("plan", error.to_string()),
         };
         let policy = cohortium_policy::compile(agreement).map_err(own)?;
-        let request = cohortium_policy::Request::new(task, &priced, agreement.hash(), now, false);
-        let permit = match policy.decide(&request) {
+        let revoked = Revoked::nothing();
+        let request = cohortium_policy::Request::new(task, &priced, agreement.hash(), now, &revoked);
+        let approvals =
+            cohortium_policy::approvals(agreement, &self.organisation, task, &priced, &[], &BTreeSet::new(), &revoked);
+        let permit = match policy.decide_here(&request, approvals, false) {
             Ok(permit) => permit,
             Err(denial) => return Ok(Err(No { clauses: denial.clauses, why: denial.why })),
         };
@@ -135,7 +128,7 @@ impl Node {
         agreement: &Verified<Agreement>,
         task: &Verified<Task>,
         now: Timestamp,
-    ) -> Result<(Permit, Priced, DatasetRecord), NodeError> {
+    ) -> Result<(PermitHere, Priced, DatasetRecord), NodeError> {
         match self.admit(agreement, task, now)? {
             Ok(Admitted { permit, priced, record }) => Ok((permit, priced, record)),
             Err(no) => Err(peer(format!("no longer permitted: {}", no.why))),
@@ -156,7 +149,7 @@ impl Node {
     ) -> Result<(), NodeError> {
         let Admitted { permit, priced, record } = admitted;
         let account = self.accounts.get(&record.name).ok_or_else(|| own("the dataset has no account"))?;
-        let reserved = match reserve(account, task, &permit, now) {
+        let reserved = match reserve(account, task, permit.permit(), now) {
             Ok(entry) => entry,
             Err(why) => {
                 let clauses = vec![format!("{}/budget", agreement.study)];
@@ -194,7 +187,7 @@ impl Node {
             put_chain(&mut changes.batch, agreement, name, chain);
         }
         changes.batch.put(RUNS, &task.hash().to_string(), json(&run)?);
-        changes.outgoing.push((Outgoing::Permitted { entry, shares }, Some(task.hash())));
+        changes.outgoing.push((Outgoing::Permitted { approvals: Vec::new(), entry, shares }, Some(task.hash())));
         self.commit(changes, now)
     }
 
@@ -214,7 +207,7 @@ impl Node {
         run.why = no.why;
         let mut changes = Changes { decisions: vec![entry.clone()], ..Changes::default() };
         changes.batch.put(RUNS, &task.hash().to_string(), json(&run)?);
-        changes.outgoing.push((Outgoing::Refusal(entry), Some(task.hash())));
+        changes.outgoing.push((Outgoing::Refusal { approvals: Vec::new(), entry }, Some(task.hash())));
         self.commit(changes, now)
     }
 }

@@ -42,7 +42,9 @@ impl Node {
         let (line, _) = pending.sign(&self.witness_signer, seconds).map_err(own)?;
         let mut changes = Changes::default();
         changes.batch.put(WITNESS, HUB, state);
-        changes.outgoing.push((Outgoing::Cosignature { line: line.to_string(), size }, None));
+        changes
+            .outgoing
+            .push((Outgoing::Cosignature { lines: vec![line.to_string()], origin: self.hub.hub.clone(), size }, None));
         self.commit(changes, now)
     }
 

@@ -46,7 +46,7 @@ fn answers_are_right() {
         for (row, truth) in answered.answer.rows.iter().zip(truth) {
             let numbers = row.iter().filter_map(|cell| match cell {
                 AnswerCell::Estimate { value, low, high } => Some((*value, *low, *high)),
-                AnswerCell::Key(_) => None,
+                AnswerCell::Key(_) | AnswerCell::Suppressed { .. } => None,
             });
             let numbers: Vec<_> = numbers.collect();
             assert_eq!(numbers.len(), truth.len(), "{sql}");

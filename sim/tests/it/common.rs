@@ -156,6 +156,7 @@ pub fn log_of(world: &mut World, task: Hash) -> Vec<String> {
         | cohortium_messages::Author::Hub(name)
         | cohortium_messages::Author::Node(name)
         | cohortium_messages::Author::Researcher(name) => name.to_string(),
+        cohortium_messages::Author::Person { person, .. } => person.to_string(),
     };
     entries.map(|entry| format!("{} {}", author(&entry), entry.fact.kind())).collect()
 }

@@ -479,11 +479,17 @@ fn task_of(item: &InboxItem) -> Option<Hash> {
     match item {
         InboxItem::Task { task, .. } => Some(task.peek::<Task>().unwrap().hash()),
         InboxItem::Released { task, .. }
+        | InboxItem::Permitted { task, .. }
         | InboxItem::Shares { task, .. }
         | InboxItem::Signatures { task, .. }
         | InboxItem::Survivors { task, .. }
         | InboxItem::Void { task, .. } => Some(*task),
-        InboxItem::Agreement { .. } | InboxItem::Checkpoint { .. } | InboxItem::Pairwise { .. } => None,
+        InboxItem::Agreement { .. }
+        | InboxItem::Checkpoint { .. }
+        | InboxItem::Logged { .. }
+        | InboxItem::Pairwise { .. }
+        | InboxItem::PeerCheckpoint { .. }
+        | InboxItem::PeerCosigned { .. } => None,
     }
 }
 

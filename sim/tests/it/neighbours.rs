@@ -35,7 +35,7 @@ const MAY_DIFFER: [(&str, &str); 20] = [
     ("request signature", "over the above"),
     ("note root", "the log's root, which hashes the entries"),
     ("note signature", "over the root"),
-    ("request call/post/step/cosigned/line", "a witness's signature over the root"),
+    ("request call/post/step/cosigned/lines", "a witness's signature over the root"),
     ("hash of the log", "a proof or a tile: hashes over the entries"),
     ("file name of a body", "the hash of the release"),
 ];

@@ -69,7 +69,7 @@ fn repro_a_node_does_not_refuse_what_it_permitted() {
         time: world.clock(),
     };
     let entry = Envelope::sign(&entry, &keys::organisation(603, "c").message).unwrap();
-    let refused = world.call_as_node("c", Call::Post { step: RoundStep::Refused { entry } });
+    let refused = world.call_as_node("c", Call::Post { step: RoundStep::Refused { approvals: Vec::new(), entry } });
     assert!(matches!(refused, Err(SimError::Refused(refused)) if refused.code == "conflict"));
     assert_eq!(log_of(&mut world, asked.hash), before);
 }
@@ -171,7 +171,9 @@ fn repro_words_about_an_unpriceable_task_do_not_bring_the_hub_down() {
     let mut world = world(608);
     world.ask(QUESTION, "1").unwrap();
     let mut permits = world.wire.left.iter().filter_map(|(node, call)| match call {
-        Call::Post { step: RoundStep::Permitted { entry, shares } } if node.as_str() == "c" => Some((entry, shares)),
+        Call::Post { step: RoundStep::Permitted { entry, shares, .. } } if node.as_str() == "c" => {
+            Some((entry, shares))
+        }
         _ => None,
     });
     let (permit, shares) = permits.next_back().map(|(entry, shares)| (entry.clone(), shares.clone())).unwrap();
@@ -185,7 +187,8 @@ fn repro_words_about_an_unpriceable_task_do_not_bring_the_hub_down() {
     *task = asked.hash;
     let key = keys::organisation(608, "c").message;
     let entry = Envelope::sign(&entry, &key).unwrap();
-    let answer = world.call_as_node("c", Call::Post { step: RoundStep::Permitted { entry, shares } });
+    let answer =
+        world.call_as_node("c", Call::Post { step: RoundStep::Permitted { approvals: Vec::new(), entry, shares } });
     assert!(matches!(answer, Err(SimError::Refused(_))), "{answer:?}");
     assert!(world.hub.is_up());
 }

@@ -166,11 +166,11 @@ fn repro_junk_signatures_do_not_stop_the_hub() {
                     let (clauses, task) = (Vec::new(), entry.fact.task().unwrap());
                     entry.fact = Fact::Refusal { clauses, task, why: String::from("no") };
                 });
-                *step = RoundStep::Refused { entry };
+                *step = RoundStep::Refused { approvals: Vec::new(), entry };
             }
             let stuffed = match (kind, step) {
                 ("permit", RoundStep::Permitted { entry, .. }) | ("price", RoundStep::Masked { entry, .. }) => entry,
-                ("refusal", RoundStep::Refused { entry }) => entry,
+                ("refusal", RoundStep::Refused { entry, .. }) => entry,
                 ("header", RoundStep::Masked { header, .. }) => header,
                 ("receipt", RoundStep::Masked { receipt, .. }) => receipt,
                 ("shares", RoundStep::Permitted { shares, .. }) => shares,
