@@ -15,7 +15,7 @@ use cohortium_messages::{
     RosterEntry, Schema, SecureSumTerms, SigningKey, Timestamp, Verified, canonical_bytes,
 };
 use cohortium_node::JournalRecord;
-use cohortium_policy::{LogTerms, log_policy_text, open_agreement};
+use cohortium_policy::{LogTerms, log_policy, open_agreement};
 use rand_core::Rng as _;
 
 use crate::folder::{Folder, copy_files};
@@ -636,7 +636,7 @@ fn agree(
         conditions: Vec::new(),
         datasets: vec![DatasetTerms { minimum_cohort: 0, mode: ReleaseMode::Noised, name: name(DATASET)?, schema }],
         hub: hub.clone(),
-        log_policy: log_policy_text(hub, &entries, secure_sum, log_terms).map_err(broken)?,
+        log_policy: log_policy(hub, &entries, secure_sum, log_terms).map_err(broken)?.to_string(),
         ownership: Ownership {
             data: String::from("each hospital owns its own"),
             models: String::from("all hospitals together"),

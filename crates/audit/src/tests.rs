@@ -15,7 +15,7 @@ use cohortium_messages::{
     ResearcherSecrets, ResearcherTerms, RiskAcceptance, RosterEntry, RoundContext, SecureSumTerms, SigningKey,
     SurvivorSet, Task, Timestamp, Verified, canonical_bytes, encode_cells,
 };
-use cohortium_policy::{LogTerms, log_policy_text};
+use cohortium_policy::{LogTerms, log_policy};
 use cohortium_query::Priced;
 use cohortium_store::{Batch, MemoryStore, Store as _};
 use rand_core::SeedableRng as _;
@@ -271,7 +271,7 @@ fn agreement(
             name: name("heart"),
             schema: serde_json::from_str(schema).unwrap(),
         }],
-        log_policy: log_policy_text(&hub, &entries, secure_sum, log_terms).unwrap(),
+        log_policy: log_policy(&hub, &entries, secure_sum, log_terms).unwrap().to_string(),
         hub,
         ownership: Ownership {
             data: "each its own".into(),

@@ -487,7 +487,7 @@ fn already(is_the_same: Option<bool>) -> Result<Option<Reply>, No> {
 
 /// What a node says in an entry about a task, by the rules by which auditors will read it.
 fn statement<'a>(round: &Round, logged: &'a Entry) -> Result<Statement<'a>, No> {
-    let statement = round.live.policy.read_statement(logged, &round.live.task, &round.live.priced);
+    let statement = round.live.policy.read_statement(logged, &round.live.task, &round.live.priced, None);
     statement.map_err(|error| refusal("malformed", format!("the log entry {error}")))
 }
 

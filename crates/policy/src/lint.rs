@@ -375,18 +375,20 @@ fn error_of_a_count(agreement: &Agreement, terms: &DatasetTerms) -> Result<f64, 
 
 #[cfg(test)]
 mod tests {
-    use cohortium_messages::{ApprovalTerms, AutomaticApproval, Condition, Modifier, Phase, PhaseKind, RosterEntry};
+    use cohortium_messages::{
+        ApprovalTerms, AutomaticApproval, Condition, Modifier, PhaseKind, ProjectPhase, RosterEntry,
+    };
 
     use super::*;
     use crate::fixtures::{World, start};
-    use crate::log_policy::{LogTerms, log_policy_text};
+    use crate::log_policy::{LogTerms, log_policy};
 
     /// The policy that belongs to the agreement as it is.
     fn with_log_policy(agreement: &mut Agreement, post_quantum: bool) {
         let parties: Vec<&RosterEntry> = agreement.parties.iter().map(|party| &party.entry).collect();
         let quorum = (parties.len() as u32 + agreement.secure_sum.colluders) / 2 + 1;
         let terms = LogTerms { post_quantum, quorum };
-        agreement.log_policy = log_policy_text(&agreement.hub, &parties, agreement.secure_sum, terms).unwrap();
+        agreement.log_policy = log_policy(&agreement.hub, &parties, agreement.secure_sum, terms).unwrap().to_string();
     }
 
     /// An agreement of four in which there is nothing to think about again.
@@ -415,7 +417,7 @@ mod tests {
 
     fn phases(agreement: &mut Agreement, days: &[(i64, i64)]) {
         let at = |day: i64| start().plus_seconds(day * 86_400);
-        let phase = |(from, until): &(i64, i64)| Phase {
+        let phase = |(from, until): &(i64, i64)| ProjectPhase {
             analyses: vec![Analysis::Count],
             epsilon_per_query: 1.into(),
             from: at(*from),
