@@ -13,7 +13,8 @@ use chacha20::ChaCha20Rng;
 use chacha20poly1305::aead::{Aead as _, Payload};
 use chacha20poly1305::{ChaCha20Poly1305, KeyInit as _, Nonce};
 use cohortium_dp::noise::MAX_RAW_MAGNITUDE;
-use cohortium_dp::{NoisePlan, Noised, Raw, Seed, Variance, add_noise, gaussian_vector};
+use cohortium_dp::sampler::MAX_LEN;
+use cohortium_dp::{NoisePlan, NoiseStream, Noised, Raw, Seed, Variance, add_noise, gaussian_vector};
 use cohortium_messages::{
     Document, Envelope, Hash, KemSecretKey, Name, Reveal, Ring, RoundContext, RoundShares, SealedShare, SigningKey,
     SurvivorSet, Verified, noise_margin,
@@ -590,6 +591,62 @@ fn chunks_give_what_the_whole_vector_gives() {
             }
         }
     }
+}
+
+/// A vector longer than `dp` draws noise for at once is opened with its noise, chunk by chunk, in the memory of a few.
+#[test]
+fn a_vector_of_any_length_is_opened_with_its_noise_taken_off() {
+    const CHUNKS: usize = 3;
+    let mut world = world_in(32, 4, 3, 1, 1);
+    world.context.elements = MAX_LEN as u32 + 5;
+    let mut hub = Coordinator::new(world.context.clone(), world.noise.clone()).unwrap();
+    let (mut members, dealt): (Vec<Member>, Vec<RoundShares>) = (0..4).map(|index| world.begin(index)).unzip();
+    dealt.iter().for_each(|dealt| hub.accept_shares(world.sign(&dealt.from, dealt)).unwrap());
+    let mut first_chunks = Vec::new();
+    let mut kept = vec![0; CHUNKS * CHUNK_ELEMENTS];
+    for (index, member) in members.iter_mut().enumerate() {
+        member.receive_shares(&hub.shares_for(&name(index)).unwrap()).unwrap();
+        // Noise in the chunks that are looked at: what is in excess, to be taken off, and the first component, to stay.
+        let mut noise = NoiseStream::of_node(&world.noise, member.noise_seeds().unwrap()).unwrap();
+        let stays = Seed::from_bytes(*member.noise_seeds().unwrap().expose_seed_bytes(0).unwrap());
+        let stays = gaussian_vector(&stays, Variance::new(world.noise.components()[0]).unwrap(), kept.len()).unwrap();
+        kept.iter_mut().zip(stays).for_each(|(sum, noise)| *sum += noise);
+        let (mut chunk, mut bytes) = (0, Vec::new());
+        let mut fill = |values: &mut [i64]| {
+            values.fill(0);
+            if chunk < CHUNKS {
+                noise.add_to(values);
+            }
+            chunk += 1;
+            Ok(())
+        };
+        let mut keep = |masked: &[u8]| {
+            if bytes.len() < CHUNKS * CHUNK_ELEMENTS * 4 {
+                bytes.extend_from_slice(masked);
+            }
+            Ok(())
+        };
+        let streamed = member.mask_stream_of_noised::<MpcError>(&mut fill, &mut keep).unwrap();
+        let header = world.sign(&name(index), streamed.header());
+        hub.accept_masked_stored(&header, streamed.header().bytes, streamed.header().sha256).unwrap();
+        first_chunks.push(bytes);
+    }
+    let survivors = hub.propose_survivors().unwrap();
+    let sets = members.iter_mut().map(|member| member.sign_survivors(&survivors).unwrap());
+    let sets: Vec<_> = sets.map(|set| world.sign(&set.from, &set)).collect();
+    sets.iter().for_each(|set| hub.accept_survivor_set(set.clone()).unwrap());
+    let reveals = members.iter().map(|member| member.reveal(&sets).unwrap());
+    reveals.for_each(|reveal| hub.accept_reveal(world.sign(&reveal.from, &reveal)).unwrap());
+    let unmasker = hub.unmasker().unwrap();
+    let mut stream = unmasker.excess_stream(NonZeroUsize::new(2).unwrap()).unwrap();
+    for chunk in 0..CHUNKS {
+        let pieces: Vec<&[u8]> = first_chunks.iter().map(|bytes| &bytes[unmasker.bytes_of(chunk)]).collect();
+        let mut excess = vec![0; CHUNK_ELEMENTS];
+        stream.next(&mut excess).unwrap();
+        let sums = unmasker.unmask(chunk, &pieces, &excess).unwrap();
+        assert!(sums.iter().zip(&kept[unmasker.elements_of(chunk)]).all(|(sum, kept)| *sum == i128::from(*kept)));
+    }
+    assert_eq!(unmasker.chunks(), MAX_LEN / CHUNK_ELEMENTS + 1);
 }
 
 #[test]
