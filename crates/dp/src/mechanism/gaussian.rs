@@ -80,8 +80,8 @@ impl DistributedGaussian {
     /// For vectors of `cells` cells with a joint squared L2 sensitivity, noised as the plan says.
     ///
     /// # Errors
-    /// [`MechanismError::Price`] if an argument is zero or the lattice too coarse; [`MechanismError::Noise`] if so many
-    /// cells take too long to noise.
+    /// [`MechanismError::Price`] if an argument is zero or the lattice too coarse; [`MechanismError::Noise`] if there are
+    /// more cells than are noised at once.
     pub fn new(delta2_squared: u128, cells: usize, plan: NoisePlan) -> Result<Self, MechanismError> {
         plan.check_work(cells)?;
         let dims = u64::try_from(cells).map_err(|_| PriceError::TooMuchNoise)?;
@@ -165,6 +165,6 @@ mod tests {
         assert!(matches!(node.add_share(Raw::new(vec![1]), &seeds), Err(MechanismError::Shape { .. })));
         // Refused before anything is charged, not when the noise is to be drawn.
         let wide = NoisePlan::new(1 << 40, 256, 2, 1).unwrap();
-        assert!(matches!(DistributedGaussian::new(9, 1 << 21, wide), Err(MechanismError::Noise(_))));
+        assert!(matches!(DistributedGaussian::new(9, (1 << 24) + 1, wide), Err(MechanismError::Noise(_))));
     }
 }
