@@ -5,19 +5,28 @@
 //!
 //! - *One book.* Every statement fixes the hash of the account at some number; all statements about one number must agree.
 //!   A node that rolled its account back, or kept two, contradicts itself here. Numbers that nobody speaks of are gaps:
-//!   each task that a node has not settled can account for two, and more missing entries than that are an error.
+//!   each task that a node has not settled can account for two, and more missing entries than that are a contradiction.
 //! - *Within budget.* The entries of one study are replayed through `dp`'s own [`Account`] under the caps of its agreement,
 //!   in the order of the chain, with numbers and links made anew because entries of other studies stand between them.
+//! - *Prices add up.* What the chain charges to a study is the sum of the prices that follow from the plans of its tasks.
+//!
+//! All of this a member can break alone, by what it signs, and no hub could have known better. So it is a finding that names
+//! the member and ends the trust in what it says of its accounts, all of it: nobody can say which of two books is the
+//! right one. What counts for it then is the sum of all prices that it ever signed, refunds not believed. The others'
+//! accounts and all tasks are judged as ever.
 //!
 //! Does not check the house's own cap for the dataset, which stands in no agreement.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cohortium_dp::account::GENESIS;
-use cohortium_dp::{Account, AccountConfig, AccountEntry, AttoDelta, Budget, EntryKind, NanoNats};
+use std::rc::Rc;
+
+use cohortium_dp::account::{GENESIS, Scope};
+use cohortium_dp::price::{ORDER_COUNT, epsilon};
+use cohortium_dp::{Account, AccountConfig, AccountEntry, AttoDelta, Budget, Curve, EntryKind, NanoNats};
 use cohortium_messages::{Agreement, Decimal, Entry, Fact, Hash, Name, PublicKey, RosterEntry, Verified};
 
-use crate::report::{AccountReport, FindingKind, Findings};
+use crate::outcome::{AccountReport, FindingKind, Findings};
 use crate::study::Study;
 use crate::task::Tasks;
 use crate::{AuditError, at, unusable};
@@ -34,12 +43,42 @@ impl AccountKey {
     pub(crate) fn new(party: &RosterEntry, dataset: &str) -> Self {
         Self { node: party.organisation.clone(), message_key: party.message_key, dataset: dataset.to_owned() }
     }
+
+    /// The node, whatever the dataset.
+    fn whose(&self) -> (Name, PublicKey) {
+        (self.node.clone(), self.message_key)
+    }
+}
+
+/// A member's word against its own: which log entry it came out at, and how. Reads as what the entry does.
+#[derive(Clone)]
+pub(crate) struct Contradiction {
+    pub index: u64,
+    why: String,
+}
+
+/// A node's account for one dataset under one study, after each entry of its chain.
+pub(crate) struct History {
+    /// The node.
+    pub node: Name,
+    /// In the order of the chain.
+    pub steps: Vec<Step>,
+}
+
+/// An account after one of its entries.
+pub(crate) struct Step {
+    /// ε of what was then spent or reserved by the study, and by each researcher of it, at the agreement's δ.
+    pub epsilon: (f64, BTreeMap<Name, f64>),
+    /// The log entry that shows it.
+    pub index: u64,
 }
 
 /// All accounts that the log speaks of.
 #[derive(Default)]
 pub(crate) struct Books {
     chains: BTreeMap<AccountKey, Chain>,
+    /// The nodes (a name and a message key) that contradict themselves, each with the first place where it came out.
+    contradicted: BTreeMap<(Name, PublicKey), Contradiction>,
     /// In a node's own log: the tasks whose price is reserved and not yet settled, with their datasets.
     pending: BTreeMap<Hash, String>,
     /// In a node's own log: the tasks that were settled.
@@ -57,64 +96,136 @@ struct Chain {
 
 impl Books {
     /// Takes in an account entry that a log entry shows.
-    pub(crate) fn add(&mut self, index: u64, key: &AccountKey, entry: &AccountEntry) -> Result<(), AuditError> {
-        let head = entry.hash_hex().map_err(|error| at(index, error.to_string()))?;
-        let before = entry.sequence.checked_sub(1).ok_or_else(|| at(index, "shows an account entry with number 0"))?;
-        self.state(index, key, before, &entry.previous)?;
-        self.state(index, key, entry.sequence, &head)?;
+    pub(crate) fn add(&mut self, index: u64, key: &AccountKey, entry: &AccountEntry) {
+        let added = if self.is_believed(key) { self.link(index, key, entry) } else { Ok(()) };
+        self.note(key, added);
+    }
+
+    /// Takes in a statement: at this number, the account has this hash.
+    pub(crate) fn state(&mut self, index: u64, key: &AccountKey, number: u64, head: &str) {
+        let stated = if self.is_believed(key) { self.pin(index, key, number, head) } else { Ok(()) };
+        self.note(key, stated);
+    }
+
+    /// Whether what this node says of its accounts agrees with itself, as far as the log was read.
+    fn is_believed(&self, key: &AccountKey) -> bool {
+        !self.contradicted.contains_key(&key.whose())
+    }
+
+    /// Where a node contradicts itself, if it does.
+    pub(crate) fn contradiction(&self, party: &RosterEntry) -> Option<&Contradiction> {
+        self.contradicted.get(&(party.organisation.clone(), party.message_key))
+    }
+
+    fn note(&mut self, key: &AccountKey, outcome: Result<(), Contradiction>) {
+        if let Err(contradiction) = outcome {
+            self.contradicted.entry(key.whose()).or_insert(contradiction);
+        }
+    }
+
+    fn link(&mut self, index: u64, key: &AccountKey, entry: &AccountEntry) -> Result<(), Contradiction> {
+        let contradicts = |why: String| Contradiction { index, why };
+        let head = entry.hash_hex().map_err(|error| contradicts(error.to_string()))?;
+        let before = entry.sequence.checked_sub(1);
+        let before = before.ok_or_else(|| contradicts(String::from("shows an account entry with number 0")))?;
+        self.pin(index, key, before, &entry.previous)?;
+        self.pin(index, key, entry.sequence, &head)?;
         let chain = self.chains.entry(key.clone()).or_default();
         match chain.entries.insert(entry.sequence, (index, entry.clone())) {
-            Some((earlier, _)) => Err(at(index, format!("shows the account entry of log entry {earlier} again"))),
+            Some((earlier, _)) => Err(contradicts(format!("shows the account entry of log entry {earlier} again"))),
             None => Ok(()),
         }
     }
 
-    /// Takes in a statement: at this number, the account has this hash.
-    pub(crate) fn state(&mut self, index: u64, key: &AccountKey, number: u64, head: &str) -> Result<(), AuditError> {
+    fn pin(&mut self, index: u64, key: &AccountKey, number: u64, head: &str) -> Result<(), Contradiction> {
+        let whose = format!("{} at {}", key.dataset, key.node);
         if number == 0 {
-            let whose = format!("{} at {}", key.dataset, key.node);
-            return if head == GENESIS {
-                Ok(())
-            } else {
-                Err(at(index, format!("begins the account of {whose} with something before it")))
-            };
+            let why = format!("begins the account of {whose} with something before it");
+            return if head == GENESIS { Ok(()) } else { Err(Contradiction { index, why }) };
         }
         let chain = self.chains.entry(key.clone()).or_default();
         let (earlier, known) = chain.heads.entry(number).or_insert_with(|| (index, head.to_owned()));
         if known == head {
             return Ok(());
         }
-        let whose = format!("account entry {number} of {} at {}", key.dataset, key.node);
-        Err(at(index, format!("contradicts log entry {earlier} about {whose}: the account was altered or rolled back")))
+        let why = format!(
+            "contradicts log entry {earlier} about account entry {number} of {whose}: the account was altered or rolled back"
+        );
+        Err(Contradiction { index, why })
     }
 
-    /// Demands that every account is one chain and within its budgets.
+    /// Judges every account: one chain, within its budgets, and the sum of its prices. Whoever contradicts itself is
+    /// found and named.
     pub(crate) fn finish(
-        &self,
-        studies: &BTreeMap<Hash, Study>,
-        tasks: &Tasks<'_>,
+        &mut self,
+        studies: &BTreeMap<Hash, Rc<Study>>,
+        tasks: &Tasks,
         findings: &mut Findings,
     ) -> Result<Vec<AccountReport>, AuditError> {
-        for (key, chain) in &self.chains {
+        let mut noted = Vec::new();
+        for (key, chain) in self.chains.iter().filter(|(key, _)| self.is_believed(key)) {
             // Tasks under agreements that are not covered do not excuse a gap: a hub could make them up.
-            chain.check_gaps(key, tasks.hidden_at_most(key), findings)?;
+            noted.push((key.clone(), chain.check_gaps(key, tasks.hidden_at_most(key), findings)));
         }
-        let mut reports = Vec::new();
-        for agreement in studies.values().map(|study| &study.agreement) {
-            for (party, terms) in agreement.parties.iter().flat_map(|p| agreement.datasets.iter().map(move |d| (p, d)))
-            {
-                let chain = self.chains.get(&AccountKey::new(&party.entry, terms.name.as_str()));
-                reports.push(AccountReport {
-                    dataset: terms.name.clone(),
-                    epsilon_spent: chain.map_or(Ok(0.0), |chain| chain.epsilon_spent(agreement, &terms.name))?,
-                    epsilon_total: agreement.budgets.epsilon_total,
-                    node: party.entry.organisation.clone(),
-                    sequence: chain.map_or(0, Chain::last),
-                    study: agreement.study.clone(),
-                });
+        for (study, key, _) in places(studies) {
+            let Some(chain) = self.chains.get(&key).filter(|_| self.is_believed(&key)) else { continue };
+            noted.push((key.clone(), chain.check_sum(study, &key, tasks)?));
+        }
+        noted.into_iter().for_each(|(key, outcome)| self.note(&key, outcome));
+        for ((node, _), Contradiction { index, why }) in &self.contradicted {
+            let text = format!("{why}; nothing that {node} says about its accounts is believed");
+            findings.push(FindingKind::Contradiction, Some(*index), text);
+        }
+        places(studies).map(|(study, key, dataset)| self.report(study, &key, dataset, tasks)).collect()
+    }
+
+    fn report(
+        &self,
+        study: &Study,
+        key: &AccountKey,
+        dataset: &Name,
+        tasks: &Tasks,
+    ) -> Result<AccountReport, AuditError> {
+        let (agreement, chain) = (&study.agreement, self.chains.get(key));
+        let contradicted = !self.is_believed(key);
+        let epsilon_spent = match chain {
+            // All that it ever signed for: an upper bound on what any of its books could say.
+            _ if contradicted => epsilon_of(tasks.charged(study, key, true), agreement),
+            Some(chain) => {
+                let mut spent = 0.0;
+                // It is believed, so it was replayed to its end before.
+                let _ = chain.replay(agreement, dataset, |_, account| spent = account.spent_epsilon())?;
+                spent
             }
+            None => 0.0,
+        };
+        Ok(AccountReport {
+            contradicted,
+            dataset: dataset.clone(),
+            epsilon_spent,
+            epsilon_total: agreement.budgets.epsilon_total,
+            node: key.node.clone(),
+            sequence: chain.map_or(0, Chain::last),
+            study: agreement.study.clone(),
+        })
+    }
+
+    /// How the accounts of one dataset under one study went, for each node that is believed.
+    pub(crate) fn histories(&self, agreement: &Agreement, dataset: &Name) -> Result<Vec<History>, AuditError> {
+        let mut histories = Vec::new();
+        for party in agreement.parties.iter().map(|party| &party.entry) {
+            let key = AccountKey::new(party, dataset.as_str());
+            if !self.is_believed(&key) {
+                continue;
+            }
+            let mut steps = Vec::new();
+            if let Some(chain) = self.chains.get(&key) {
+                let step = |index, account: &Account| steps.push(step(index, account, agreement));
+                let _ = chain.replay(agreement, dataset, step)?;
+            }
+            histories.push(History { node: party.organisation.clone(), steps });
         }
-        Ok(reports)
+        Ok(histories)
     }
 
     /// Takes an entry of a node's own log.
@@ -142,7 +253,7 @@ impl Books {
             return Err(at(index, format!("has account entries that do not follow for the task {}", task.short())));
         }
         for account in account {
-            self.add(index, &AccountKey::new(node, &account.dataset), account)?;
+            self.link(index, &AccountKey::new(node, &account.dataset), account)?;
             match account.kind {
                 EntryKind::Reserve => drop(self.pending.insert(task, account.dataset.clone())),
                 EntryKind::Reading => {}
@@ -172,7 +283,7 @@ impl Chain {
     }
 
     /// Demands that no more account entries are missing than `hidden_at_most`; those that are, are worth knowing.
-    fn check_gaps(&self, key: &AccountKey, hidden_at_most: u64, findings: &mut Findings) -> Result<(), AuditError> {
+    fn check_gaps(&self, key: &AccountKey, hidden_at_most: u64, findings: &mut Findings) -> Result<(), Contradiction> {
         let (mut expected, mut missing, mut gap) = (1, 0u64, None);
         // The end counts as one more entry: a receipt may speak of an account entry that the log does not show.
         let end = (self.last().saturating_add(1), self.heads.last_key_value().map_or(0, |(_, (index, _))| *index));
@@ -190,38 +301,111 @@ impl Chain {
             key.dataset, key.node
         );
         if missing > hidden_at_most {
-            return Err(at(index, format!("{text}; no task in the log can account for so many")));
+            return Err(Contradiction {
+                index,
+                why: format!(
+                    "{text}; no task in the log can account for so many: either the node skipped them, or the log withholds what it said"
+                ),
+            });
         }
         findings.push(FindingKind::Gap, Some(index), text);
         Ok(())
     }
 
-    /// ε of what a study spent or reserved here, once it is known to be within the agreement's budgets.
+    /// Demands that what a study was charged here is within its agreement's budgets, and is the sum of the prices of its
+    /// tasks: the one from the account entries, the other from the plans.
+    fn check_sum(
+        &self,
+        study: &Study,
+        key: &AccountKey,
+        tasks: &Tasks,
+    ) -> Result<Result<(), Contradiction>, AuditError> {
+        let agreement = &study.agreement;
+        let dataset = agreement.datasets.iter().find(|terms| terms.name.as_str() == key.dataset);
+        let Some(dataset) = dataset.map(|terms| &terms.name) else { return Ok(Ok(())) };
+        let (mut last, mut charged) = (0, Some(Curve::default()));
+        let replayed = self.replay(agreement, dataset, |index, account| {
+            (last, charged) = (index, account.charged(&Scope::Dataset));
+        })?;
+        if let Err(contradiction) = replayed {
+            return Ok(Err(contradiction));
+        }
+        if charged == tasks.charged(study, key, false) {
+            return Ok(Ok(()));
+        }
+        let why = format!(
+            "leaves the account of {} at {} at another sum than the prices of the tasks of study {}",
+            key.dataset, key.node, agreement.study
+        );
+        Ok(Err(Contradiction { index: last, why }))
+    }
+
+    /// Replays the entries of a study under its budgets, showing the account after each to `see`; ends at the first that
+    /// does not fit.
     ///
     /// Numbers and links are made anew, because entries of other studies stand between those of this one; where there
     /// are none, they come out as they were.
-    fn epsilon_spent(&self, agreement: &Agreement, dataset: &Name) -> Result<f64, AuditError> {
-        let mut entries = self.entries.values().filter(|(_, entry)| entry.study == agreement.study.as_str()).peekable();
-        if entries.peek().is_none() {
-            return Ok(0.0);
-        }
+    fn replay(
+        &self,
+        agreement: &Agreement,
+        dataset: &Name,
+        mut see: impl FnMut(u64, &Account),
+    ) -> Result<Result<(), Contradiction>, AuditError> {
         let mut account = Account::new(config(agreement, dataset)?).map_err(unusable)?;
-        for (index, entry) in entries {
+        for (index, entry) in self.entries.values().filter(|(_, entry)| entry.study == agreement.study.as_str()) {
             let (previous, sequence) = (account.head().to_owned(), account.sequence() + 1);
             let again = AccountEntry { previous, sequence, ..entry.clone() };
-            let refused = |error| at(*index, format!("account entry {} does not fit: {error}", entry.sequence));
-            account.apply(&again).map_err(refused)?;
+            if let Err(error) = account.apply(&again) {
+                let why = format!("account entry {} of {dataset} does not fit: {error}", entry.sequence);
+                return Ok(Err(Contradiction { index: *index, why }));
+            }
+            see(*index, &account);
         }
-        Ok(account.spent_epsilon())
+        Ok(Ok(()))
     }
+}
+
+impl From<Contradiction> for AuditError {
+    fn from(Contradiction { index, why }: Contradiction) -> Self {
+        at(index, why)
+    }
+}
+
+/// Every account that a study has: at each of its parties, for each of its datasets.
+fn places(studies: &BTreeMap<Hash, Rc<Study>>) -> impl Iterator<Item = (&Study, AccountKey, &Name)> {
+    studies.values().flat_map(|study| {
+        let agreement = &study.agreement;
+        let datasets = move |party| agreement.datasets.iter().map(move |terms| (party, &terms.name));
+        let each = agreement.parties.iter().map(|party| &party.entry).flat_map(datasets);
+        each.map(|(party, dataset)| (&**study, AccountKey::new(party, dataset.as_str()), dataset))
+    })
+}
+
+fn step(index: u64, account: &Account, agreement: &Agreement) -> Step {
+    let researchers = agreement.researchers.iter().map(|terms| &terms.entry.researcher);
+    let of = |researcher: &Name| {
+        let scope = Scope::Researcher(scope_of(agreement, researcher));
+        (researcher.clone(), epsilon_of(account.charged(&scope), agreement))
+    };
+    Step { epsilon: (account.spent_epsilon(), researchers.map(of).collect()), index }
+}
+
+/// ε of a sum of prices at the agreement's δ, as accounts state it; more than any budget where the sum is too large.
+fn epsilon_of(charged: Option<Curve>, agreement: &Agreement) -> f64 {
+    let delta = agreement.budgets.delta.to_f64() / ORDER_COUNT as f64;
+    charged.map_or(f64::MAX, |curve| epsilon(&curve, delta).min(f64::MAX))
+}
+
+/// A researcher's name in accounts, in which several studies meet.
+fn scope_of(agreement: &Agreement, researcher: &Name) -> String {
+    format!("{}/{researcher}", agreement.study)
 }
 
 /// The caps of one study's part of an account: the study's own in place of the house's, and each researcher's.
 fn config(agreement: &Agreement, dataset: &Name) -> Result<AccountConfig, AuditError> {
     let terms = &agreement.budgets;
     let researchers = agreement.researchers.iter().map(|researcher| {
-        let scope = format!("{}/{}", agreement.study, researcher.entry.researcher);
-        Ok((scope, budget(terms.epsilon_per_researcher, terms.delta)?))
+        Ok((scope_of(agreement, &researcher.entry.researcher), budget(terms.epsilon_per_researcher, terms.delta)?))
     });
     Ok(AccountConfig {
         dataset: dataset.to_string(),

@@ -13,13 +13,18 @@
 //! | `body` | a document beside the log is there, is the one that its entry names, and is named by an entry |
 //! | `study` | which agreements are signed by all their custodians: what entries are judged by |
 //! | `task` | the way of each task: asked, permitted, paid, released; or refused, or failed |
-//! | `account` | each node's account: one chain, no more spent than agreed |
-//! | `report` | what was found, for people and for programs |
+//! | `account` | each node's account: one chain, no more spent than agreed, the sum of its tasks' prices |
+//! | `examine` | all of this, in order |
+//! | `outcome` | what was found, for programs |
+//! | [`export`](mod@export) | the evidence of one release as a folder that other people's tools read |
+//! | [`report`](mod@report) | one page per study, for a privacy officer |
 //!
 //! **What is wrong and what is merely missing.** An [`AuditError`] says that somebody did what the agreement forbids, or
-//! that files were changed; it names the file or the entry, and the audit ends there. A [`Finding`] is something that
-//! an honest party may leave behind (a node that is offline and has not said what became of a price) and that a reader
-//! should know. Nothing is passed over in silence.
+//! that files were changed; it names the file or the entry, and the audit ends there. One kind of wrong is a member's
+//! alone: what it signs about its own accounts. It cannot be known when it is logged, and must not keep the others from
+//! their audit: everything else is still judged, and [`AuditError::Members`] holds the whole report. A [`Finding`] is
+//! something that an honest party may leave behind (a node that is offline and has not said what became of a price) and
+//! that a reader should know. Nothing is passed over in silence.
 //!
 //! **What this does not do.** It cannot see whether the released numbers are the sum (only the nodes together know), nor
 //! whether a node read the rows that its snapshot commits to. It cannot see what was never logged, nor that a whole
@@ -34,27 +39,26 @@
 
 mod account;
 mod body;
+mod examine;
 mod leaf;
-mod report;
+mod outcome;
 mod study;
 mod task;
-#[cfg(test)]
-mod tests;
 
 use std::path::Path;
 
 use cohortium_ledger::{VerifyError, verify_directory};
 use cohortium_messages::{Author, Envelope, Fact, RosterEntry};
 
-pub use report::{
+pub use outcome::{
     AccountReport, AuditReport, Cosigner, Finding, FindingKind, LogReport, Outcome, OwnLogReport, StudyReport,
     TaskReport,
 };
 
 use account::Books;
 use body::Bodies;
-use report::Findings;
-use task::Tasks;
+use examine::Examined;
+use outcome::Findings;
 
 /// Why a log must not be believed.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +91,15 @@ pub enum AuditError {
         /// What is wrong.
         why: String,
     },
+    /// Members contradict their own accounts, and nothing else is wrong. They must answer for it; the report says who, and
+    /// what else there is.
+    #[error("log: {first}")]
+    Members {
+        /// The first contradiction, in words: the entry, and whose word it is.
+        first: String,
+        /// Everything that was found.
+        report: Box<AuditReport>,
+    },
 }
 
 /// Verifies the hub's log in `dir` against an agreement, offline.
@@ -100,30 +113,12 @@ pub enum AuditError {
 /// # Errors
 /// The first thing that is wrong: see [`AuditError`] for who must act.
 pub fn verify(dir: &Path, agreement: &Envelope) -> Result<AuditReport, AuditError> {
-    let given = cohortium_policy::open_agreement(agreement).map_err(unusable)?;
-    let log = study::verify_log(dir, &given)?;
-    let leaves = leaf::read_all(log.entries())?;
-    let bodies = Bodies::new(dir, log.bodies());
-    bodies.check_all(&leaves)?;
-
-    let mut findings = Findings::default();
-    let studies = study::known(given, &leaves, &bodies, &mut findings)?;
-    let (mut tasks, mut books) = (Tasks::default(), Books::default());
-    for leaf in &leaves {
-        match studies.get(&leaf.claims().agreement) {
-            Some(study) => tasks.take(leaf.index, leaf.open(&study.agreement)?, study, &bodies, &mut books)?,
-            None => findings.not_covered(leaf),
-        }
+    let report = Examined::new(dir, agreement)?.report();
+    let first = report.findings.iter().find(|finding| finding.kind == FindingKind::Contradiction);
+    match first.map(|finding| format!("entry {}: {}", finding.entry.unwrap_or_default(), finding.text)) {
+        None => Ok(report),
+        Some(first) => Err(AuditError::Members { first, report: Box::new(report) }),
     }
-    let accounts = books.finish(&studies, &tasks, &mut findings)?;
-    Ok(AuditReport {
-        accounts,
-        entries: report::count_kinds(&leaves),
-        log: LogReport::of(&log),
-        studies: studies.values().map(study::Study::report).collect(),
-        tasks: tasks.report(&mut findings),
-        findings: findings.into_list(),
-    })
 }
 
 /// Verifies a node's own log: its signature, its tree, that every entry is this node's, and that the account entries in
@@ -149,7 +144,7 @@ pub fn verify_own_log(dir: &Path, node: &RosterEntry) -> Result<OwnLogReport, Au
     let mut findings = Findings::default();
     let sequences = books.finish_own(&mut findings)?;
     Ok(OwnLogReport {
-        entries: report::count_kinds(&leaves),
+        entries: outcome::count_kinds(&leaves),
         log: LogReport::of(&log),
         sequences,
         findings: findings.into_list(),

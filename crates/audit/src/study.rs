@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::rc::Rc;
 
 use cohortium_ledger::note::SIGNATURES_MAX;
 use cohortium_ledger::{CheckpointError, KeyKind, VerifiedLog, VerifierKey, VerifyError, verify_directory};
@@ -14,7 +15,7 @@ use cohortium_policy::{Policy, open_agreement};
 
 use crate::body::{Bodies, unverified_agreements};
 use crate::leaf::Leaf;
-use crate::report::{FindingKind, Findings, StudyReport};
+use crate::outcome::{FindingKind, Findings, StudyReport};
 use crate::{AuditError, unusable};
 
 /// A study that entries can be judged by.
@@ -72,7 +73,7 @@ pub(crate) fn known(
     leaves: &[Leaf],
     bodies: &Bodies<'_>,
     findings: &mut Findings,
-) -> Result<BTreeMap<Hash, Study>, AuditError> {
+) -> Result<BTreeMap<Hash, Rc<Study>>, AuditError> {
     let (given_hash, hub) = (given.hash(), given.hub.clone());
     let logged = collect(leaves, bodies)?;
     if !logged.contains_key(&given_hash) {
@@ -80,7 +81,7 @@ pub(crate) fn known(
     }
     note_missing_custodians(&given, leaves, findings);
     let policy = cohortium_policy::compile(&given).map_err(unusable)?;
-    let mut studies = BTreeMap::from([(given_hash, Study { agreement: given, given: true, policy })]);
+    let mut studies = BTreeMap::from([(given_hash, Rc::new(Study { agreement: given, given: true, policy }))]);
     for (hash, envelope) in logged.into_iter().filter(|(hash, _)| *hash != given_hash) {
         let Ok(agreement) = open_agreement(&envelope) else { continue };
         if studies.values().any(|study| study.agreement.study == agreement.study) {
@@ -88,7 +89,7 @@ pub(crate) fn known(
         }
         match cohortium_policy::compile(&agreement) {
             Ok(policy) if agreement.hub == hub => {
-                studies.insert(hash, Study { agreement, given: false, policy });
+                studies.insert(hash, Rc::new(Study { agreement, given: false, policy }));
             }
             _ => {}
         }

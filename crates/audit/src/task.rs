@@ -8,54 +8,67 @@
 //! time of asking. Both times are claims; what they can change is only whether the agreement was in force.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
+use cohortium_dp::Curve;
 use cohortium_messages::{Author, Entry, Fact, Hash, Name, Receipt, ReleaseDocument, Task, Timestamp, Verified};
 use cohortium_policy::{Denial, ReceiptEvidence, Request, Revoked, Statement, open_task, verify_release};
 use cohortium_query::{PlanError, Priced};
 
 use crate::account::{AccountKey, Books};
 use crate::body::Bodies;
-use crate::report::{FindingKind, Findings, Outcome, TaskReport, printable, who};
+use crate::outcome::{FindingKind, Findings, Outcome, TaskReport, printable, who};
 use crate::study::Study;
 use crate::{AuditError, at};
 
 /// All tasks of the studies that are known.
 #[derive(Default)]
-pub(crate) struct Tasks<'a> {
-    by_hash: BTreeMap<Hash, TaskRecord<'a>>,
+pub(crate) struct Tasks {
+    by_hash: BTreeMap<Hash, TaskRecord>,
 }
 
-/// A task, and what the log has said about it so far.
-struct TaskRecord<'a> {
-    failure: Option<String>,
-    index: u64,
-    /// For each node that permitted: the commitment to the rows it would read.
-    permits: BTreeMap<Name, Hash>,
-    plan: Hash,
-    priced: Result<Priced, PlanError>,
-    refusals: Vec<Refusal>,
-    /// Index, hash, and who is in the total.
-    release: Option<(u64, Hash, Vec<Name>)>,
+/// A task, and what the log says about it.
+pub(crate) struct TaskRecord {
+    /// Why it failed, and which entry says so.
+    pub failure: Option<(u64, String)>,
+    /// The index of its entry in the log: the position of its round.
+    pub index: u64,
+    /// For each node that permitted: when, by its clock, and the commitment to the rows it would read.
+    pub permits: BTreeMap<Name, (Timestamp, Hash)>,
+    pub plan: Hash,
+    pub priced: Result<Priced, PlanError>,
+    pub refusals: Vec<Refusal>,
+    pub release: Option<Released>,
     /// For each node that said what became of the price: the sequence number of its spend, or nothing if it refunded.
-    settled: BTreeMap<Name, Option<u64>>,
-    study: &'a Study,
-    task: Verified<Task>,
+    pub settled: BTreeMap<Name, Option<u64>>,
+    study: Rc<Study>,
+    pub task: Verified<Task>,
 }
 
-struct Refusal {
-    author: Author,
-    clauses: Vec<String>,
-    index: u64,
-    time: Timestamp,
+/// A node's or the hub's no.
+pub(crate) struct Refusal {
+    pub author: Author,
+    pub clauses: Vec<String>,
+    pub index: u64,
+    pub time: Timestamp,
+    /// In its author's words.
+    pub why: String,
 }
 
-impl<'a> Tasks<'a> {
+/// An answer that was checked.
+pub(crate) struct Released {
+    pub document: Verified<ReleaseDocument>,
+    /// The index of its entry in the log.
+    pub index: u64,
+}
+
+impl Tasks {
     /// Takes the next entry of the log.
     pub(crate) fn take(
         &mut self,
         index: u64,
         entry: Verified<Entry>,
-        study: &'a Study,
+        study: &Rc<Study>,
         bodies: &Bodies<'_>,
         books: &mut Books,
     ) -> Result<(), AuditError> {
@@ -77,13 +90,17 @@ impl<'a> Tasks<'a> {
             }
             Fact::Permit { account, task, .. } => {
                 let key = self.record(index, *task, &entry)?.permit(index, &entry)?;
-                books.add(index, &key, account)
+                books.add(index, &key, account);
+                Ok(())
             }
             Fact::Price { account, task } => {
                 let key = self.record(index, *task, &entry)?.price(index, &entry)?;
-                account.iter().try_for_each(|account| books.add(index, &key, account))
+                account.iter().for_each(|account| books.add(index, &key, account));
+                Ok(())
             }
-            Fact::Refusal { clauses, task, .. } => self.record(index, *task, &entry)?.refuse(index, &entry, clauses),
+            Fact::Refusal { clauses, task, why } => {
+                self.record(index, *task, &entry)?.refuse(index, &entry, (clauses, why))
+            }
             Fact::Failure { reason, task } => self.record(index, *task, &entry)?.fail(index, reason),
             Fact::Release { body, task, .. } => self.record(index, *task, &entry)?.release(index, *body, bodies, books),
         }
@@ -97,15 +114,40 @@ impl<'a> Tasks<'a> {
         2 * open.count() as u64
     }
 
+    /// The sum of the prices, as they follow from the plans, of all tasks of a study that a node permitted over a dataset:
+    /// but for those that it refunded, unless `refunds_count`. Nothing if the sum is more than an account can hold.
+    pub(crate) fn charged(&self, study: &Study, key: &AccountKey, refunds_count: bool) -> Option<Curve> {
+        let agreement = study.agreement.hash();
+        let charges = |record: &&TaskRecord| {
+            record.study.agreement.hash() == agreement
+                && record.task.plan.dataset.as_str() == key.dataset
+                && record.permits.contains_key(&key.node)
+                && (refunds_count || record.settled.get(&key.node) != Some(&None))
+        };
+        let prices = self.by_hash.values().filter(charges).filter_map(|record| record.priced.as_ref().ok());
+        prices
+            .map(|priced| priced.price().curve.clone())
+            .try_fold(Curve::default(), |sum, price| sum.checked_add(&price))
+    }
+
+    /// The tasks of a study, in the order of the log.
+    pub(crate) fn of(&self, agreement: Hash) -> Vec<&TaskRecord> {
+        self.in_order().into_iter().filter(|record| record.study.agreement.hash() == agreement).collect()
+    }
+
     /// What the report says of the tasks, in the order of the log.
     pub(crate) fn report(&self, findings: &mut Findings) -> Vec<TaskReport> {
-        let mut records: Vec<&TaskRecord<'_>> = self.by_hash.values().collect();
+        self.in_order().into_iter().map(|record| record.report(findings)).collect()
+    }
+
+    fn in_order(&self) -> Vec<&TaskRecord> {
+        let mut records: Vec<&TaskRecord> = self.by_hash.values().collect();
         records.sort_by_key(|record| record.index);
-        records.into_iter().map(|record| record.report(findings)).collect()
+        records
     }
 
     /// The task that an entry is about, which must stand before it, under the same agreement, and not be over.
-    fn record(&mut self, index: u64, task: Hash, entry: &Verified<Entry>) -> Result<&mut TaskRecord<'a>, AuditError> {
+    fn record(&mut self, index: u64, task: Hash, entry: &Verified<Entry>) -> Result<&mut TaskRecord, AuditError> {
         let Some(record) = self.by_hash.get_mut(&task) else {
             let kind = entry.fact.kind();
             return Err(at(
@@ -118,8 +160,8 @@ impl<'a> Tasks<'a> {
         }
         match &record.release {
             // Who dropped out says what it had paid when it comes back.
-            Some((release, _, survivors)) if !is_price_of_a_drop_out(entry, survivors) => {
-                Err(at(index, format!("is about a task that was released before, at entry {release}")))
+            Some(release) if !is_price_of_a_drop_out(entry, &release.document.survivors) => {
+                Err(at(index, format!("is about a task that was released before, at entry {}", release.index)))
             }
             _ => Ok(record),
         }
@@ -130,12 +172,12 @@ fn is_price_of_a_drop_out(entry: &Entry, survivors: &[Name]) -> bool {
     matches!((&entry.fact, &entry.author), (Fact::Price { .. }, Author::Node(node)) if !survivors.contains(node))
 }
 
-impl<'a> TaskRecord<'a> {
+impl TaskRecord {
     fn ask(
         index: u64,
         entry: &Verified<Entry>,
         (body, plan): (Hash, Hash),
-        study: &'a Study,
+        study: &Rc<Study>,
         bodies: &Bodies<'_>,
     ) -> Result<Self, AuditError> {
         let envelope = bodies.envelope(index, body)?;
@@ -153,7 +195,7 @@ impl<'a> TaskRecord<'a> {
             refusals: Vec::new(),
             release: None,
             settled: BTreeMap::new(),
-            study,
+            study: Rc::clone(study),
             task,
         })
     }
@@ -164,7 +206,7 @@ impl<'a> TaskRecord<'a> {
         let Statement::Permitted { snapshot, .. } = self.read(index, entry, &priced)? else {
             return Err(at(index, "is no permit"));
         };
-        match self.permits.insert(node.clone(), snapshot) {
+        match self.permits.insert(node.clone(), (entry.time, snapshot)) {
             Some(_) => Err(at(index, format!("is the second permit of {node} for this task"))),
             None => self.account_key(index, node),
         }
@@ -192,17 +234,23 @@ impl<'a> TaskRecord<'a> {
         self.study.policy.read_statement(entry, &self.task, priced, None).map_err(|error| at(index, error.to_string()))
     }
 
-    fn refuse(&mut self, index: u64, entry: &Verified<Entry>, clauses: &[String]) -> Result<(), AuditError> {
+    fn refuse(
+        &mut self,
+        index: u64,
+        entry: &Verified<Entry>,
+        (clauses, why): (&[String], &str),
+    ) -> Result<(), AuditError> {
         let author = entry.author.clone();
         if self.refusals.iter().any(|refusal| refusal.author == author) {
             return Err(at(index, format!("is the second refusal of {} for this task", who(&author))));
         }
-        self.refusals.push(Refusal { author, clauses: clauses.to_vec(), index, time: entry.time });
+        let (clauses, time, why) = (clauses.to_vec(), entry.time, why.to_owned());
+        self.refusals.push(Refusal { author, clauses, index, time, why });
         Ok(())
     }
 
     fn fail(&mut self, index: u64, reason: &str) -> Result<(), AuditError> {
-        match self.failure.replace(reason.to_owned()) {
+        match self.failure.replace((index, reason.to_owned())) {
             Some(_) => Err(at(index, "says a second time that the task failed")),
             None => Ok(()),
         }
@@ -230,9 +278,9 @@ impl<'a> TaskRecord<'a> {
             let receipt = evidence.receipt();
             self.check_receipt(index, receipt, context)?;
             let key = self.account_key(index, &receipt.organisation)?;
-            books.state(index, &key, receipt.account_sequence, &receipt.account_head.to_string())?;
+            books.state(index, &key, receipt.account_sequence, &receipt.account_head.to_string());
         }
-        self.release = Some((index, document.hash(), document.survivors.clone()));
+        self.release = Some(Released { document, index });
         Ok(())
     }
 
@@ -245,7 +293,7 @@ impl<'a> TaskRecord<'a> {
         for (field, agrees) in [
             ("account_sequence", receipt.account_sequence >= *spent),
             ("context", receipt.context == context),
-            ("snapshot", self.permits.get(name) == Some(&receipt.snapshot)),
+            ("snapshot", self.permits.get(name).is_some_and(|(_, snapshot)| *snapshot == receipt.snapshot)),
         ] {
             if !agrees {
                 return Err(at(
@@ -307,18 +355,19 @@ impl<'a> TaskRecord<'a> {
         }
     }
 
-    fn outcome(&self) -> Outcome {
+    /// How it ended.
+    pub(crate) fn outcome(&self) -> Outcome {
         let clauses = |refusal: &Refusal| {
             let name = who(&refusal.author).clone();
             let clauses = refusal.clauses.iter();
             clauses.map(|clause| format!("{name}: {}", printable(clause))).collect::<Vec<_>>()
         };
         match (&self.release, &self.failure) {
-            (Some((entry, release, _)), _) => Outcome::Released { entry: *entry, release: *release },
+            (Some(release), _) => Outcome::Released { entry: release.index, release: release.document.hash() },
             (None, _) if !self.refusals.is_empty() => {
                 Outcome::Refused { clauses: self.refusals.iter().flat_map(clauses).collect() }
             }
-            (None, Some(reason)) => Outcome::Failed { reason: printable(reason) },
+            (None, Some((_, reason))) => Outcome::Failed { reason: printable(reason) },
             (None, None) => Outcome::Open,
         }
     }

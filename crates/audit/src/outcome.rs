@@ -11,14 +11,15 @@ use serde::Serialize;
 
 use crate::leaf::Leaf;
 
-/// What [`verify`](crate::verify) found in a log that keeps every rule.
+/// What [`verify`](crate::verify) found in a log that keeps every rule, or that only members break who contradict their own
+/// accounts ([`AuditError::Members`](crate::AuditError::Members)).
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AuditReport {
     /// For each node, dataset and study, what was spent.
     pub accounts: Vec<AccountReport>,
     /// How many entries there are of each kind.
     pub entries: BTreeMap<&'static str, u64>,
-    /// What breaks no rule and should be known.
+    /// What should be known.
     pub findings: Vec<Finding>,
     /// The log's head.
     pub log: LogReport,
@@ -136,9 +137,13 @@ pub enum Outcome {
 ///
 /// Checked: every statement about the account (in permits, in prices, in receipts) belongs to one chain of entries; each
 /// run goes from reserved to read and spent, or to refunded; what is charged stayed within the agreement's budgets for
-/// the study and for each researcher. The house's own cap for the dataset stands in no agreement and is not checked.
+/// the study and for each researcher; and it is the sum of the prices that follow from the plans of the study's tasks. The
+/// house's own cap for the dataset stands in no agreement and is not checked.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AccountReport {
+    /// Whether the node contradicts itself about its accounts. Then a finding says where, and nothing that it says of them
+    /// is believed: what was spent is the sum of all prices that it ever signed, refunds not counted.
+    pub contradicted: bool,
     /// The dataset.
     pub dataset: Name,
     /// ε of everything that the study spent or reserved there, at the agreement's δ, rounded up.
@@ -153,7 +158,7 @@ pub struct AccountReport {
     pub study: Name,
 }
 
-/// Something that breaks no rule, and that a reader should know.
+/// Something that a reader should know. All but contradictions break no rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// The entry it is about, if it is about one.
@@ -170,6 +175,8 @@ pub struct Finding {
 pub enum FindingKind {
     /// A custodian's signature on the agreement has no entry of its own.
     Agreement,
+    /// A member's word against its own: it signed two books for one account, or spent more than was agreed.
+    Contradiction,
     /// Account entries that the log does not show; tasks whose end a node has not told can account for them.
     Gap,
     /// Entries that were not checked: their agreement is not signed by all, or names another hub.

@@ -1,0 +1,80 @@
+//! All checks in their order, and what they leave behind for whoever writes about it.
+//!
+//! The steps are those of `docs/spec/log-entries.md`. Nothing after a step that failed is run, so that whoever holds an
+//! [`Examined`] may take every entry in it as signed by its author, every document as the one that its entry names, every
+//! permit, price and release as what the agreement allows. What it cannot promise is that members keep one book: who
+//! contradicts itself stands in the findings.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::rc::Rc;
+
+use cohortium_ledger::VerifiedLog;
+use cohortium_messages::{Envelope, Hash};
+
+use crate::account::Books;
+use crate::body::Bodies;
+use crate::leaf::Leaf;
+use crate::outcome::{AccountReport, AuditReport, Finding, Findings, LogReport, TaskReport, count_kinds};
+use crate::study::Study;
+use crate::task::Tasks;
+use crate::{AuditError, leaf, study, unusable};
+
+/// A log of which everything that can be repeated was repeated.
+pub(crate) struct Examined {
+    accounts: Vec<AccountReport>,
+    pub books: Books,
+    pub findings: Vec<Finding>,
+    /// The study whose agreement was handed in.
+    pub given: Rc<Study>,
+    pub leaves: Vec<Leaf>,
+    pub log: VerifiedLog,
+    studies: BTreeMap<Hash, Rc<Study>>,
+    pub tasks: Tasks,
+    task_reports: Vec<TaskReport>,
+}
+
+impl Examined {
+    /// Runs all checks on the log in `dir`.
+    pub(crate) fn new(dir: &Path, agreement: &Envelope) -> Result<Self, AuditError> {
+        let given = cohortium_policy::open_agreement(agreement).map_err(unusable)?;
+        let given_hash = given.hash();
+        let log = study::verify_log(dir, &given)?;
+        let leaves = leaf::read_all(log.entries())?;
+        let bodies = Bodies::new(dir, log.bodies());
+        bodies.check_all(&leaves)?;
+
+        let mut findings = Findings::default();
+        let studies = study::known(given, &leaves, &bodies, &mut findings)?;
+        let (mut tasks, mut books) = (Tasks::default(), Books::default());
+        for leaf in &leaves {
+            match studies.get(&leaf.claims().agreement) {
+                Some(study) => tasks.take(leaf.index, leaf.open(&study.agreement)?, study, &bodies, &mut books)?,
+                None => findings.not_covered(leaf),
+            }
+        }
+        let accounts = books.finish(&studies, &tasks, &mut findings)?;
+        let task_reports = tasks.report(&mut findings);
+        let given = studies.get(&given_hash).map(Rc::clone);
+        let given = given.ok_or_else(|| unusable("it is not among the studies that were checked"))?;
+        let findings = findings.into_list();
+        Ok(Self { accounts, books, findings, given, leaves, log, studies, tasks, task_reports })
+    }
+
+    /// What was found, for programs.
+    pub(crate) fn report(&self) -> AuditReport {
+        AuditReport {
+            accounts: self.accounts.clone(),
+            entries: count_kinds(&self.leaves),
+            findings: self.findings.clone(),
+            log: LogReport::of(&self.log),
+            studies: self.studies.values().map(|study| study.report()).collect(),
+            tasks: self.task_reports.clone(),
+        }
+    }
+
+    /// The accounts of the given study.
+    pub(crate) fn accounts(&self) -> impl Iterator<Item = &AccountReport> {
+        self.accounts.iter().filter(|account| account.study == self.given.agreement.study)
+    }
+}

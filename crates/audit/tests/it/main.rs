@@ -1,0 +1,11 @@
+//! The audit from outside: good logs and bad ones, the evidence that is written, the page that is shown.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "in a test a panic is a finding; helpers count as tests"
+)]
+
+mod audit;
+mod world;
