@@ -53,7 +53,7 @@ impl AccountKey {
 /// A member's word against its own: which log entry it came out at, and how. Reads as what the entry does.
 #[derive(Clone)]
 pub(crate) struct Contradiction {
-    pub index: u64,
+    index: u64,
     why: String,
 }
 
@@ -112,9 +112,9 @@ impl Books {
         !self.contradicted.contains_key(&key.whose())
     }
 
-    /// Where a node contradicts itself, if it does.
-    pub(crate) fn contradiction(&self, party: &RosterEntry) -> Option<&Contradiction> {
-        self.contradicted.get(&(party.organisation.clone(), party.message_key))
+    /// The log entry at which it came out that a node contradicts itself, if it does.
+    pub(crate) fn contradiction(&self, party: &RosterEntry) -> Option<u64> {
+        self.contradicted.get(&(party.organisation.clone(), party.message_key)).map(|found| found.index)
     }
 
     fn note(&mut self, key: &AccountKey, outcome: Result<(), Contradiction>) {

@@ -10,12 +10,12 @@ use std::path::Path;
 use std::rc::Rc;
 
 use cohortium_ledger::VerifiedLog;
-use cohortium_messages::{Envelope, Hash};
+use cohortium_messages::{Envelope, Hash, Name};
 
 use crate::account::Books;
 use crate::body::Bodies;
 use crate::leaf::Leaf;
-use crate::outcome::{AccountReport, AuditReport, Finding, Findings, LogReport, TaskReport, count_kinds};
+use crate::outcome::{AccountReport, AuditReport, Finding, FindingKind, Findings, LogReport, TaskReport, count_kinds};
 use crate::study::Study;
 use crate::task::Tasks;
 use crate::{AuditError, leaf, study, unusable};
@@ -71,6 +71,27 @@ impl Examined {
             studies: self.studies.values().map(|study| study.report()).collect(),
             tasks: self.task_reports.clone(),
         }
+    }
+
+    /// The parties of the given study that contradict their own accounts, each with the entry at which it came out.
+    pub(crate) fn contradicted(&self) -> impl Iterator<Item = (&Name, u64)> {
+        let parties = self.given.agreement.parties.iter().map(|party| &party.entry);
+        parties.filter_map(|party| Some((&party.organisation, self.books.contradiction(party)?)))
+    }
+
+    /// What was found about the given study and its parties, and how much about others.
+    pub(crate) fn findings_of_the_study(&self) -> (Vec<&Finding>, usize) {
+        let agreement = self.given.agreement.hash();
+        let is_under_it =
+            |entry: u64| self.leaves.iter().any(|l| l.index == entry && l.claims().agreement == agreement);
+        let is_own = |finding: &&Finding| match (finding.kind, finding.entry) {
+            (FindingKind::Contradiction, entry) => self.contradicted().any(|(_, found)| Some(found) == entry),
+            (_, Some(entry)) => is_under_it(entry),
+            // Missing custodians of the given agreement, and nothing else, are about no entry.
+            (_, None) => true,
+        };
+        let (own, others): (Vec<&Finding>, Vec<&Finding>) = self.findings.iter().partition(is_own);
+        (own, others.len())
     }
 
     /// The accounts of the given study.

@@ -41,7 +41,9 @@ mod account;
 mod body;
 mod examine;
 mod leaf;
+mod markup;
 mod outcome;
+pub mod report;
 mod study;
 mod task;
 
@@ -54,6 +56,8 @@ pub use outcome::{
     AccountReport, AuditReport, Cosigner, Finding, FindingKind, LogReport, Outcome, OwnLogReport, StudyReport,
     TaskReport,
 };
+
+pub use report::{Page, report};
 
 use account::Books;
 use body::Bodies;

@@ -8,4 +8,5 @@
 )]
 
 mod audit;
+mod page;
 mod world;

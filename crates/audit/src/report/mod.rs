@@ -1,0 +1,52 @@
+//! One page per study for whoever answers for privacy: who, what was asked, what was refused and why, what was released,
+//! what it cost, and whether all of it was verified.
+//!
+//! The page is one file of HTML: no script, no font, no picture from elsewhere, so that it can be archived, printed and
+//! opened on a machine without a network. Its numbers come from the same examination as [`verify`](crate::verify), on the
+//! same files; it is not signed, and whoever doubts it runs the audit again and compares the bytes.
+//!
+//! | file | what it says |
+//! |---|---|
+//! | `page` | the order of the page: the verdict first, what it cannot show last |
+//! | `asked` | the tasks, one by one |
+//! | `chart` | how the budgets were spent, as pictures |
+//! | `words` | clauses in words |
+//!
+//! **Privacy.** Everything here stands in the log or beside it: signed documents, and released cells with their noise. Nothing
+//! else about rows is known to an auditor. A released table is shown up to a limit of rows.
+//!
+//! **Adversary.** Researchers, members and the hub write titles, SQL, purposes and reasons: all of it is text and stays text
+//! (`markup`). They date their entries by their own clocks: pictures follow the order of the log, which nobody dates.
+
+mod asked;
+mod chart;
+mod page;
+mod words;
+
+use std::path::Path;
+
+use cohortium_messages::Envelope;
+
+use crate::AuditError;
+use crate::examine::Examined;
+
+/// A page, and whether it may be shown as evidence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// The whole file.
+    pub html: String,
+    /// Whether nothing is wrong. If not, members contradict their own accounts, and the page says so at its top.
+    pub verified: bool,
+}
+
+/// Writes the page of the study whose agreement is handed in, from the hub's log in `dir`.
+///
+/// Given a log that [`verify`](crate::verify) accepts, or refuses for no more than that members contradict their own
+/// accounts, returns what happened in this study alone, always in the same bytes; never another study's tasks, and never
+/// more of rows than the released cells. Argued: the page is made from what was examined, and holds no clock.
+///
+/// # Errors
+/// As [`verify`](crate::verify): from a log that cannot be believed no page is made.
+pub fn report(dir: &Path, agreement: &Envelope) -> Result<Page, AuditError> {
+    page::write(&Examined::new(dir, agreement)?)
+}

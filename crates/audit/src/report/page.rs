@@ -1,0 +1,247 @@
+//! The page from top to bottom: the verdict, who, the budgets, the questions, what happened besides, what it cannot show.
+
+use cohortium_messages::{Agreement, Fact, Name, Timestamp};
+
+use crate::AuditError;
+use crate::account::History;
+use crate::examine::Examined;
+use crate::markup::{self, Markup, paragraph, points, table, tag};
+use crate::outcome::{AccountReport, Finding, LogReport};
+use crate::report::Page;
+use crate::report::asked;
+use crate::report::chart::{self, Chart, short};
+use crate::task::TaskRecord;
+
+/// For screens and for paper; no font and no picture from elsewhere.
+const STYLE: &str = "
+body { font: 15px/1.5 system-ui, 'Segoe UI', Helvetica, Arial, sans-serif; color: #1a1a1a; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.6rem; margin-bottom: 0.2rem; } h2 { border-bottom: 2px solid #1a1a1a; margin-top: 2.2rem; } h3 { margin-top: 1.8rem; }
+table { border-collapse: collapse; width: 100%; margin: 0.6rem 0; font-size: 0.92em; }
+th, td { border: 1px solid #c8c8c8; padding: 0.25rem 0.5rem; text-align: left; vertical-align: top; overflow-wrap: anywhere; }
+th { background: #f0f0f0; }
+pre { background: #f6f6f6; border: 1px solid #dcdcdc; padding: 0.6rem; white-space: pre-wrap; overflow-wrap: anywhere; }
+svg { width: 100%; height: auto; } svg text { fill: #333; font-family: inherit; } svg.swatch { width: 34px; height: 12px; }
+.key { margin-right: 1.4rem; } .interval { color: #555; font-size: 0.9em; }
+.verdict { border: 3px solid; padding: 0.4rem 1rem; margin: 1rem 0; } .good { border-color: #1b6e3c; } .bad { border-color: #b00020; }
+.verdict h2 { border: 0; margin: 0.4rem 0; } .good h2 { color: #1b6e3c; } .bad h2 { color: #b00020; }
+.released { color: #1b6e3c; font-weight: 600; } .refused, .failed { color: #b00020; font-weight: 600; } .open { font-weight: 600; }
+@media print { body { margin: 0; max-width: none; font-size: 11px; } section, table, svg, .verdict { break-inside: avoid; } h2, h3 { break-after: avoid; } }
+";
+
+/// The most researchers of whom a picture is drawn; the table has them all.
+const PICTURES_MAX: usize = 12;
+
+/// Writes the page from what was examined.
+pub(crate) fn write(examined: &Examined) -> Result<Page, AuditError> {
+    let agreement = &*examined.given.agreement;
+    let tasks = examined.tasks.of(examined.given.agreement.hash());
+    let verified = examined.contradicted().next().is_none();
+    let title = format!("Study {}", agreement.study);
+    let body = tag("h1", Markup::text(&title))
+        .and(paragraph(&agreement.title))
+        .and(verdict(examined, verified))
+        .and(people(examined, agreement))
+        .and(budgets(examined, agreement)?)
+        .and(questions(agreement, &tasks))
+        .and(besides(examined))
+        .and(limits());
+    Ok(Page { html: markup::page(&title, STYLE, body), verified })
+}
+
+fn verdict(examined: &Examined, verified: bool) -> Markup {
+    let (log, agreement) = (LogReport::of(&examined.log), &examined.given.agreement);
+    let (class, heading) = if verified {
+        ("verdict good", "Verified")
+    } else {
+        ("verdict bad", "Not verified: a member contradicts itself")
+    };
+    let members =
+        log.cosigned_by.iter().filter(|by| agreement.participants().iter().any(|n| n.as_str() == by.organisation));
+    let cosigners: Vec<String> = members.map(|by| format!("{} at {}", by.organisation, by.time)).collect();
+    let checked = [
+        format!(
+            "The log of hub {} has {} entries, with the root {}. Every hash was computed anew.",
+            log.origin, log.size, log.root
+        ),
+        format!(
+            "{} of {} organisations cosigned this state of it, and {} must: {}.",
+            cosigners.len(),
+            agreement.parties.len(),
+            agreement.secure_sum.threshold,
+            cosigners.join(", ")
+        ),
+        format!(
+            "All custodians signed the agreement, revision {}, fingerprint {}.",
+            agreement.revision,
+            agreement.hash().fingerprint()
+        ),
+        String::from(
+            "Every entry is signed by its author; every permit, price, account and release of this study was decided and computed again, from the signed question and the signed agreement.",
+        ),
+    ];
+    let (own, others) = examined.findings_of_the_study();
+    let mut list: Vec<Markup> = own.into_iter().map(finding).collect();
+    if others > 0 {
+        list.push(Markup::text(format!(
+            "{others} more are about other studies in the same log; its audit names them."
+        )));
+    }
+    let list =
+        if list.is_empty() { paragraph("Nothing is left open.") } else { paragraph("To be known:").and(points(list)) };
+    let body = tag("h2", Markup::text(heading)).and(points(checked.map(Markup::text))).and(list);
+    Markup::element("div", &[("class", &class)], body)
+}
+
+fn finding(finding: &Finding) -> Markup {
+    match finding.entry {
+        Some(entry) => Markup::text(format!("Entry {entry}: {}", finding.text)),
+        None => Markup::text(&finding.text),
+    }
+}
+
+fn people(examined: &Examined, agreement: &Agreement) -> Markup {
+    let fingerprint = |key: &cohortium_messages::PublicKey| key.key_id();
+    let party = |party: &cohortium_messages::Party| {
+        [
+            party.entry.organisation.to_string(),
+            String::from("custodian, with a node beside its rows"),
+            format!(
+                "{} (agreements), {} (node)",
+                fingerprint(&party.entry.agreement_key),
+                fingerprint(&party.entry.message_key)
+            ),
+        ]
+    };
+    let researcher = |terms: &cohortium_messages::ResearcherTerms| {
+        [terms.entry.researcher.to_string(), String::from("researcher, who may ask"), fingerprint(&terms.entry.key)]
+    };
+    let hub = [
+        agreement.hub.hub.to_string(),
+        String::from("hub, which nobody has to trust"),
+        fingerprint(&agreement.hub.message_key),
+    ];
+    let rows = agreement.parties.iter().map(party).chain(agreement.researchers.iter().map(researcher)).chain([hub]);
+    let rows = rows.map(|row| row.map(Markup::text).to_vec());
+    let agreed = Markup::element("pre", &[], Markup::text(cohortium_policy::describe(&examined.given.agreement)));
+    tag("h2", Markup::text("Who, and what was agreed"))
+        .and(table(["name", "part", "keys"], rows))
+        .and(paragraph("The agreement in plain words, as its custodians read it before they signed:"))
+        .and(agreed)
+}
+
+fn budgets(examined: &Examined, agreement: &Agreement) -> Result<Markup, AuditError> {
+    let times: Vec<Timestamp> = examined.leaves.iter().map(|leaf| leaf.claims().time).collect();
+    let (dates, size) = (chart::dated(&times), times.len() as u64);
+    let mut body = tag("h2", Markup::text("Privacy budgets")).and(paragraph(format!(
+        "In \u{3b5} at \u{3b4} = {}, for one person at one node: what all questions together may reveal. Reserved counts as spent.",
+        agreement.budgets.delta
+    )));
+    for dataset in agreement.datasets.iter().map(|terms| &terms.name) {
+        let histories = examined.books.histories(agreement, dataset)?;
+        let draw = |cap: f64, of: &dyn Fn(&crate::account::Step) -> f64| {
+            let spent: Vec<_> = histories.iter().map(|history| (history.node.clone(), series(history, of))).collect();
+            Chart { cap, dates: &dates, size, spent: &spent }.draw()
+        };
+        let accounts = examined.accounts().filter(|account| account.dataset == *dataset);
+        body = body
+            .and(tag("h3", Markup::text(format!("Dataset {dataset}: the whole study"))))
+            .and(draw(agreement.budgets.epsilon_total.to_f64(), &|step| step.epsilon.0))
+            .and(table(["node", "spent or reserved", "of", "last account entry"], accounts.map(account)));
+        let spenders = spenders(&histories);
+        for researcher in spenders.iter().take(PICTURES_MAX) {
+            let of = |step: &crate::account::Step| step.epsilon.1.get(*researcher).copied().unwrap_or_default();
+            body = body
+                .and(tag("h3", Markup::text(format!("Dataset {dataset}: questions of {researcher}"))))
+                .and(draw(agreement.budgets.epsilon_per_researcher.to_f64(), &of));
+        }
+        if spenders.len() > PICTURES_MAX {
+            let more = spenders.len() - PICTURES_MAX;
+            body = body.and(paragraph(format!("{more} more researchers asked; of them no picture is drawn.")));
+        }
+    }
+    Ok(body)
+}
+
+fn series(history: &History, of: &dyn Fn(&crate::account::Step) -> f64) -> Vec<(u64, f64)> {
+    let mut series: Vec<(u64, f64)> = history.steps.iter().map(|step| (step.index, of(step))).collect();
+    // The chain's order is the account's; two runs under way at once may be logged the other way round.
+    series.sort_by_key(|(index, _)| *index);
+    series
+}
+
+/// The researchers on whose behalf anything was spent or reserved.
+fn spenders(histories: &[History]) -> Vec<&Name> {
+    let last = histories.iter().filter_map(|history| history.steps.last());
+    let spent = last.flat_map(|step| &step.epsilon.1).filter(|(_, epsilon)| **epsilon > 0.0).map(|(name, _)| name);
+    spent.collect::<std::collections::BTreeSet<_>>().into_iter().collect()
+}
+
+fn account(account: &AccountReport) -> Vec<Markup> {
+    let spent = if account.contradicted {
+        format!("not known: the node contradicts itself. It signed for {} in all", short(account.epsilon_spent))
+    } else {
+        short(account.epsilon_spent)
+    };
+    [account.node.to_string(), spent, account.epsilon_total.to_string(), account.sequence.to_string()]
+        .map(Markup::text)
+        .to_vec()
+}
+
+fn questions(agreement: &Agreement, tasks: &[&TaskRecord]) -> Markup {
+    let heading = tag("h2", Markup::text("What was asked, and what became of it"));
+    if tasks.is_empty() {
+        return heading.and(paragraph("Nothing was asked."));
+    }
+    let rows = tasks.iter().zip(1..).map(|(task, number)| {
+        let document = &task.task;
+        let cells = [format!("{number}"), document.asked_at.to_string(), document.researcher.to_string()];
+        let more = [document.purpose.to_string(), document.plan.dataset.to_string(), asked::price(task)];
+        cells.into_iter().chain(more).map(Markup::text).chain([asked::ending(task)]).collect()
+    });
+    let overview = table(["", "asked", "by", "purpose", "dataset", "\u{3b5} alone", "ending"], rows);
+    let nodes = agreement.participants();
+    let each = tasks.iter().zip(1..).map(|(task, number)| asked::section(number, task, &nodes));
+    heading.and(overview).and(each.collect())
+}
+
+/// What an agreement knows of besides questions.
+fn besides(examined: &Examined) -> Markup {
+    let agreement = examined.given.agreement.hash();
+    let own = examined.leaves.iter().map(|leaf| (leaf.index, leaf.claims())).filter(|(_, c)| c.agreement == agreement);
+    let lines: Vec<Markup> = own
+        .filter_map(|(index, claims)| {
+            let said = match &claims.fact {
+                Fact::Agreement { revision, .. } => format!("signed revision {revision} of the agreement"),
+                // The questions above tell of these.
+                Fact::Failure { .. }
+                | Fact::Permit { .. }
+                | Fact::Price { .. }
+                | Fact::Refusal { .. }
+                | Fact::Release { .. }
+                | Fact::Task { .. } => return None,
+            };
+            let author = crate::outcome::who(&claims.author);
+            Some(Markup::text(format!("Entry {index}, {}: {author} {said}.", claims.time)))
+        })
+        .collect();
+    tag("h2", Markup::text("What else was logged")).and(points(lines)).and(paragraph(
+        "Agreements of this version have no entries for alerts, freezes, revocations and incidents: whether there were any, \
+         the houses know.",
+    ))
+}
+
+fn limits() -> Markup {
+    let cannot = [
+        "Whether the released numbers are the sum: the nodes together know, and no one of them alone.",
+        "Whether a node read the rows that it committed to, and whether its rows are right.",
+        "What was never logged, and whether this directory is an older state of the log: compare the number of entries with a receipt or an earlier page.",
+        "The house's own cap for a dataset over all studies, which stands in no agreement.",
+        "The right time: every time is its author's own clock.",
+        "What readers of the answers did with them.",
+    ];
+    tag("h2", Markup::text("What this page cannot show"))
+        .and(points(cannot.map(Markup::text)))
+        .and(paragraph(
+            "The page is not signed. It follows from the log and the agreement alone: who doubts it makes it again and compares.",
+        ))
+}
