@@ -7,6 +7,7 @@
 //! Assumes the agreement, which states one key per author and role; a key of one role signs nothing in another, because
 //! [`author_key`] asks for the key of exactly the author that the kind of entry demands.
 
+use cohortium_ledger::VerifiedLog;
 use cohortium_messages::{Agreement, Author, Entry, Envelope, Fact, PublicKey, Unverified, Verified, canonical_bytes};
 
 use crate::{AuditError, at};
@@ -38,6 +39,12 @@ impl Leaf {
     /// What the entry claims, before its signature is checked.
     pub(crate) fn claims(&self) -> &Entry {
         self.entry.claims()
+    }
+
+    /// The bytes that stand in the log.
+    pub(crate) fn bytes<'a>(&self, log: &'a VerifiedLog) -> Result<&'a [u8], AuditError> {
+        let bytes = usize::try_from(self.index).ok().and_then(|index| log.entries().get(index));
+        bytes.map(Vec::as_slice).ok_or_else(|| at(self.index, "is not in this log"))
     }
 
     /// The entry, once its author's signature has been checked under the key that the agreement states.

@@ -40,6 +40,7 @@
 mod account;
 mod body;
 mod examine;
+pub mod export;
 mod leaf;
 mod markup;
 mod outcome;
@@ -57,6 +58,7 @@ pub use outcome::{
     TaskReport,
 };
 
+pub use export::{Attester, ExportError, Exported, export};
 pub use report::{Page, report};
 
 use account::Books;

@@ -131,7 +131,8 @@ fn note_missing_custodians(given: &Verified<Agreement>, leaves: &[Leaf], finding
     }
 }
 
-fn witness_keys(agreement: &Agreement) -> Result<Vec<VerifierKey>, AuditError> {
+/// The parties' witness keys.
+pub(crate) fn witness_keys(agreement: &Agreement) -> Result<Vec<VerifierKey>, AuditError> {
     let parties = agreement.parties.iter().map(|party| &party.entry);
     parties
         .map(|entry| VerifierKey::new(entry.organisation.as_str(), KeyKind::Witness, entry.witness_key.as_bytes()))

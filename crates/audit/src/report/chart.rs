@@ -107,11 +107,10 @@ impl Chart<'_> {
 
     fn axes(&self) -> Markup {
         let mut axes = Markup::default();
-        for tenths in [0.0, 0.25, 0.5, 0.75, 1.0] {
-            let epsilon = self.top() * tenths;
-            let y = self.y(epsilon);
+        for part in [0.0, 0.25, 0.5, 0.75, 1.0] {
+            let y = self.y(self.cap * part);
             axes = axes.and(line((LEFT, y), (WIDTH - RIGHT, y), "#d9d9d9", "none"));
-            axes = axes.and(label(LEFT - 6.0, y + 4.0, "end", &short(epsilon)));
+            axes = axes.and(label(LEFT - 6.0, y + 4.0, "end", &short(self.cap * part)));
         }
         for (position, (index, time)) in self.dates.iter().enumerate() {
             let x = self.x(*index);
@@ -138,11 +137,9 @@ impl Chart<'_> {
         ))
     }
 
-    /// The highest ε that is drawn.
+    /// The highest ε that is drawn. Nobody who is believed is above the cap.
     fn top(&self) -> f64 {
-        let spent = self.spent.iter().flat_map(|(_, steps)| steps).map(|(_, epsilon)| *epsilon);
-        let most = spent.fold(self.cap, f64::max) * 1.08;
-        if most.is_finite() && most > 0.0 { most } else { 1.0 }
+        if self.cap > 0.0 { self.cap * 1.08 } else { 1.0 }
     }
 
     fn x(&self, index: u64) -> f64 {
@@ -154,10 +151,10 @@ impl Chart<'_> {
     }
 }
 
-/// At most five entries of the log, spread over it, with their authors' times.
+/// At most four entries of the log, spread over it, with their authors' times.
 pub(crate) fn dated(times: &[Timestamp]) -> Vec<(u64, Timestamp)> {
     let last = times.len().saturating_sub(1);
-    let mut picked: Vec<usize> = (0..=4).map(|quarter| last * quarter / 4).collect();
+    let mut picked: Vec<usize> = (0..=3).map(|third| last * third / 3).collect();
     picked.dedup();
     picked.into_iter().filter_map(|index| Some((index as u64, *times.get(index)?))).collect()
 }

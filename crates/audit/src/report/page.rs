@@ -17,8 +17,8 @@ const STYLE: &str = "
 body { font: 15px/1.5 system-ui, 'Segoe UI', Helvetica, Arial, sans-serif; color: #1a1a1a; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.6rem; margin-bottom: 0.2rem; } h2 { border-bottom: 2px solid #1a1a1a; margin-top: 2.2rem; } h3 { margin-top: 1.8rem; }
 table { border-collapse: collapse; width: 100%; margin: 0.6rem 0; font-size: 0.92em; }
-th, td { border: 1px solid #c8c8c8; padding: 0.25rem 0.5rem; text-align: left; vertical-align: top; overflow-wrap: anywhere; }
-th { background: #f0f0f0; }
+th, td { border: 1px solid #c8c8c8; padding: 0.25rem 0.5rem; text-align: left; vertical-align: top; }
+th { background: #f0f0f0; } td { overflow-wrap: anywhere; }
 pre { background: #f6f6f6; border: 1px solid #dcdcdc; padding: 0.6rem; white-space: pre-wrap; overflow-wrap: anywhere; }
 svg { width: 100%; height: auto; } svg text { fill: #333; font-family: inherit; } svg.swatch { width: 34px; height: 12px; }
 .key { margin-right: 1.4rem; } .interval { color: #555; font-size: 0.9em; }

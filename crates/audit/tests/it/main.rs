@@ -8,5 +8,6 @@
 )]
 
 mod audit;
+mod export;
 mod page;
 mod world;

@@ -113,6 +113,6 @@ fn a_page_shows_its_own_study_alone() {
     for foreign in ["heart-study", "no answer in time", "GRU", "In the total"] {
         assert!(!html.contains(foreign), "{foreign}");
     }
-    assert!(html.contains("1 more are about other studies"));
+    assert!(html.contains("which its audit names: 1."));
     assert!(Name::new("other-study").is_ok_and(|name| name == other.study));
 }
