@@ -27,11 +27,18 @@ enum Install {
     Debian { packages: &'static [&'static str], program: &'static str, path: &'static str },
 }
 
+/// Who judges the crate of evidence that our audit writes.
+const PEERS_CRATE: &str = "evidence-crate";
+const PEERS_ATTESTATIONS: &str = "attestations";
+
+/// Where that crate is left for them.
+const EVIDENCE: &str = "target/peers/evidence/bag";
+
 /// Where Debian keeps the sources of Go packages.
 const GO_PATH: &str = "/usr/share/gocode";
 
 /// All peer checks.
-pub const PEERS: [Peer; 6] = [
+pub const PEERS: [Peer; 8] = [
     Peer {
         name: "dp-accounting",
         install: Install::Python { packages: &["dp-accounting==0.6.0"] },
@@ -44,6 +51,18 @@ pub const PEERS: [Peer; 6] = [
         name: "dsse",
         install: Install::Python { packages: &["securesystemslib==1.6.0", "cryptography==50.0.2"] },
         ask: ask_dsse,
+    },
+    Peer {
+        name: PEERS_CRATE,
+        install: Install::Python { packages: &["roc-validator==0.13.0", "bagit==1.9.0"] },
+        ask: ask_evidence_crate,
+    },
+    Peer {
+        name: PEERS_ATTESTATIONS,
+        install: Install::Python {
+            packages: &["in-toto-attestation==0.9.3", "securesystemslib==1.6.0", "cryptography==50.0.2"],
+        },
+        ask: ask_attestations,
     },
     Peer {
         name: "go-sumdb",
@@ -62,6 +81,9 @@ pub const PEERS: [Peer; 6] = [
 /// When it cannot be installed or asked; in words, for the operator.
 pub fn run(peer: &Peer, root: &Path) -> Result<(bool, Counts), String> {
     let installed = install(peer, root)?;
+    if [PEERS_CRATE, PEERS_ATTESTATIONS].contains(&peer.name) {
+        write_crate(root)?;
+    }
     let mut command = (peer.ask)(root, &installed)?;
     let (exited_well, counts) = stream(command.current_dir(root), Reporter::Peer(peer.name))?;
     Ok((exited_well && counts.passed > 0, counts))
@@ -90,6 +112,32 @@ fn ask_dp_accounting(_root: &Path, python: &Path) -> Result<Command, String> {
 /// The specification of the secure sum, written down once more in Python over OpenSSL's primitives.
 fn ask_secure_sum(_root: &Path, python: &Path) -> Result<Command, String> {
     Ok(script(python, "tests/interop/secure_sum.py", "tests/data/vectors/secure-sum"))
+}
+
+/// The Library of Congress's `bagit` and CRS4's `roc-validator`, on a crate that our audit writes now.
+fn ask_evidence_crate(_root: &Path, python: &Path) -> Result<Command, String> {
+    Ok(script(python, "tests/interop/evidence_crate.py", EVIDENCE))
+}
+
+/// PyPI's `securesystemslib` and `in-toto-attestation`, on the statements in the same crate.
+fn ask_attestations(_root: &Path, python: &Path) -> Result<Command, String> {
+    Ok(script(python, "tests/interop/attestations.py", EVIDENCE))
+}
+
+/// Has a test of the audit leave the crate that it makes where the scripts look for it.
+fn write_crate(root: &Path) -> Result<(), String> {
+    let bag = root.join(EVIDENCE);
+    let parent = bag.parent().unwrap_or(root);
+    std::fs::create_dir_all(parent).map_err(|error| format!("{} cannot be made: {error}", parent.display()))?;
+    if bag.exists() {
+        std::fs::remove_dir_all(&bag).map_err(|error| format!("{} cannot be emptied: {error}", bag.display()))?;
+    }
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut write = Command::new(cargo);
+    write.args(["test", "-q", "-p", "cohortium-audit", "--test", "it", "--", "--exact"]);
+    write.arg("export::a_crate_is_complete_and_the_same_each_time");
+    capture(write.env("COHORTIUM_WRITE_CRATE", &bag).current_dir(root))?;
+    if bag.is_dir() { Ok(()) } else { Err(format!("no test wrote {}", bag.display())) }
 }
 
 fn script(python: &Path, script: &str, argument: &str) -> Command {

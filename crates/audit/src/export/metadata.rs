@@ -170,7 +170,8 @@ fn root(case: &Case<'_>, parts: &Parts) -> Value {
     let files = parts.0.keys().filter(|path| *path != "ro-crate-preview.html").map(|path| id(path));
     let actions = case
         .leaves()
-        .filter_map(|leaf| matches!(leaf.claims().fact, Fact::Permit { .. }).then(|| id(&sign_off(leaf.index))));
+        .filter(|leaf| matches!(leaf.claims().fact, Fact::Permit { .. }))
+        .map(|leaf| id(&sign_off(leaf.index)));
     let checks = ["#check-log", "#check-rules", "#disclosure"].map(id);
     let safes = safes(case, parts).map(|safe| id(safe.id));
     let mentions: Vec<Value> = std::iter::once(id("#run")).chain(actions).chain(checks).chain(safes).collect();
