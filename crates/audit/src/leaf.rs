@@ -1,7 +1,7 @@
 //! The entries of a log: canonical, and signed by whom they name.
 //!
 //! The tree proves that an entry stands where it stands; here we find out whether it is an entry at all. One spelling per
-//! entry (RFC 8785), so that no two leaves say the same thing in different bytes. What an entry claims before its
+//! entry (RFC 8785) and one signature, so that no two leaves say the same thing in different bytes. What an entry claims before its
 //! signature is checked is used only to find the key to check it with.
 //!
 //! Assumes the agreement, which states one key per author and role; a key of one role signs nothing in another, because
@@ -30,6 +30,10 @@ fn read(index: u64, bytes: &[u8]) -> Result<Leaf, AuditError> {
         serde_json::from_slice(bytes).map_err(|error| at(index, format!("is not a signed entry: {error}")))?;
     if !canonical_bytes(&envelope).is_ok_and(|canonical| canonical == bytes) {
         return Err(at(index, "is not in canonical form (RFC 8785)"));
+    }
+    if envelope.signature_count() != 1 {
+        // What nobody checks could say anything.
+        return Err(at(index, "has another number of signatures than one, its author's"));
     }
     let entry = envelope.peek::<Entry>().map_err(|error| at(index, error.to_string()))?;
     Ok(Leaf { index, entry, envelope })

@@ -83,7 +83,7 @@ fn verdict(examined: &Examined, verified: bool) -> Markup {
     let mut list: Vec<Markup> = own.into_iter().map(finding).collect();
     if others > 0 {
         list.push(Markup::text(format!(
-            "{others} more are about other studies in the same log; its audit names them."
+            "Findings about other studies in the same log, which its audit names: {others}."
         )));
     }
     let list =

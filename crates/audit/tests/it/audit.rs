@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use cohortium_audit::{AuditError, FindingKind, Outcome, OwnLogReport, verify, verify_own_log};
 use cohortium_dp::AccountEntry;
 use cohortium_dp::account::GENESIS;
+use cohortium_ledger::{KeyKind, Log, SignerKey};
 use cohortium_messages::{Envelope, Fact, Hash, Receipt, ReleaseDocument, Task, canonical_bytes};
+
+use cohortium_store::{Batch, MemoryStore, Store as _};
 
 use crate::world::*;
 
@@ -166,8 +169,10 @@ fn what_is_wrong_is_found_where_it_is() {
         ("refusal_of_the_hub_twice", |s| repeat(s, REFUSAL, 20), 20, "second refusal of hub"),
         ("entry_of_another_study", |s| s.lines[PERMIT_A].entry.study = name("x"), 4, "not the one of its agreement"),
     ];
+    let mut story = Story::good();
+    let good = story.lines.clone();
     for (defect, edit, index, expected) in cases {
-        let mut story = Story::good();
+        story.lines.clone_from(&good);
         edit(&mut story);
         let error = story.verify().err().unwrap_or_else(|| panic!("{defect} was accepted"));
         let AuditError::Entry { index: found, why } = &error else { panic!("{defect}: {error}") };
@@ -179,7 +184,8 @@ fn what_is_wrong_is_found_where_it_is() {
 /// everybody else is judged as ever.
 #[test]
 fn a_member_that_contradicts_its_account_is_named_and_the_others_are_judged() {
-    let good = Story::good().verify().unwrap();
+    let mut story = Story::good();
+    let (good, lines) = (story.verify().unwrap(), story.lines.clone());
     type Edit = fn(&mut Story);
     let cases: [(&str, Edit, u64, &str); 5] = [
         ("chain_broken", |s| s.account(PRICE_A, 0).previous = GENESIS.into(), 7, "contradicts log entry 4"),
@@ -189,7 +195,7 @@ fn a_member_that_contradicts_its_account_is_named_and_the_others_are_judged() {
         ("numbers_far_away", |s| skip(s, 1 << 52), 12, "no task in the log can account for so many"),
     ];
     for (defect, edit, index, expected) in cases {
-        let mut story = Story::good();
+        story.lines.clone_from(&lines);
         edit(&mut story);
         let error = story.verify().err().unwrap_or_else(|| panic!("{defect} was accepted"));
         assert!(error.to_string().contains(&format!("entry {index}: ")), "{defect}: {error}");
@@ -380,7 +386,7 @@ fn verify_own(story: &Story, lines: Vec<Line>) -> Result<OwnLogReport, AuditErro
     let sign = |line: &Line| Envelope::sign(&line.entry, story.world.key(line.key)).unwrap();
     let leaves: Vec<Vec<u8>> = lines.iter().map(|line| canonical_bytes(&sign(line)).unwrap()).collect();
     let scratch = Scratch::new();
-    write_log(&scratch, name.as_str(), &keys.log, &leaves, &[], |head| (head.to_string(), Vec::new()));
+    write_log(&scratch, name.as_str(), &keys.log, &leaves, &[], |head| head);
     verify_own_log(&scratch.0, &keys.entry(name))
 }
 
@@ -419,4 +425,22 @@ fn a_nodes_own_log_is_its_own_and_one_chain() {
     drop(lines.remove(1));
     let report = verify_own(&story, lines).unwrap();
     assert_eq!(report.findings.iter().map(|finding| finding.kind).collect::<Vec<_>>(), [FindingKind::Gap]);
+}
+
+/// The log that these tests write is the one that the ledger writes.
+#[test]
+fn the_tests_write_what_the_ledger_writes() {
+    let story = Story::good();
+    let (quick, slow) = (story.write(), Scratch::new());
+    let mut store = MemoryStore::new();
+    let signer = SignerKey::from_seed("hub", KeyKind::Log, &story.world.log_key.expose_seed()).unwrap();
+    let mut log = Log::open(&slow.0, &store, &signer).unwrap();
+    story.lines.iter().filter_map(|line| line.body.as_deref()).for_each(|body| drop(log.put_body(body).unwrap()));
+    let mut batch = Batch::new();
+    let staged = log.stage(&story.leaves(), &mut batch).unwrap();
+    store.commit(batch).unwrap();
+    let head = story.cosigned(log.apply(staged, &store, &signer).unwrap(), &[0, 1, 2]);
+    let witnesses = [0, 1, 2].map(|house| story.witness(house).verifier().clone());
+    log.set_cosigned(head.to_string().as_bytes(), &witnesses).unwrap();
+    assert_eq!(files(&quick.0), files(&slow.0));
 }

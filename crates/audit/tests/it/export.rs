@@ -32,24 +32,6 @@ fn write(story: &Story, release: Hash, out: &Path) -> Result<Exported, ExportErr
     export(&story.write().0, &story.world.envelope, release, out, &attester)
 }
 
-/// Every file under a folder, by its path.
-fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
-    let mut found = BTreeMap::new();
-    let mut folders = vec![dir.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for item in std::fs::read_dir(folder).unwrap() {
-            let path = item.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                let name = path.strip_prefix(dir).unwrap().to_str().unwrap().to_owned();
-                found.insert(name, std::fs::read(path).unwrap());
-            }
-        }
-    }
-    found
-}
-
 fn envelope(files: &BTreeMap<String, Vec<u8>>, path: &str) -> Envelope {
     serde_json::from_slice(&files[path]).unwrap_or_else(|error| panic!("{path}: {error}"))
 }

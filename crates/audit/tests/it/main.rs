@@ -9,5 +9,6 @@
 
 mod audit;
 mod export;
+mod hostile;
 mod page;
 mod world;

@@ -1,13 +1,15 @@
 //! A log built with the real keys, accounts, prices and tree, before it is written: tests make one thing wrong with it.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use chacha20::ChaCha20Rng;
 use cohortium_audit::{AuditError, AuditReport, verify};
 use cohortium_dp::account::Reservation;
 use cohortium_dp::{Account, AccountConfig, AccountEntry, AttoDelta, Budget, NanoNats, Next};
-use cohortium_ledger::{KeyKind, Log, SignerKey};
+use cohortium_ledger::tile::{self, TileKind};
+use cohortium_ledger::{Checkpoint, Frontier, KeyKind, SignedCheckpoint, SignerKey, VerifierKey, tree};
 use cohortium_messages::{
     AGREEMENT_VERSION, Agreement, Analysis, Approval, Author, Bounding, Budgets, DatasetTerms, Document, Entry,
     Envelope, Fact, Hash, HubEntry, Measure, Name, OrganisationSecrets, Output, OutputColumn, PLAN_VERSION,
@@ -16,7 +18,6 @@ use cohortium_messages::{
     encode_cells,
 };
 use cohortium_query::Priced;
-use cohortium_store::{Batch, MemoryStore, Store as _};
 use rand_core::SeedableRng as _;
 
 /// Four organisations, of which `a`, `b` and `c` are in the study, a researcher, and a hub.
@@ -302,6 +303,7 @@ pub const PRICE_B: usize = 8;
 pub const PRICE_C: usize = 9;
 pub const RELEASE: usize = 10;
 pub const SECOND_PERMIT_A: usize = 12;
+pub const FAILURE: usize = 15;
 pub const SECOND_PRICE_A: usize = 16;
 pub const REFUSED: usize = 18;
 pub const REFUSAL: usize = 19;
@@ -347,16 +349,20 @@ impl Story {
     pub fn write_leaves(&self, leaves: &[Vec<u8>], witnesses: &[usize]) -> Scratch {
         let bodies: Vec<&[u8]> = self.lines.iter().filter_map(|line| line.body.as_deref()).collect();
         let scratch = Scratch::new();
-        write_log(&scratch, "hub", &self.world.log_key, leaves, &bodies, |mut head| {
-            let signers: Vec<SignerKey> = witnesses.iter().map(|house| self.witness(*house)).collect();
-            let keys: Vec<_> = signers.iter().map(|signer| signer.verifier().clone()).collect();
-            for signer in &signers {
-                let line = signer.cosign(head.note().text(), 1_800_000_000).unwrap();
-                head = head.with_cosignature(line, &keys).unwrap();
-            }
-            (head.to_string(), keys)
-        });
+        let cosign = |head| self.cosigned(head, witnesses);
+        write_log(&scratch, "hub", &self.world.log_key, leaves, &bodies, cosign);
         scratch
+    }
+
+    /// The head, with the cosignatures of these houses.
+    pub fn cosigned(&self, head: SignedCheckpoint, witnesses: &[usize]) -> SignedCheckpoint {
+        let signers: Vec<SignerKey> = witnesses.iter().map(|house| self.witness(*house)).collect();
+        let keys: Vec<VerifierKey> = signers.iter().map(|signer| signer.verifier().clone()).collect();
+        let cosign = |head: SignedCheckpoint, signer: &SignerKey| {
+            let line = signer.cosign(head.note().text(), 1_800_000_000).unwrap();
+            head.with_cosignature(line, &keys).unwrap()
+        };
+        signers.iter().fold(head, cosign)
     }
 
     pub fn witness(&self, house: usize) -> SignerKey {
@@ -377,26 +383,55 @@ impl Story {
     }
 }
 
+/// Writes the files of a log of at most 255 entries, as `Log` does but for making each of them durable: tests write hundreds.
 pub fn write_log(
     scratch: &Scratch,
     origin: &str,
     key: &SigningKey,
     leaves: &[Vec<u8>],
     bodies: &[&[u8]],
-    cosign: impl FnOnce(cohortium_ledger::SignedCheckpoint) -> (String, Vec<cohortium_ledger::VerifierKey>),
+    cosign: impl FnOnce(SignedCheckpoint) -> SignedCheckpoint,
 ) {
-    let mut store = MemoryStore::new();
-    let signer = SignerKey::from_seed(origin, KeyKind::Log, &key.expose_seed()).unwrap();
-    let mut log = Log::open(&scratch.0, &store, &signer).unwrap();
-    for body in bodies {
-        log.put_body(body).unwrap();
+    let hashes: Vec<tree::Hash> = leaves.iter().map(|leaf| tree::leaf_hash(leaf)).collect();
+    let mut frontier = Frontier::new();
+    hashes.iter().for_each(|hash| frontier.append(*hash).unwrap());
+    let size = frontier.size();
+    assert!(size < 256);
+    for (kind, bytes) in
+        [(TileKind::Entries, tile::encode_bundle(leaves).unwrap()), (TileKind::Hashes(0), tile::encode_hashes(&hashes))]
+    {
+        let tile = tile::tile_at(kind, 0, size).unwrap();
+        put(scratch, &tile.path(), &bytes);
     }
-    let mut batch = Batch::new();
-    let staged = log.stage(leaves, &mut batch).unwrap();
-    store.commit(batch).unwrap();
-    let head = log.apply(staged, &store, &signer).unwrap();
-    let (note, keys) = cosign(head);
-    log.set_cosigned(note.as_bytes(), &keys).unwrap();
+    bodies.iter().for_each(|body| put(scratch, &format!("body/{}", Hash::of(body)), body));
+    let signer = SignerKey::from_seed(origin, KeyKind::Log, &key.expose_seed()).unwrap();
+    let head = Checkpoint::new(origin, size, frontier.root()).unwrap();
+    put(scratch, "checkpoint", cosign(SignedCheckpoint::sign(head, &signer).unwrap()).to_string().as_bytes());
+}
+
+/// Writes a file of a log.
+pub fn put(scratch: &Scratch, path: &str, bytes: &[u8]) {
+    let file = scratch.0.join(path);
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    std::fs::write(file, bytes).unwrap();
+}
+
+/// Every file under a folder, by its path.
+pub fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![dir.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for item in std::fs::read_dir(folder).unwrap() {
+            let path = item.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let name = path.strip_prefix(dir).unwrap().to_str().unwrap().to_owned();
+                found.insert(name, std::fs::read(path).unwrap());
+            }
+        }
+    }
+    found
 }
 
 /// A directory that goes when the test is over.
