@@ -190,7 +190,7 @@ impl Books {
         let contradicted = !self.is_believed(key);
         let epsilon_spent = match chain {
             // All that it ever signed for: an upper bound on what any of its books could say.
-            _ if contradicted => epsilon_of(tasks.charged(study, key, true), agreement),
+            _ if contradicted => epsilon_of(&tasks.charged(study, key, true), agreement),
             Some(chain) => {
                 let mut spent = 0.0;
                 // It is believed, so it was replayed to its end before.
@@ -323,9 +323,9 @@ impl Chain {
         let agreement = &study.agreement;
         let dataset = agreement.datasets.iter().find(|terms| terms.name.as_str() == key.dataset);
         let Some(dataset) = dataset.map(|terms| &terms.name) else { return Ok(Ok(())) };
-        let (mut last, mut charged) = (0, Some(Curve::default()));
+        let (mut last, mut charged) = (0, Curve::default());
         let replayed = self.replay(agreement, dataset, |index, account| {
-            (last, charged) = (index, account.charged(&Scope::Dataset));
+            (last, charged) = (index, account.charged(&Scope::Dataset).unwrap_or_default());
         })?;
         if let Err(contradiction) = replayed {
             return Ok(Err(contradiction));
@@ -385,15 +385,14 @@ fn step(index: u64, account: &Account, agreement: &Agreement) -> Step {
     let researchers = agreement.researchers.iter().map(|terms| &terms.entry.researcher);
     let of = |researcher: &Name| {
         let scope = Scope::Researcher(scope_of(agreement, researcher));
-        (researcher.clone(), epsilon_of(account.charged(&scope), agreement))
+        (researcher.clone(), account.charged(&scope).map_or(0.0, |charged| epsilon_of(&charged, agreement)))
     };
     Step { epsilon: (account.spent_epsilon(), researchers.map(of).collect()), index }
 }
 
-/// ε of a sum of prices at the agreement's δ, as accounts state it; more than any budget where the sum is too large.
-fn epsilon_of(charged: Option<Curve>, agreement: &Agreement) -> f64 {
-    let delta = agreement.budgets.delta.to_f64() / ORDER_COUNT as f64;
-    charged.map_or(f64::MAX, |curve| epsilon(&curve, delta).min(f64::MAX))
+/// ε of a sum of prices at the agreement's δ, as accounts state it: δ is divided over the orders.
+fn epsilon_of(charged: &Curve, agreement: &Agreement) -> f64 {
+    epsilon(charged, agreement.budgets.delta.to_f64() / ORDER_COUNT as f64)
 }
 
 /// A researcher's name in accounts, in which several studies meet.

@@ -10,9 +10,12 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use cohortium_dp::Curve;
-use cohortium_messages::{Author, Entry, Fact, Hash, Name, Receipt, ReleaseDocument, Task, Timestamp, Verified};
-use cohortium_policy::{Denial, ReceiptEvidence, Request, Revoked, Statement, open_task, verify_release};
+use cohortium_dp::price::ORDER_COUNT;
+use cohortium_dp::{Curve, NanoNats};
+use cohortium_messages::{
+    Author, Entry, Fact, Hash, Name, Receipt, ReleaseDocument, RosterEntry, Task, Timestamp, Verified,
+};
+use cohortium_policy::{Denial, ReceiptEvidence, Request, Statement, open_task, verify_release};
 use cohortium_query::{PlanError, Priced};
 
 use crate::account::{AccountKey, Books};
@@ -115,19 +118,24 @@ impl Tasks {
     }
 
     /// The sum of the prices, as they follow from the plans, of all tasks of a study that a node permitted over a dataset:
-    /// but for those that it refunded, unless `refunds_count`. Nothing if the sum is more than an account can hold.
-    pub(crate) fn charged(&self, study: &Study, key: &AccountKey, refunds_count: bool) -> Option<Curve> {
-        let agreement = study.agreement.hash();
+    /// but for those that it refunded, unless `refunds_count`. Sums stop at what no budget reaches, as an account's do.
+    pub(crate) fn charged(&self, study: &Study, key: &AccountKey, refunds_count: bool) -> Curve {
+        // By the study's name and the node's key, as accounts have them.
+        let is_at = |party: &RosterEntry| party.message_key == key.message_key;
         let charges = |record: &&TaskRecord| {
-            record.study.agreement.hash() == agreement
+            record.task.study == study.agreement.study
+                && record.study.agreement.party(&key.node).is_some_and(is_at)
                 && record.task.plan.dataset.as_str() == key.dataset
                 && record.permits.contains_key(&key.node)
                 && (refunds_count || record.settled.get(&key.node) != Some(&None))
         };
-        let prices = self.by_hash.values().filter(charges).filter_map(|record| record.priced.as_ref().ok());
-        prices
-            .map(|priced| priced.price().curve.clone())
-            .try_fold(Curve::default(), |sum, price| sum.checked_add(&price))
+        let mut sums = [0u64; ORDER_COUNT];
+        for priced in self.by_hash.values().filter(charges).filter_map(|record| record.priced.as_ref().ok()) {
+            for (sum, cost) in sums.iter_mut().zip(priced.price().curve.orders()) {
+                *sum = sum.saturating_add(cost.get());
+            }
+        }
+        Curve::new(sums.map(NanoNats::new))
     }
 
     /// The tasks of a study, in the order of the log.

@@ -42,8 +42,8 @@ mod proof;
 use std::path::{Path, PathBuf};
 
 use cohortium_messages::{
-    Agreement, CanonicalError, Envelope, EnvelopeError, Fact, Hash, Name, ReleaseDocument, SigningKey, Timestamp,
-    canonical_bytes, decode_cells,
+    Agreement, CanonicalError, Envelope, EnvelopeError, Fact, Hash, Name, Receipt, ReleaseDocument, SigningKey,
+    Timestamp, canonical_bytes, decode_cells,
 };
 use serde::Serialize;
 
@@ -200,7 +200,9 @@ impl Case<'_> {
             let body = body.ok_or_else(|| crate::at(index, "names no document"))?;
             parts.put(path, name, parts::DSSE, canonical_bytes(&bodies.envelope(index, body)?)?);
         }
-        for (number, (name, receipt)) in document.survivors.iter().zip(&document.receipts).enumerate() {
+        for (number, receipt) in document.receipts.iter().enumerate() {
+            // Whose it is, it says itself, under its signature: their order is the hub's.
+            let name = receipt.peek::<Receipt>()?.claims().organisation.clone();
             let path = format!("receipts/{:03}-{name}.json", number + 1);
             parts.put(&path, &format!("The receipt of {name}"), parts::DSSE, canonical_bytes(receipt)?);
         }

@@ -76,7 +76,7 @@ fn verdict(examined: &Examined, verified: bool) -> Markup {
             agreement.hash().fingerprint()
         ),
         String::from(
-            "Every entry is signed by its author; every permit, price, account and release of this study was decided and computed again, from the signed question and the signed agreement.",
+            "Every entry of this study is signed by its author; every permit, price, account and release of it was decided and computed again, from the signed question and the signed agreement.",
         ),
     ];
     let (own, others) = examined.findings_of_the_study();

@@ -435,7 +435,9 @@ fn the_tests_write_what_the_ledger_writes() {
     let mut store = MemoryStore::new();
     let signer = SignerKey::from_seed("hub", KeyKind::Log, &story.world.log_key.expose_seed()).unwrap();
     let mut log = Log::open(&slow.0, &store, &signer).unwrap();
-    story.lines.iter().filter_map(|line| line.body.as_deref()).for_each(|body| drop(log.put_body(body).unwrap()));
+    for body in story.lines.iter().filter_map(|line| line.body.as_deref()) {
+        log.put_body(body).unwrap();
+    }
     let mut batch = Batch::new();
     let staged = log.stage(&story.leaves(), &mut batch).unwrap();
     store.commit(batch).unwrap();

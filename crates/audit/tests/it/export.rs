@@ -158,6 +158,19 @@ fn statements_are_the_attesters_word_about_files_that_are_there() {
     }
 }
 
+/// The order of receipts in a release is the hub's, and no check demands one: a file is named after whose receipt it is.
+#[test]
+fn a_receipt_stands_under_the_name_of_who_signed_it() {
+    let (mut story, scratch) = (Story::good(), Scratch::new());
+    crate::hostile::republish(&mut story, |document| document.receipts.reverse());
+    let out = scratch.0.join("bag");
+    drop(write(&story, release_of(&story), &out).unwrap());
+    let found = files(&out.join("data"));
+    for (path, house) in [("receipts/001-c.json", 2), ("receipts/002-b.json", 1), ("receipts/003-a.json", 0)] {
+        envelope(&found, path).open::<Receipt>(&story.world.houses[house].1.message.public()).unwrap();
+    }
+}
+
 /// The crate is about one release: nothing of the study's other tasks, and nothing that is not in the log.
 #[test]
 fn a_crate_holds_nothing_of_other_tasks() {

@@ -440,7 +440,7 @@ fn a_document_that_does_not_follow_is_named() {
 }
 
 /// Signs an edited release as the hub, and logs that one.
-fn republish(story: &mut Story, edit: impl FnOnce(&mut ReleaseDocument)) {
+pub fn republish(story: &mut Story, edit: impl FnOnce(&mut ReleaseDocument)) {
     let mut document = opened::<ReleaseDocument>(&story.lines[RELEASE]);
     edit(&mut document);
     let bytes = canonical_bytes(&Envelope::sign(&document, &story.world.hub_key).unwrap()).unwrap();
