@@ -76,7 +76,7 @@ pub(crate) fn safes(case: &Case<'_>, parts: &Parts) -> [Safe; 5] {
             id: "#safe-data",
             name: "Safe data",
             words: format!(
-                "Rows of {} stay at their organisations. Each node committed, with a salt that it keeps, to the rows that it \
+                "The agreement leaves the rows of {} at their organisations. Each node committed, with a salt that it keeps, to the rows that it \
                  would read. Columns, bounds and roles are those of the agreement.",
                 task.plan.dataset
             ),
@@ -86,8 +86,8 @@ pub(crate) fn safes(case: &Case<'_>, parts: &Parts) -> [Safe; 5] {
             id: "#safe-setting",
             name: "Safe setting",
             words: format!(
-                "Each node ran this plan beside its own rows and sent a noised vector under a mask. {} of {} must stay, and {} \
-                 may collude with the hub.",
+                "By its signed receipt, each organisation in the total ran this plan beside its own rows and sent a noised vector \
+                 under a mask. {} of {} must stay, and {} may collude with the hub.",
                 terms.threshold,
                 agreement.parties.len(),
                 terms.colluders

@@ -117,7 +117,7 @@ fn people(examined: &Examined, agreement: &Agreement) -> Markup {
     };
     let hub = [
         agreement.hub.hub.to_string(),
-        String::from("hub, which nobody has to trust"),
+        String::from("hub, which coordinates and holds no data"),
         fingerprint(&agreement.hub.message_key),
     ];
     let rows = agreement.parties.iter().map(party).chain(agreement.researchers.iter().map(researcher)).chain([hub]);
