@@ -82,8 +82,9 @@ impl Examined {
     /// What was found about the given study and its parties, and how much about others.
     pub(crate) fn findings_of_the_study(&self) -> (Vec<&Finding>, usize) {
         let agreement = self.given.agreement.hash();
-        let is_under_it =
-            |entry: u64| self.leaves.iter().any(|l| l.index == entry && l.claims().agreement == agreement);
+        // A leaf's index is its place.
+        let leaf = |entry: u64| usize::try_from(entry).ok().and_then(|place| self.leaves.get(place));
+        let is_under_it = |entry: u64| leaf(entry).is_some_and(|leaf| leaf.claims().agreement == agreement);
         let is_own = |finding: &&Finding| match (finding.kind, finding.entry) {
             (FindingKind::Contradiction, entry) => self.contradicted().any(|(_, found)| Some(found) == entry),
             (_, Some(entry)) => is_under_it(entry),

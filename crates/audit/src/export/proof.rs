@@ -6,8 +6,8 @@
 
 use std::fmt::Write as _;
 
+use cohortium_ledger::VerifiedLog;
 use cohortium_ledger::tree::{self, Hash, TreeError};
-use cohortium_ledger::{KeyKind, VerifiedLog};
 use cohortium_messages::Agreement;
 use data_encoding::BASE64;
 
@@ -58,7 +58,6 @@ pub(crate) fn log_policy(agreement: &Agreement) -> Result<String, AuditError> {
     let mut text = format!("log {log}\n");
     let mut names = Vec::new();
     for witness in witness_keys(agreement)? {
-        debug_assert_eq!(witness.kind(), KeyKind::Witness);
         let _ = writeln!(text, "witness {} {witness}", witness.name());
         names.push(witness.name().to_owned());
     }

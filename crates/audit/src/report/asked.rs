@@ -30,8 +30,8 @@ pub(crate) fn ending(task: &TaskRecord) -> Markup {
     Markup::element("span", &[("class", &class)], Markup::text(text))
 }
 
-/// All about one task.
-pub(crate) fn section(number: usize, task: &TaskRecord, nodes: &[Name]) -> Markup {
+/// All about one task. Of who is `contradicted`, nothing about prices is believed.
+pub(crate) fn section(number: usize, task: &TaskRecord, nodes: &[Name], contradicted: &[&Name]) -> Markup {
     let document = &task.task;
     let facts = [
         ("Asked by", document.researcher.to_string()),
@@ -49,7 +49,7 @@ pub(crate) fn section(number: usize, task: &TaskRecord, nodes: &[Name]) -> Marku
         .and(paragraph("As the researcher wrote it; the nodes run the plan made from it, not this text:"))
         .and(sql)
         .and(table([], rows))
-        .and(at_nodes(task, nodes))
+        .and(at_nodes(task, nodes, contradicted))
         .and(refusals(task))
         .and(task.release.as_ref().map_or_else(Markup::default, |release| released(task, release)));
     let failure = task
@@ -60,7 +60,7 @@ pub(crate) fn section(number: usize, task: &TaskRecord, nodes: &[Name]) -> Marku
 }
 
 /// What each node said, and what became of its price.
-fn at_nodes(task: &TaskRecord, nodes: &[Name]) -> Markup {
+fn at_nodes(task: &TaskRecord, nodes: &[Name], contradicted: &[&Name]) -> Markup {
     let rows = nodes.iter().map(|node| {
         let permitted = match task.permits.get(node) {
             Some((time, snapshot)) => format!("permitted at {time}, rows committed to as {}", snapshot.short()),
@@ -75,6 +75,8 @@ fn at_nodes(task: &TaskRecord, nodes: &[Name]) -> Markup {
             (true, None) => String::from("reserved; what became of it is not in the log"),
             (false, None) => String::from("nothing"),
         };
+        let doubt = if contradicted.contains(&node) { "; not believed, it contradicts itself" } else { "" };
+        let paid = paid + doubt;
         let in_total = task.release.as_ref().map(|release| release.document.survivors.contains(node));
         let part = match in_total {
             Some(true) => "in the total",

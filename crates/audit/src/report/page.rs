@@ -42,7 +42,7 @@ pub(crate) fn write(examined: &Examined) -> Result<Page, AuditError> {
         .and(verdict(examined, verified))
         .and(people(examined, agreement))
         .and(budgets(examined, agreement)?)
-        .and(questions(agreement, &tasks))
+        .and(questions(examined, &tasks))
         .and(besides(examined))
         .and(limits());
     Ok(Page { html: markup::page(&title, STYLE, body), verified })
@@ -187,7 +187,7 @@ fn account(account: &AccountReport) -> Vec<Markup> {
         .to_vec()
 }
 
-fn questions(agreement: &Agreement, tasks: &[&TaskRecord]) -> Markup {
+fn questions(examined: &Examined, tasks: &[&TaskRecord]) -> Markup {
     let heading = tag("h2", Markup::text("What was asked, and what became of it"));
     if tasks.is_empty() {
         return heading.and(paragraph("Nothing was asked."));
@@ -199,8 +199,9 @@ fn questions(agreement: &Agreement, tasks: &[&TaskRecord]) -> Markup {
         cells.into_iter().chain(more).map(Markup::text).chain([asked::ending(task)]).collect()
     });
     let overview = table(["", "asked", "by", "purpose", "dataset", "\u{3b5} alone", "ending"], rows);
-    let nodes = agreement.participants();
-    let each = tasks.iter().zip(1..).map(|(task, number)| asked::section(number, task, &nodes));
+    let nodes = examined.given.agreement.participants();
+    let contradicted: Vec<&Name> = examined.contradicted().map(|(name, _)| name).collect();
+    let each = tasks.iter().zip(1..).map(|(task, number)| asked::section(number, task, &nodes, &contradicted));
     heading.and(overview).and(each.collect())
 }
 

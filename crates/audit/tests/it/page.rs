@@ -92,6 +92,7 @@ fn a_contradiction_stands_at_the_top_and_what_cannot_be_believed_makes_no_page()
     assert!(verdict < page.html.find("Who, and what was agreed").unwrap());
     assert!(page.html.contains("nothing that a says about its accounts is believed"));
     assert!(page.html.contains("not known: the node contradicts itself. It signed for 0.3"));
+    assert_eq!(page.html.matches("not believed, it contradicts itself").count(), 3, "in each question");
     assert!(!page.html.contains(" a, b</span>"), "no line is drawn for a");
 
     story.lines.swap(PRICE_C, RELEASE);
