@@ -114,7 +114,7 @@ impl VerifierKey {
     /// [`NoteError::BadKey`] unless it is exactly the text that this key is written as.
     pub fn parse(vkey: &str) -> Result<VerifierKey, NoteError> {
         if vkey.len() > VKEY_BYTES_MAX {
-            return Err(NoteError::TooLarge { what: "bytes of a vkey", limit: VKEY_BYTES_MAX });
+            return Err(NoteError::BadKey("a vkey has at most 2017 bytes"));
         }
         let mut parts = vkey.splitn(3, '+');
         let (Some(name), Some(_), Some(encoded)) = (parts.next(), parts.next(), parts.next()) else {

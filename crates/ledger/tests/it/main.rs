@@ -4,11 +4,12 @@
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::panic,
+    clippy::string_slice,
     reason = "in a test a panic is a finding; helpers count as tests"
 )]
 
 mod cosignatures;
-
+mod hostile;
 mod policies;
 mod proofs;
 mod witnesses;
