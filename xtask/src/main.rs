@@ -31,9 +31,12 @@ cargo xtask test [--with-peers] [--slow]
 
     The end-to-end tests run on real hospitals' data when COHORTIUM_TEST_DATA names a directory that has it.
 
+cargo xtask peer NAME
+    One of the checks by other people's implementations alone. A name that is not known lists them.
+
 cargo xtask bench SUBJECT
     Measures, in the release profile, ours and others' side by side in one run; installs the others (Python packages
-    under target/peers). SUBJECT is: dp
+    under target/peers). SUBJECT is: dp, log, mpc
 ";
 
 fn main() -> ExitCode {
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
                 test::Options { with_peers: options.contains(&"--with-peers"), slow: options.contains(&"--slow") };
             test::run(&root(), options)
         }
+        ["peer", name] => peers::run_one(&root(), name),
         ["bench", subject] => bench::run(&root(), subject),
         [] | ["help" | "--help" | "-h", ..] => {
             print!("{HELP}");

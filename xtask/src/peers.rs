@@ -37,8 +37,12 @@ const EVIDENCE: &str = "target/peers/evidence/bag";
 /// Where Debian keeps the sources of Go packages.
 const GO_PATH: &str = "/usr/share/gocode";
 
+/// The scripts that are asked about a log.
+const GO_SCRIPT: &str = "tests/interop/tlog/verify.go";
+const COSIGNATURE_SCRIPT: &str = "tests/interop/cosignature.py";
+
 /// All peer checks.
-pub const PEERS: [Peer; 8] = [
+pub const PEERS: [Peer; 6] = [
     Peer {
         name: "dp-accounting",
         install: Install::Python { packages: &["dp-accounting==0.6.0"] },
@@ -73,7 +77,25 @@ pub const PEERS: [Peer; 8] = [
         },
         ask: ask_go_sumdb,
     },
+    Peer {
+        name: "cosignature",
+        install: Install::Python { packages: &["mldsa==1.0.1", "cryptography==50.0.2"] },
+        ask: ask_cosignature,
+    },
 ];
+
+/// Asks one peer alone; whether it agreed.
+pub fn run_one(root: &Path, name: &str) -> bool {
+    let Some(peer) = PEERS.iter().find(|peer| peer.name == name) else {
+        let known: Vec<&str> = PEERS.iter().map(|peer| peer.name).collect();
+        eprintln!("xtask: no peer is called {name}; there is: {}", known.join(", "));
+        return false;
+    };
+    run(peer, root).map(|(good, _)| good).unwrap_or_else(|why| {
+        eprintln!("xtask: {why}");
+        false
+    })
+}
 
 /// Installs the peer if need be, and asks it. A peer that checked nothing is a failure.
 ///
@@ -147,27 +169,41 @@ fn script(python: &Path, script: &str, argument: &str) -> Command {
     command
 }
 
-/// Go's checksum database, on a log that our ledger writes now.
+/// Go's checksum database, on a log, a fork of it, and proofs that our ledger writes now.
 fn ask_go_sumdb(root: &Path, _go: &Path) -> Result<Command, String> {
     let home = root.join("target/peers/go-sumdb");
-    std::fs::create_dir_all(&home).map_err(|error| format!("{} cannot be made: {error}", home.display()))?;
-    let log = home.join("log");
-    if log.exists() {
-        std::fs::remove_dir_all(&log).map_err(|error| format!("{} cannot be emptied: {error}", log.display()))?;
-    }
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut write = Command::new(cargo);
-    write.args(["run", "-q", "-p", "cohortium-ledger", "--example", "write_log", "--"]).arg(&log).current_dir(root);
-    let keys = capture(&mut write)?;
-    let keys: Vec<&str> = keys.split_whitespace().collect();
-    if keys.len() < 2 {
-        return Err("the example write_log named fewer than two keys: a log and a witness are needed".to_owned());
-    }
+    let (written, keys) = write_log(root, &home)?;
     let mut command = Command::new("go");
-    command.args(["run", "tests/interop/tlog/verify.go"]).arg(&log).args(keys);
+    command.args(["run", GO_SCRIPT]).arg(written).args(keys);
     command.env("GO111MODULE", "off").env("GOPATH", GO_PATH).env_remove("GOFLAGS");
     command.env("GOCACHE", home.join("cache"));
     Ok(command)
+}
+
+/// Two other implementations of ML-DSA-44, on cosignatures that our ledger makes now.
+fn ask_cosignature(root: &Path, python: &Path) -> Result<Command, String> {
+    let (written, keys) = write_log(root, &root.join("target/peers/cosignature"))?;
+    let mut command = Command::new(python);
+    command.args(["-B", COSIGNATURE_SCRIPT]).arg(written).args(keys);
+    Ok(command)
+}
+
+/// Runs the ledger's example; returns where it wrote and the keys that it named.
+fn write_log(root: &Path, home: &Path) -> Result<(PathBuf, Vec<String>), String> {
+    let written = home.join("written");
+    if written.exists() {
+        std::fs::remove_dir_all(&written)
+            .map_err(|error| format!("{} cannot be emptied: {error}", written.display()))?;
+    }
+    std::fs::create_dir_all(&written).map_err(|error| format!("{} cannot be made: {error}", written.display()))?;
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut write = Command::new(cargo);
+    write.args(["run", "-q", "-p", "cohortium-ledger", "--example", "write_log", "--"]).arg(&written).current_dir(root);
+    let keys: Vec<String> = capture(&mut write)?.split_whitespace().map(str::to_owned).collect();
+    if keys.len() < 2 {
+        return Err("the example write_log named fewer than two keys: a log and a witness are needed".to_owned());
+    }
+    Ok((written, keys))
 }
 
 /// Makes the peer available; returns the interpreter or program to run it with.
@@ -250,12 +286,14 @@ mod tests {
     #[test]
     fn scripts_exist_and_names_differ() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-        for peer in PEERS.iter().filter(|peer| matches!(peer.install, Install::Python { .. })) {
+        // The two that are asked about a log would write it first.
+        let asks_at_once = |peer: &&Peer| matches!(peer.install, Install::Python { .. }) && peer.name != "cosignature";
+        for peer in PEERS.iter().filter(asks_at_once) {
             let command = (peer.ask)(root, Path::new("python")).unwrap();
             let script = command.get_args().nth(1).unwrap();
             assert!(root.join(script).is_file(), "{}", peer.name);
         }
-        assert!(root.join("tests/interop/tlog/verify.go").is_file());
+        assert!([GO_SCRIPT, COSIGNATURE_SCRIPT].iter().all(|script| root.join(script).is_file()));
         let mut names: Vec<_> = PEERS.iter().map(|peer| peer.name).collect();
         names.sort_unstable();
         names.dedup();

@@ -1,12 +1,17 @@
 // Checks one of our logs with someone else's implementation: Go's checksum database (golang.org/x/mod/sumdb, `note` and
 // `tlog`), which the C2SP formats come from.
 //
-// Given the log's directory, its key and its witnesses' keys, it demands: the log and every witness signed the
-// checkpoint and nobody else did; the root follows from all entries; every stored hash stands in the tiles; every entry
-// is included and every two sizes are consistent, by proofs read from the tiles; every body is named by its SHA-256; and
-// no file is missing or left over. Then it changes the log in one place after the other, and demands to be refused.
+// Given what crates/ledger/examples/write_log.rs wrote, the log's key and its witnesses' keys, it demands of the log: the
+// log and every witness signed the checkpoint and nobody else did; the root follows from all entries; every stored hash
+// stands in the tiles; every entry is included and every two sizes are consistent, by proofs read from the tiles; every
+// body is named by its SHA-256; no file is missing or left over; and it extends the older checkpoint. Then it changes the
+// log in one place after the other, and demands to be refused. Of the fork, which the log's key signed too, it demands
+// that it is a whole log in itself, that its checkpoint is refused for want of cosignatures, and that it does not extend
+// the older checkpoint. Each proof file is read and verified as C2SP tlog-proof says, and refused when it is changed.
 //
-// What Go's package lacks is here: cosignature/v1 (type 0x04), and C2SP's tile paths, which omit the tile height.
+// What Go's package lacks is here: cosignature/v1 (type 0x04), C2SP's tile paths, which omit the tile height, and
+// tlog-proof. What it cannot do: this version of Go has no ML-DSA, so that of an ML-DSA-44 cosignature (type 0x06) only
+// name and key id are looked at; tests/interop/cosignature.py verifies those.
 //
 // Usage: GO111MODULE=off GOPATH=/usr/share/gocode go run verify.go DIRECTORY LOG_KEY [WITNESS_KEY...]
 package main
@@ -58,7 +63,8 @@ func main() {
 		failed++
 		fmt.Println("go-sumdb: FAILED", label)
 	}
-	proved, err := verify(files, logKey, witnessKeys)
+	log, fork := files.below("log/"), files.below("fork/")
+	proved, err := verify(log, logKey, witnessKeys)
 	if err != nil {
 		count(fmt.Sprintf("the log as it is: %v", err), false)
 	} else {
@@ -66,15 +72,157 @@ func main() {
 			fmt.Println("go-sumdb:", what)
 			count(what, true)
 		}
-		for _, bad := range tampered(files, logKey, witnessKeys) {
+		for _, bad := range tampered(log, logKey, witnessKeys) {
 			_, err := verify(bad.files, bad.logKey, witnessKeys)
 			count("accepted although "+bad.defect, err != nil)
 		}
 	}
+	checkFork(count, log, fork, files["older"], logKey, witnessKeys)
+	checkProofs(count, files, logKey, witnessKeys)
 	fmt.Printf("go-sumdb: %d passed, %d failed\n", passed, failed)
 	if failed > 0 {
 		os.Exit(1)
 	}
+}
+
+// checkFork demands that the older checkpoint is extended by the log and not by the fork, which is a log like any other
+// but for the cosignatures that nobody gave it.
+func checkFork(count func(string, bool), log, fork directory, older []byte, logKey string, witnessKeys []string) {
+	_, err := verify(fork, logKey, nil)
+	count(fmt.Sprintf("the fork is whole and signed by the log: %v", err), err == nil)
+	_, err = verify(fork, logKey, witnessKeys)
+	count("accepted although nobody cosigned the fork", err != nil)
+	err = extends(log, older, logKey)
+	count(fmt.Sprintf("the log extends its older checkpoint: %v", err), err == nil)
+	err = extends(fork, older, logKey)
+	count("accepted although the fork does not extend the older checkpoint", err != nil)
+	mixed := directory{}
+	for path, content := range fork {
+		mixed[path] = content
+	}
+	mixed["checkpoint"] = log["checkpoint"]
+	_, err = verify(mixed, logKey, witnessKeys)
+	count("accepted although the entries are the fork's", err != nil)
+}
+
+// extends demands that the log in the directory is a continuation of the one with this checkpoint, by a proof that is read
+// from the tiles.
+func extends(files directory, older []byte, logKey string) error {
+	verifier, err := note.NewVerifier(logKey)
+	if err != nil {
+		return err
+	}
+	var trees [2]tlog.Tree
+	for i, message := range [][]byte{older, files["checkpoint"]} {
+		opened, err := note.Open(message, note.VerifierList(verifier))
+		if err != nil {
+			return err
+		}
+		if trees[i], err = parseCheckpoint(opened.Text, verifier.Name()); err != nil {
+			return err
+		}
+	}
+	proof, err := tlog.ProveTree(trees[1].N, trees[0].N, tlog.TileHashReader(trees[1], tiles(files)))
+	if err != nil {
+		return err
+	}
+	return tlog.CheckTree(proof, trees[1].N, trees[1].Hash, trees[0].N, trees[0].Hash)
+}
+
+// checkProofs verifies each proof file, and demands to refuse it when it is changed.
+func checkProofs(count func(string, bool), files directory, logKey string, witnessKeys []string) {
+	proofs := 0
+	for _, path := range sortedPaths(files) {
+		name := strings.TrimSuffix(path, ".tlog-proof")
+		if name == path {
+			continue
+		}
+		proofs++
+		entry := "entry number " + name
+		good := string(files[path])
+		check := func(text, entry string) error { return verifyProof(text, []byte(entry), logKey, witnessKeys) }
+		err := check(good, entry)
+		count(fmt.Sprintf("%s: %v", path, err), err == nil)
+		for defect, text := range tamperedProofs(good, name, string(files["older"])) {
+			count(fmt.Sprintf("%s accepted although %s", path, defect), check(text, entry) != nil)
+		}
+		count(path+" accepted for another entry", check(good, entry+"x") != nil)
+	}
+	count("there are proofs", proofs > 3)
+}
+
+// verifyProof reads a proof as C2SP tlog-proof writes it, and verifies that the entry is where it says.
+func verifyProof(text string, entry []byte, logKey string, witnessKeys []string) error {
+	end := strings.Index(text, "\n\n")
+	if end < 0 {
+		return errors.New("proof: no empty line")
+	}
+	lines := strings.Split(text[:end], "\n")
+	if lines[0] != "c2sp.org/tlog-proof@v1" {
+		return errors.New("proof: another first line")
+	}
+	lines = lines[1:]
+	if len(lines) > 0 && strings.HasPrefix(lines[0], "extra ") {
+		if _, err := base64.StdEncoding.Strict().DecodeString(strings.TrimPrefix(lines[0], "extra ")); err != nil {
+			return err
+		}
+		lines = lines[1:]
+	}
+	if len(lines) == 0 || !strings.HasPrefix(lines[0], "index ") {
+		return errors.New("proof: no index")
+	}
+	digits := strings.TrimPrefix(lines[0], "index ")
+	index, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil || strconv.FormatInt(index, 10) != digits {
+		return errors.New("proof: unusable index " + digits)
+	}
+	var proof tlog.RecordProof
+	for _, line := range lines[1:] {
+		hash, err := base64.StdEncoding.Strict().DecodeString(line)
+		if err != nil || len(hash) != tlog.HashSize {
+			return errors.New("proof: not a hash: " + line)
+		}
+		proof = append(proof, *(*tlog.Hash)(hash))
+	}
+	tree, _, err := verifyCheckpoint([]byte(text[end+2:]), logKey, witnessKeys)
+	if err != nil {
+		return err
+	}
+	return tlog.CheckRecord(proof, tree.N, tree.Hash, index, tlog.RecordHash(entry))
+}
+
+// tamperedProofs returns copies of a proof, each with the defect that is its key.
+func tamperedProofs(good, index, older string) map[string]string {
+	head, checkpoint := good[:strings.Index(good, "\n\n")], good[strings.Index(good, "\n\n"):]
+	lines := strings.Split(head, "\n")
+	last := len(lines) - 1
+	join := func(lines ...string) string { return strings.Join(lines, "\n") + checkpoint }
+	other := base64.StdEncoding.EncodeToString(make([]byte, tlog.HashSize))
+	exchanged := append([]string(nil), lines...)
+	exchanged[last], exchanged[last-1] = exchanged[last-1], exchanged[last]
+	next := strconv.Itoa(len(index)*1000 + 7)
+	return map[string]string{
+		"the first line is another":      strings.Replace(good, "@v1", "@v2", 1),
+		"the index is another":           strings.Replace(good, "index "+index, "index "+next, 1),
+		"the index has a leading zero":   strings.Replace(good, "index ", "index 0", 1),
+		"there is no index":              strings.Replace(good, "index "+index+"\n", "", 1),
+		"a hash is missing":              join(lines[:last]...),
+		"a hash is another":              join(append(append([]string(nil), lines[:last]...), other)...),
+		"there is a hash too many":       join(append(append([]string(nil), lines...), other)...),
+		"two hashes are exchanged":       join(exchanged...),
+		"a hash is not in base64":        join(append(append([]string(nil), lines...), "=")...),
+		"the checkpoint is not cosigned": head + "\n\n" + older,
+		"there is no checkpoint":         head + "\n",
+		"the root is another":            replaceLine(good, 2, other),
+	}
+}
+
+// replaceLine replaces a line of the checkpoint in a proof.
+func replaceLine(proof string, number int, line string) string {
+	start := strings.Index(proof, "\n\n") + 2
+	lines := strings.Split(proof[start:], "\n")
+	lines[number] = line
+	return proof[:start] + strings.Join(lines, "\n")
 }
 
 // verify returns what it proved, one line for each kind of proof, or the first thing that is wrong.
@@ -127,23 +275,40 @@ func verifyCheckpoint(message []byte, logKey string, witnessKeys []string) (tlog
 		return none, 0, fmt.Errorf("log key: %w", err)
 	}
 	verifiers := []note.Verifier{verifier}
+	named := map[string]bool{} // ML-DSA-44 keys, by name and id, whose line has not been seen
 	for _, key := range witnessKeys {
 		witness, err := newWitness(key)
 		if err != nil {
 			return none, 0, fmt.Errorf("witness key: %w", err)
 		}
-		verifiers = append(verifiers, witness)
+		if witness.key == nil {
+			named[lineName(witness.name, witness.id)] = true
+		} else {
+			verifiers = append(verifiers, witness)
+		}
 	}
 	opened, err := note.Open(message, note.VerifierList(verifiers...))
 	if err != nil {
 		return none, 0, fmt.Errorf("checkpoint: %w", err)
 	}
-	if len(opened.UnverifiedSigs) > 0 || len(opened.Sigs) != len(verifiers) {
-		return none, 0, fmt.Errorf("checkpoint: %d of %d signatures, %d unknown", len(opened.Sigs), len(verifiers), len(opened.UnverifiedSigs))
+	if len(opened.Sigs) != len(verifiers) {
+		return none, 0, fmt.Errorf("checkpoint: %d of %d signatures", len(opened.Sigs), len(verifiers))
+	}
+	for _, signature := range opened.UnverifiedSigs {
+		name := lineName(signature.Name, signature.Hash)
+		if !named[name] {
+			return none, 0, errors.New("checkpoint: a signature that nobody expects by " + signature.Name)
+		}
+		delete(named, name)
+	}
+	if len(named) > 0 {
+		return none, 0, fmt.Errorf("checkpoint: %d ML-DSA-44 cosignatures are missing", len(named))
 	}
 	tree, err := parseCheckpoint(opened.Text, verifier.Name())
-	return tree, len(opened.Sigs), err
+	return tree, len(opened.Sigs) + len(opened.UnverifiedSigs), err
 }
+
+func lineName(name string, id uint32) string { return fmt.Sprintf("%s+%08x", name, id) }
 
 // parseCheckpoint reads the three lines of C2SP tlog-checkpoint: origin, size, root.
 func parseCheckpoint(text, origin string) (tlog.Tree, error) {
@@ -355,7 +520,7 @@ func entriesPath(n, size int64) string {
 type witness struct {
 	name string
 	id   uint32
-	key  ed25519.PublicKey
+	key  ed25519.PublicKey // nil for an ML-DSA-44 key, with which nothing is verified here
 }
 
 func newWitness(text string) (*witness, error) {
@@ -371,12 +536,16 @@ func newWitness(text string) (*witness, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(data) != 1+ed25519.PublicKeySize || data[0] != 4 {
-		return nil, errors.New("not a cosigning key of type 0x04")
+	isEd25519 := len(data) == 1+ed25519.PublicKeySize && data[0] == 4
+	if !isEd25519 && (len(data) != 1+1312 || data[0] != 6) {
+		return nil, errors.New("not a cosigning key of type 0x04 or 0x06")
 	}
 	sum := sha256.Sum256(append([]byte(parts[0]+"\n"), data...))
 	if binary.BigEndian.Uint32(sum[:4]) != uint32(id) {
 		return nil, errors.New("the id is not that of the key")
+	}
+	if !isEd25519 {
+		return &witness{parts[0], uint32(id), nil}, nil
 	}
 	return &witness{parts[0], uint32(id), data[1:]}, nil
 }
@@ -452,7 +621,8 @@ func addCheckpointDefects(add func(string, func(directory)), checkpoint string) 
 		replace(fmt.Sprintf("signature %d is missing", number-3), number)
 		// Key id; time of a cosignature; both halves of the signature.
 		for _, where := range []int{0, 4, 11, 12, 35, 36, len(signature) - 1} {
-			if where >= len(signature) {
+			isMlDsa := len(signature) > 4+8+ed25519.SignatureSize
+			if where >= len(signature) || isMlDsa && where > 0 {
 				continue
 			}
 			changed := append([]byte(nil), signature...)
@@ -470,6 +640,17 @@ func sortedPaths(files directory) []string {
 	}
 	sort.Strings(paths)
 	return paths
+}
+
+// below returns the files in a directory of the directory.
+func (d directory) below(prefix string) directory {
+	found := directory{}
+	for path, content := range d {
+		if strings.HasPrefix(path, prefix) {
+			found[strings.TrimPrefix(path, prefix)] = content
+		}
+	}
+	return found
 }
 
 func read(root string) (directory, error) {
