@@ -39,12 +39,19 @@ pub struct FileError {
     pub source: io::Error,
 }
 
+/// A thing done to the disk: a verb and a path.
+#[cfg(test)]
+type Done = (&'static str, PathBuf);
+
 /// A directory this process writes.
 pub(crate) struct Files {
     root: PathBuf,
     /// In tests, the number of steps after which the machine crashes.
     #[cfg(test)]
     pub(crate) steps_left: Option<std::sync::Arc<std::sync::atomic::AtomicU64>>,
+    /// In tests, what was done, in order.
+    #[cfg(test)]
+    pub(crate) done: Option<std::sync::Arc<std::sync::Mutex<Vec<Done>>>>,
 }
 
 impl Files {
@@ -54,6 +61,8 @@ impl Files {
             root: root.to_owned(),
             #[cfg(test)]
             steps_left: None,
+            #[cfg(test)]
+            done: None,
         }
     }
 
@@ -90,7 +99,9 @@ impl Files {
                 let target = self.root.join(file);
                 let parent = target.parent().unwrap_or(&self.root).to_owned();
                 self.make_dir(&parent, &mut touched).map_err(at(file))?;
-                self.step().and_then(|()| fs::rename(self.waiting(number), &target)).map_err(at(file))?;
+                self.step("rename", &target)
+                    .and_then(|()| fs::rename(self.waiting(number), &target))
+                    .map_err(at(file))?;
                 number += 1;
                 touched.insert(parent);
             }
@@ -102,7 +113,7 @@ impl Files {
     /// Removes a file and its directory if that is empty now. A file that is not there is fine: the aim is reached.
     pub(crate) fn remove(&self, file: &str) -> Result<(), FileError> {
         let path = self.root.join(file);
-        self.step().map_err(at(file))?;
+        self.step("remove", &path).map_err(at(file))?;
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(file)(error)),
             _ => {}
@@ -137,7 +148,7 @@ impl Files {
     /// Makes files or directories durable, several at once. On an error some may be and others not.
     fn flush(&self, handles: &[(String, File)]) -> Result<(), FileError> {
         for group in handles.chunks(FILES_AT_ONCE) {
-            group.iter().try_for_each(|(name, _)| self.step().map_err(at(name)))?;
+            group.iter().try_for_each(|(name, _)| self.step("flush", &self.root.join(name)).map_err(at(name)))?;
             let Some(((first, handle), rest)) = group.split_first() else { continue };
             std::thread::scope(|scope| {
                 let others: Vec<_> =
@@ -154,11 +165,11 @@ impl Files {
 
     /// A file with these bytes, not flushed.
     fn put(&self, path: &Path, bytes: &[u8]) -> io::Result<File> {
-        self.step()?;
+        self.step("begin", path)?;
         let mut file = File::create(path)?;
         let (first, second) = bytes.split_at(bytes.len() / 2);
         file.write_all(first)?;
-        self.step()?;
+        self.step("go on", path)?;
         file.write_all(second)?;
         Ok(file)
     }
@@ -177,15 +188,15 @@ impl Files {
             self.make_dir(parent, touched)?;
             touched.insert(parent.to_owned());
         }
-        self.step()?;
+        self.step("make", directory)?;
         match fs::create_dir(directory) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
             _ => Ok(()),
         }
     }
 
-    /// Between any two durable steps. Does nothing, except in tests that end the world here.
-    fn step(&self) -> io::Result<()> {
+    /// Before each thing that is done to the disk. Does nothing, except in tests that watch, or end the world here.
+    fn step(&self, what: &'static str, path: &Path) -> io::Result<()> {
         #[cfg(test)]
         if let Some(left) = &self.steps_left {
             use std::sync::atomic::Ordering::SeqCst;
@@ -193,6 +204,11 @@ impl Files {
                 return Err(io::Error::other("simulated crash"));
             }
         }
+        #[cfg(test)]
+        if let Some(done) = &self.done {
+            done.lock().unwrap().push((what, path.to_owned()));
+        }
+        let _ = (what, path);
         Ok(())
     }
 }

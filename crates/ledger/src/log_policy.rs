@@ -20,6 +20,9 @@
 //! there are limits; numbers have no leading zeros; a witness's key is not a log's; no two keys share name and id, since a
 //! line could then be by either. [`LogPolicy::is_met`] refuses `quorum none`: a head under it is evidence of nothing.
 //!
+//! What it does not do: judge times. When somebody cosigned is returned, and whether that is too long ago is the caller's
+//! to say.
+//!
 //! Adversary: whoever wrote the text (a limit on everything, errors with their line) and whoever shows the head. Promise of
 //! [`LogPolicy::is_met`] (argued; EUF-CMA of the signatures): given a head, returns evidence only if one of the logs
 //! signed it and a set of witnesses that satisfies the quorum cosigned it; never counts a witness twice.

@@ -711,6 +711,47 @@ fn a_crash_at_any_commit_leaves_a_log_that_opens() {
     }
 }
 
+/// Losing the power is worse than stopping: what was not flushed is gone. So everything that is done to the disk is
+/// watched: no file gets its name before its contents are flushed, the checkpoint not before the directories of all tiles
+/// are, and when the receipt is given no name is left unflushed.
+#[test]
+fn nothing_is_named_before_it_is_flushed() {
+    let (scratch, mut store) = (Scratch::new(), MemoryStore::new());
+    let mut files = Files::new(&scratch.log());
+    let done = Arc::new(std::sync::Mutex::new(Vec::new()));
+    files.done = Some(Arc::clone(&done));
+    let mut log = Log::recover(files, &store, &log_key()).unwrap();
+    let (mut names, mut checkpoints) = (0, 0);
+    for count in [255, 2, 700] {
+        done.lock().unwrap().clear();
+        let from = log.size();
+        append(&mut log, &mut store, &entries(from, count)).unwrap();
+        let (mut flushed, mut unflushed) = (Vec::new(), Vec::new());
+        for (what, path) in done.lock().unwrap().drain(..) {
+            match what {
+                "make" => unflushed.push(path.parent().unwrap().to_owned()),
+                "flush" => {
+                    unflushed.retain(|directory| *directory != path);
+                    flushed.push(path);
+                }
+                "rename" => {
+                    assert!(flushed.contains(&path), "{} has a name before its contents are flushed", path.display());
+                    if path.ends_with("checkpoint") {
+                        assert!(unflushed.is_empty(), "the checkpoint comes before {unflushed:?}");
+                        checkpoints += 1;
+                    }
+                    unflushed.push(path.parent().unwrap().to_owned());
+                    names += 1;
+                }
+                _ => {}
+            }
+        }
+        assert!(unflushed.is_empty(), "a receipt before {unflushed:?}");
+    }
+    assert_eq!(checkpoints, 3);
+    assert!(names > 15, "{names} names: nothing was watched");
+}
+
 /// What is on the disk, seen from outside: which step of the crash story of `log` was the last to be finished.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Finished {
