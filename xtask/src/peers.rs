@@ -42,7 +42,7 @@ const GO_SCRIPT: &str = "tests/interop/tlog/verify.go";
 const COSIGNATURE_SCRIPT: &str = "tests/interop/cosignature.py";
 
 /// All peer checks.
-pub const PEERS: [Peer; 6] = [
+pub const PEERS: [Peer; 9] = [
     Peer {
         name: "dp-accounting",
         install: Install::Python { packages: &["dp-accounting==0.6.0"] },

@@ -105,6 +105,11 @@ impl World {
         draft.resolve(&self.hub, &self.organisations, &self.staff, &self.researchers)
     }
 
+    /// Another agreement between (some of) the same organisations, signed by them.
+    pub fn signed_again(&self, agreement: &Agreement) -> Verified<Agreement> {
+        signed(agreement, &self.secrets).open_all(&agreement.custodian_keys()).unwrap()
+    }
+
     /// The offers of all organisations for `heart`, after an edit.
     pub fn offers(&self, edit: impl Fn(&str, &mut Offer)) -> Vec<Verified<Offer>> {
         let offer = |(name, keys): &(Name, OrganisationSecrets)| {

@@ -3,8 +3,9 @@
 //!
 //! Three rooms:
 //!
-//! - *Drafting* ([`template`], [`parse`], [`Draft::resolve`], [`describe`], [`lint`]): people write TOML, compare
-//!   fingerprints, read back in plain words what they are about to sign, and what to think about again.
+//! - *Drafting* ([`template`], [`parse`], [`Draft::resolve`], [`describe`], [`lint`], [`diff`]): people write TOML,
+//!   compare fingerprints, read back in plain words what they are about to sign, what to think about again, and what an
+//!   amendment changes.
 //! - *Deciding* ([`compile`], [`Policy::decide`]): an agreement becomes one Cedar `permit` and one named `forbid` per
 //!   clause, so that a refusal lists every clause that fails. Evidence that a task passed is a value, [`Permit`]. What
 //!   nodes then log about it is held against the same policy ([`Policy::read_statement`]).
@@ -79,13 +80,18 @@ mod clause;
 mod compile;
 mod decide;
 mod describe;
+mod diff;
 mod draft;
 mod entries;
 #[cfg(test)]
 mod fixtures;
 mod identifiers;
+#[cfg(test)]
+mod interpreter;
 mod lint;
 mod log_policy;
+#[cfg(test)]
+mod random;
 mod release;
 mod statement;
 mod template;
@@ -96,6 +102,7 @@ pub use clause::Clause;
 pub use compile::{CompileError, Policy, compile};
 pub use decide::{Denial, OpenError, Permit, PermitHere, Request, open_agreement, open_task};
 pub use describe::describe;
+pub use diff::{Change, Direction, diff};
 pub use draft::{Draft, DraftError, parse};
 pub use entries::{Authored, EntryError, Revoked, is_frozen, open_entry};
 pub use lint::{Actor, Finding, Severity, lint};
