@@ -304,7 +304,7 @@ pub(crate) fn judge_asked(policies: &PolicySet, schema: &Schema, asked: &Asked) 
 }
 
 /// Evaluates, and refuses on any error: one in making the request, one that Cedar reports, or an answer that cannot be.
-fn judge(
+pub(crate) fn judge(
     policies: &PolicySet,
     schema: &Schema,
     researcher: &Name,
@@ -347,7 +347,7 @@ fn cedar_request(
 }
 
 /// The context of the request. Numbers too large for a long become the largest, which exceeds every limit.
-fn facts(asked: &Asked) -> Vec<(String, RestrictedExpression)> {
+pub(crate) fn facts(asked: &Asked) -> Vec<(String, RestrictedExpression)> {
     let long = RestrictedExpression::new_long;
     let saturated = |value: u64| long(i64::try_from(value).unwrap_or(i64::MAX));
     let (approval, approvers) = match &asked.approval {

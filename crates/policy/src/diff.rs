@@ -557,7 +557,7 @@ mod tests {
                 Narrows,
                 Widens,
             ),
-            (|a| drop(a.analyses.pop()), "analysis sum", Narrows, Widens),
+            (|a| a.analyses.truncate(2), "analysis sum", Narrows, Widens),
             (|a| a.analyses[0].max_cells += 1, "analysis count: max_cells", Widens, Narrows),
             (|a| a.analyses[0].max_epsilon = 2.into(), "analysis count: max_epsilon", Widens, Narrows),
             (|a| a.phases = vec![phase(0, 100)], "phases", Narrows, Widens),

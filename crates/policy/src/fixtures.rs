@@ -130,13 +130,16 @@ impl World {
             .replace("accepted_by = \"\"", "accepted_by = \"Dr. A. Nyman, data protection officer\"")
     }
 
-    /// The draft text of the world of three, made once.
+    /// The world of three, made once.
+    pub fn draft_world() -> &'static Self {
+        static WORLD: std::sync::OnceLock<World> = std::sync::OnceLock::new();
+        WORLD.get_or_init(|| Self::new(3))
+    }
+
+    /// Its draft text, made once.
     pub fn draft_once() -> &'static str {
         static TEXT: std::sync::OnceLock<String> = std::sync::OnceLock::new();
-        TEXT.get_or_init(|| {
-            let world = Self::new(3);
-            world.draft_text(&world.staff)
-        })
+        TEXT.get_or_init(|| Self::draft_world().draft_text(&Self::draft_world().staff))
     }
 }
 

@@ -85,6 +85,8 @@ mod draft;
 mod entries;
 #[cfg(test)]
 mod fixtures;
+#[cfg(test)]
+mod fuzz;
 mod identifiers;
 #[cfg(test)]
 mod interpreter;

@@ -7,14 +7,14 @@ use std::collections::BTreeSet;
 use chacha20::ChaCha20Rng;
 use cohortium_messages::{
     Agreement, Analysis, AnalysisTerms, ApprovalClass, Column, ColumnRole, Condition, Decimal, Modifier, Name,
-    PhaseKind, ProjectPhase, Purpose, ReleaseMode, ResearcherEntry, ResearcherTerms, Role, RosterEntry, Sensitivity,
-    SigningKey, Timestamp,
+    PhaseKind, ProjectPhase, ReleaseMode, ResearcherEntry, ResearcherTerms, Role, RosterEntry, Sensitivity, SigningKey,
+    Timestamp,
 };
 use rand_core::{Rng as _, SeedableRng as _};
 
 use crate::approval::{Approval, Automatic};
 use crate::clause::Asked;
-use crate::fixtures::{name, start};
+use crate::fixtures::name;
 use crate::log_policy::{LogTerms, log_policy};
 
 /// Draws from one seed.
@@ -55,7 +55,9 @@ type Edit = fn(&mut Agreement, &mut Draw);
 
 /// Each touches one key or a few that belong together. What makes an agreement invalid is not done.
 const EDITS: [(&str, Edit); 36] = [
-    ("analysis removed", |a, d| drop(a.analyses.remove(d.below(a.analyses.len())))),
+    ("analysis removed", |a, d| {
+        a.analyses.remove(d.below(a.analyses.len()));
+    }),
     ("analysis added", |a, d| {
         let (analysis, max_epsilon) = (*d.pick(&ANALYSES), epsilon(d));
         a.analyses.push(AnalysisTerms { analysis, max_cells: 10, max_epsilon });
