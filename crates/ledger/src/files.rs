@@ -7,8 +7,8 @@
 //! Files that appear together are all written before the first is flushed, all flushed before the first is renamed, and
 //! all renamed before the first directory is flushed. The flushes of one phase run at once, on threads: a disk takes
 //! several at once for little more than the price of one, and in a log that is what a batch costs.
-//! (`cargo xtask bench log`; on a disk that takes 4 ms for a flush, a batch of 64 entries took 40 ms with one flush after
-//! the other and takes 24 ms.)
+//! (`cargo xtask bench log`; on a disk that takes 4 ms for a flush, a batch of 64 entries took 40 to 48 ms with one
+//! flush after the other and takes 20 to 28.)
 //!
 //! What it does not do: locking. One writer per directory is ensured by the record store that belongs to it.
 //!
