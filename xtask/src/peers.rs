@@ -42,7 +42,7 @@ const GO_SCRIPT: &str = "tests/interop/tlog/verify.go";
 const COSIGNATURE_SCRIPT: &str = "tests/interop/cosignature.py";
 
 /// All peer checks.
-pub const PEERS: [Peer; 9] = [
+pub const PEERS: [Peer; 11] = [
     Peer {
         name: "dp-accounting",
         install: Install::Python { packages: &["dp-accounting==0.6.0"] },
@@ -68,6 +68,12 @@ pub const PEERS: [Peer; 9] = [
         },
         ask: ask_attestations,
     },
+    Peer {
+        name: "agreement-schema",
+        install: Install::Python { packages: &["jsonschema==4.26.0"] },
+        ask: ask_agreement_schema,
+    },
+    Peer { name: "cedar", install: Install::Python { packages: &["cedarpy==4.12.2"] }, ask: ask_cedar },
     Peer {
         name: "go-sumdb",
         install: Install::Debian {
@@ -119,6 +125,16 @@ fn ask_rfc8785(_root: &Path, python: &Path) -> Result<Command, String> {
 /// PyPI's `securesystemslib`, on envelopes that our code signed.
 fn ask_dsse(_root: &Path, python: &Path) -> Result<Command, String> {
     Ok(script(python, "tests/interop/dsse.py", "tests/data/vectors/dsse"))
+}
+
+/// PyPI's `jsonschema`, on agreements and drafts that `crates/policy` reads or refuses as well.
+fn ask_agreement_schema(_root: &Path, python: &Path) -> Result<Command, String> {
+    Ok(script(python, "tests/interop/agreement_schema.py", "tests/data/vectors/agreement"))
+}
+
+/// PyPI's `cedarpy`, the engine that `crates/policy` uses in another build: on policies that our compiler wrote.
+fn ask_cedar(_root: &Path, python: &Path) -> Result<Command, String> {
+    Ok(script(python, "tests/interop/cedar.py", "tests/data/vectors/agreement/cedar.json"))
 }
 
 /// The specification of seeded noise, written down once more in Python, on the vectors that `crates/dp` checks as well.

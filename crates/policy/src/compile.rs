@@ -80,7 +80,7 @@ pub(crate) const BY_PEOPLE: &str = "by-people";
 pub(crate) const NOT_GIVEN: &str = "not-given";
 
 /// What may be asked about. Every fact is required: a request that lacks one is refused before evaluation.
-const SCHEMA: &str = r#"entity Researcher;
+pub(crate) const SCHEMA: &str = r#"entity Researcher;
 entity Dataset;
 action "run" appliesTo {
   principal: [Researcher],

@@ -346,10 +346,22 @@ fn cedar_request(
     .ok()
 }
 
+/// What a fact says.
+pub(crate) enum FactValue {
+    /// Yes or no.
+    Bool(bool),
+    /// A number.
+    Long(i64),
+    /// Words, without order.
+    Set(Vec<String>),
+    /// A word.
+    Text(&'static str),
+}
+
 /// The context of the request. Numbers too large for a long become the largest, which exceeds every limit.
-pub(crate) fn facts(asked: &Asked) -> Vec<(String, RestrictedExpression)> {
-    let long = RestrictedExpression::new_long;
-    let saturated = |value: u64| long(i64::try_from(value).unwrap_or(i64::MAX));
+pub(crate) fn values(asked: &Asked) -> Vec<(&'static str, FactValue)> {
+    use FactValue::{Bool, Long, Text};
+    let saturated = |value: u64| Long(i64::try_from(value).unwrap_or(i64::MAX));
     let (approval, approvers) = match &asked.approval {
         None => (NOT_DECIDED, 0),
         Some(Approval::Automatic(_)) => (AUTOMATIC, 0),
@@ -357,29 +369,40 @@ pub(crate) fn facts(asked: &Asked) -> Vec<(String, RestrictedExpression)> {
         Some(Approval::Missing { .. } | Approval::Impossible | Approval::RefusedBy { .. }) => (NOT_GIVEN, 0),
     };
     vec![
-        (String::from("affirms"), set(&asked.affirms)),
-        (String::from("aggregate_columns"), set(&asked.aggregate_columns)),
-        (String::from("analyses"), set(&asked.analyses)),
-        (String::from("approval"), RestrictedExpression::new_string(approval.to_owned())),
-        (String::from("approvers"), saturated(approvers)),
-        (String::from("cells"), saturated(asked.cells)),
-        (String::from("counts_groups"), RestrictedExpression::new_bool(asked.counts_groups)),
-        (String::from("epsilon_micro"), saturated(asked.epsilon_micro)),
-        (String::from("filter_columns"), set(&asked.filter_columns)),
-        (String::from("frozen"), RestrictedExpression::new_bool(asked.frozen)),
-        (String::from("group_columns"), set(&asked.group_columns)),
-        (String::from("max_groups"), long(i64::from(asked.max_groups))),
-        (String::from("max_rows"), long(i64::from(asked.max_rows))),
-        (String::from("now"), long(asked.now.seconds())),
-        (String::from("participant_count"), saturated(asked.participants.len() as u64)),
-        (String::from("participants"), set(&asked.participants)),
-        (String::from("purpose_and_broader"), set(asked.purpose.and_broader())),
-        (String::from("revoked"), RestrictedExpression::new_bool(asked.revoked)),
+        ("affirms", set(&asked.affirms)),
+        ("aggregate_columns", set(&asked.aggregate_columns)),
+        ("analyses", set(&asked.analyses)),
+        ("approval", Text(approval)),
+        ("approvers", saturated(approvers)),
+        ("cells", saturated(asked.cells)),
+        ("counts_groups", Bool(asked.counts_groups)),
+        ("epsilon_micro", saturated(asked.epsilon_micro)),
+        ("filter_columns", set(&asked.filter_columns)),
+        ("frozen", Bool(asked.frozen)),
+        ("group_columns", set(&asked.group_columns)),
+        ("max_groups", Long(i64::from(asked.max_groups))),
+        ("max_rows", Long(i64::from(asked.max_rows))),
+        ("now", Long(asked.now.seconds())),
+        ("participant_count", saturated(asked.participants.len() as u64)),
+        ("participants", set(&asked.participants)),
+        ("purpose_and_broader", set(asked.purpose.and_broader())),
+        ("revoked", Bool(asked.revoked)),
     ]
 }
 
-fn set<T: ToString>(items: impl IntoIterator<Item = T>) -> RestrictedExpression {
-    RestrictedExpression::new_set(items.into_iter().map(|item| RestrictedExpression::new_string(item.to_string())))
+fn set<T: ToString>(items: impl IntoIterator<Item = T>) -> FactValue {
+    FactValue::Set(items.into_iter().map(|item| item.to_string()).collect())
+}
+
+/// The facts as Cedar takes them.
+pub(crate) fn facts(asked: &Asked) -> Vec<(String, RestrictedExpression)> {
+    let expression = |value| match value {
+        FactValue::Bool(value) => RestrictedExpression::new_bool(value),
+        FactValue::Long(value) => RestrictedExpression::new_long(value),
+        FactValue::Set(words) => RestrictedExpression::new_set(words.into_iter().map(RestrictedExpression::new_string)),
+        FactValue::Text(word) => RestrictedExpression::new_string(word.to_owned()),
+    };
+    values(asked).into_iter().map(|(name, value)| (name.to_owned(), expression(value))).collect()
 }
 
 #[cfg(test)]

@@ -61,8 +61,15 @@ fn spoil_value(value: &mut Value, draw: &mut Draw) {
     ];
     match value {
         Value::Object(map) if !map.is_empty() && !draw.one_in(8) => {
-            let key = map.keys().nth(draw.below(map.len())).unwrap().clone();
-            match draw.below(12) {
+            // Keys and names are most of an agreement's text, and seldom survive a change.
+            let mut key = String::new();
+            for _ in 0..3 {
+                key.clone_from(map.keys().nth(draw.below(map.len())).unwrap());
+                if !["parties", "hub", "log_policy", "researchers", "name"].contains(&key.as_str()) {
+                    break;
+                }
+            }
+            match draw.below(30) {
                 0 => drop(map.remove(&key)),
                 1 => drop(map.insert(format!("{key}s"), Value::Null)),
                 _ => spoil_value(map.get_mut(&key).unwrap(), draw),
@@ -80,6 +87,12 @@ fn spoil_value(value: &mut Value, draw: &mut Draw) {
         Value::Number(number) if draw.one_in(2) => {
             let number = number.as_u64().unwrap_or_default();
             *value = Value::from(draw.pick(&[number + 1, number.saturating_sub(1), 0, 1 << 32]).to_owned());
+        }
+        Value::String(text) if text.parse::<f64>().is_ok() && !draw.one_in(4) => {
+            *value = Value::from(*draw.pick(&["0", "0.000001", "0.01", "0.5", "1", "1.5", "5", "10", "-1", "1001"]));
+        }
+        Value::String(text) if text.ends_with('Z') && !draw.one_in(4) => {
+            *value = Value::from(*draw.pick(&["2026-11-21T23:59:59Z", "2026-11-22T00:00:01Z", "2027-01-01T00:00:00Z"]));
         }
         _ => *value = draw.pick(&hostile).clone(),
     }

@@ -97,6 +97,8 @@ mod random;
 mod release;
 mod statement;
 mod template;
+#[cfg(test)]
+mod vectors;
 pub mod watch;
 
 pub use approval::{Approval, Approvals, Automatic, approvals};
