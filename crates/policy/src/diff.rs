@@ -361,12 +361,15 @@ impl Changes {
 
     /// The terms of the log; its keys follow from hub and parties, which are compared on their own.
     fn log(&mut self, old: &Agreement, new: &Agreement) {
+        if old.log_policy == new.log_policy {
+            return;
+        }
         match (log_terms(old), log_terms(new)) {
             (Ok(before), Ok(after)) => {
                 self.demand("log.quorum", &before.quorum, &after.quorum);
                 self.demand("log.post_quantum", &before.post_quantum, &after.post_quantum);
             }
-            _ => self.unlike("log_policy", old.log_policy == new.log_policy, "is not the agreement's own policy"),
+            _ => self.add(Direction::Widens, "log_policy", "is not the agreement's own policy"),
         }
     }
 
@@ -713,7 +716,7 @@ mod tests {
         phased.phases =
             vec![phase(0, 100), ProjectPhase { epsilon_per_query: "0.5".parse().unwrap(), ..phase(101, 300) }];
         let (mut narrowing, mut permitted, mut compiled) = (0, 0, 0);
-        for seed in 0..700 {
+        for seed in 0..500 {
             let mut draw = Draw::seeded(seed);
             let base = if draw.one_in(2) { &phased } else { &*world.agreement };
             let old = random::edited(base, 12, &mut draw);
@@ -744,6 +747,6 @@ mod tests {
             }
         }
         // Without these the test would say nothing.
-        assert!(narrowing > 100 && permitted > 500 && compiled > 100, "{narrowing} {permitted} {compiled}");
+        assert!(narrowing > 80 && permitted > 500 && compiled > 100, "{narrowing} {permitted} {compiled}");
     }
 }

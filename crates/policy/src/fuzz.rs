@@ -86,7 +86,8 @@ fn spoil_value(value: &mut Value, draw: &mut Draw) {
         }
         Value::Number(number) if draw.one_in(2) => {
             let number = number.as_u64().unwrap_or_default();
-            *value = Value::from(draw.pick(&[number + 1, number.saturating_sub(1), 0, 1 << 32]).to_owned());
+            *value =
+                Value::from(draw.pick(&[number.saturating_add(1), number.saturating_sub(1), 0, 1 << 32]).to_owned());
         }
         Value::String(text) if text.parse::<f64>().is_ok() && !draw.one_in(4) => {
             *value = Value::from(*draw.pick(&["0", "0.000001", "0.01", "0.5", "1", "1.5", "5", "10", "-1", "1001"]));

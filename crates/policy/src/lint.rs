@@ -434,7 +434,7 @@ mod tests {
     fn each_edit_is_found_and_nothing_else() {
         let cases: [(Edit, Severity, &str, &str); 31] = [
             (|a| a.secure_sum.threshold = 2, Severity::Error, "agreement", "2·threshold > organisations + colluders"),
-            (|a| a.log_policy.push('x'), Severity::Error, "log_policy", "witness keys with one quorum"),
+            (|a| a.log_policy.push_str("# x\n"), Severity::Error, "log_policy", "witness keys with one quorum"),
             (|a| with_log_policy(a, false), Severity::Warning, "log.post_quantum", "forge cosignatures of today"),
             (
                 |a| (a.valid_from, a.valid_until) = (start().plus_seconds(-9), start()),

@@ -261,7 +261,8 @@ pub fn asked(agreement: &Agreement, draw: &mut Draw) -> Asked {
         None => permitted,
     };
     let analyses = match permitted.is_empty() || breaks.at(1, draw) {
-        true => draw.some_of(&ANALYSES),
+        // One that is not permitted, where there is one.
+        true => ANALYSES.into_iter().filter(|analysis| !permitted.contains(analysis) || draw.one_in(4)).collect(),
         false => vec![*draw.pick(&permitted)],
     };
     let mut affirms: BTreeSet<Modifier> = draw.some_of(&MODIFIERS).into_iter().collect();

@@ -20,8 +20,7 @@ fn root(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
 }
 
-fn stored<T: Serialize>(path: &str, made: &T) -> String {
-    let text = serde_json::to_string_pretty(made).unwrap() + "\n";
+fn stored(path: &str, text: String) -> String {
     if std::env::var_os("COHORTIUM_WRITE_VECTORS").is_some() {
         std::fs::write(root(path), &text).unwrap();
     }
@@ -67,7 +66,10 @@ fn edited(mut value: Value, Edit { at, to, name, .. }: &Edit) -> Value {
 #[test]
 fn agreements_as_they_are_signed() {
     for (name, agreement) in agreements() {
-        let text = stored(&format!("tests/data/vectors/agreement/{name}.json"), &agreement);
+        let text = stored(
+            &format!("tests/data/vectors/agreement/{name}.json"),
+            serde_json::to_string_pretty(&agreement).unwrap() + "\n",
+        );
         let again: Agreement = serde_json::from_str(&text).unwrap();
         again.check().unwrap();
         assert_eq!(again, agreement, "{name}");
@@ -136,7 +138,6 @@ fn known_keys(schema: &Value) -> std::collections::BTreeSet<String> {
 }
 
 /// A compiled policy and what it decides.
-#[derive(Serialize)]
 struct Compiled {
     cases: Vec<Case>,
     policies: String,
@@ -161,6 +162,16 @@ fn facts_as_json(asked: &Asked) -> Value {
         FactValue::Text(word) => Value::from(word),
     };
     values(asked).into_iter().map(|(name, found)| (name.to_owned(), value(found))).collect()
+}
+
+/// JSON in which a changed case is a changed line.
+fn one_case_per_line(compiled: &[Compiled]) -> String {
+    let one = |Compiled { cases, policies, schema }: &Compiled| {
+        let cases: Vec<String> = cases.iter().map(|case| serde_json::to_string(case).unwrap()).collect();
+        let (policies, schema) = (Value::from(policies.as_str()), Value::from(schema.as_str()));
+        format!("{{\"policies\": {policies},\n\"schema\": {schema},\n\"cases\": [\n{}\n]}}", cases.join(",\n"))
+    };
+    format!("[{}]\n", compiled.iter().map(one).collect::<Vec<_>>().join(",\n"))
 }
 
 /// Random tasks near what three agreements permit, and the clauses that each fails.
@@ -190,5 +201,5 @@ fn policies_and_what_they_decide() {
     }
     assert!(permitted >= 20, "{permitted}");
     assert!(failed.len() + 1 >= Clause::COMPILED.len(), "{failed:?}");
-    stored("tests/data/vectors/agreement/cedar.json", &compiled);
+    stored("tests/data/vectors/agreement/cedar.json", one_case_per_line(&compiled));
 }
