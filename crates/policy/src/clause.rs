@@ -197,19 +197,7 @@ pub(crate) fn explain(clause: Clause, agreement: &Agreement, asked: &Asked) -> S
             asked.dataset,
             agreement.dataset(&asked.dataset).map_or(0, |terms| terms.minimum_cohort)
         ),
-        Clause::Phase => match agreement.phase(asked.now) {
-            Some(phase) => format!(
-                "in the phase {} until {} the study permits {} at epsilon {} per query at most, and the task computes {} \
-                 at {}",
-                phase.kind,
-                phase.until,
-                join(&phase.analyses),
-                phase.epsilon_per_query,
-                join(&asked.analyses),
-                micro(asked.epsilon_micro)
-            ),
-            None => format!("the study is in none of its phases at {}", asked.now),
-        },
+        Clause::Phase => explain_phase(agreement, asked),
         Clause::PricePerAnalysis => {
             let limits = limits(agreement, asked, |terms| terms.max_epsilon.to_string());
             format!("the task costs epsilon {}, and may cost at most {limits}", micro(asked.epsilon_micro))
@@ -251,6 +239,22 @@ pub(crate) fn explain(clause: Clause, agreement: &Agreement, asked: &Asked) -> S
         Clause::Evidence => {
             String::from("the task, its checked plan, its approvals and the agreement do not belong together")
         }
+    }
+}
+
+fn explain_phase(agreement: &Agreement, asked: &Asked) -> String {
+    match agreement.phase(asked.now) {
+        Some(phase) => format!(
+            "in the phase {} until {} the study permits {} at epsilon {} per query at most, and the task computes {} \
+             at {}",
+            phase.kind,
+            phase.until,
+            join(&phase.analyses),
+            phase.epsilon_per_query,
+            join(&asked.analyses),
+            micro(asked.epsilon_micro)
+        ),
+        None => format!("the study is in none of its phases at {}", asked.now),
     }
 }
 

@@ -378,7 +378,10 @@ mod tests {
     }
 
     fn case() -> Case {
-        let world = World::new(4);
+        case_of(World::new(4))
+    }
+
+    fn case_of(world: World) -> Case {
         let task = world.task(|_| ());
         let priced = world.priced(&task);
         let revoked = Revoked::nothing();
@@ -582,6 +585,52 @@ mod tests {
         let consents = case.consents(&total, |_| ());
         let error = Release::make(total, &case.permit, &amended.agreement, receipts, consents, start()).unwrap_err();
         assert!(matches!(error, ReleaseError::Different("agreement")));
+    }
+
+    /// Two groups, of which the second is one row short of the minimum of ten.
+    #[test]
+    fn groups_of_too_few_are_blanked() {
+        let world = World::with(4, |agreement| agreement.datasets[0].minimum_cohort = 10);
+        let priced = world.priced(&world.task(|_| ()));
+        let rows = |count: i64| count * priced.lattice() as i64;
+        let (cells, suppressed) = without_small_groups(&priced, &[rows(10), rows(10) - 1]).unwrap();
+        assert_eq!((cells, suppressed), (vec![rows(10), 0], vec![1]));
+        assert!(matches!(without_small_groups(&priced, &[1]), Err(ReleaseError::Cells { expected: 2, .. })));
+    }
+
+    /// With a minimum that no group reaches, nothing but zeros leaves, and no edit that shows more or hides less is believed.
+    #[test]
+    fn a_release_shows_nothing_of_groups_that_count_too_few() {
+        let case = case_of(World::with(4, |agreement| agreement.datasets[0].minimum_cohort = 1_000_000));
+        let total = case.total(&[], &[]);
+        let counted = encode_cells(total.cells());
+        let receipts = case.receipts(&total, |_| ());
+        let release = case.make(total, receipts).unwrap();
+        let good = release.document();
+        assert_eq!((decode_cells(&good.cells).unwrap(), good.suppressed.as_slice()), (vec![0, 0], &[0, 1][..]));
+        case.verify(good).unwrap();
+        type Edit<'a> = &'a dyn Fn(&mut ReleaseDocument);
+        let edits: [(&str, Edit<'_>); 5] = [
+            ("shown though too few", &|d| d.cells.clone_from(&counted)),
+            ("one cell left", &|d| d.cells = encode_cells(&[0, 1])),
+            ("not listed", &|d| d.suppressed.clear()),
+            ("one not listed", &|d| d.suppressed.truncate(1)),
+            ("one listed that is not there", &|d| d.suppressed.push(2)),
+        ];
+        for (defect, edit) in edits {
+            let mut bad = good.clone();
+            edit(&mut bad);
+            let error = case.verify(&bad).unwrap_err();
+            assert!(matches!(error, ReleaseError::Different("list of suppressed groups")), "{defect}: {error}");
+        }
+        // Where every group is shown, none may be hidden.
+        let case = self::case();
+        let total = case.total(&[], &[]);
+        let receipts = case.receipts(&total, |_| ());
+        let mut hidden = case.make(total, receipts).unwrap().document().clone();
+        assert!(hidden.suppressed.is_empty());
+        hidden.suppressed.push(0);
+        assert!(case.verify(&hidden).is_err());
     }
 
     #[test]

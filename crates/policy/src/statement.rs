@@ -154,9 +154,13 @@ fn check_terms(account: &AccountEntry, task: &Verified<Task>, priced: &Priced) -
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use cohortium_dp::account::GENESIS;
+    use cohortium_messages::Role;
 
     use super::*;
+    use crate::approval::approvals;
     use crate::compile::compile;
     use crate::fixtures::{World, name, start};
 
@@ -249,5 +253,46 @@ mod tests {
         assert_eq!(refused, Err(StatementError::Kind));
         let failure = entry(Fact::Failure { reason: String::new(), task: task.hash() });
         assert_eq!(read(&failure), Err(StatementError::Kind));
+    }
+
+    /// A node's permit is held against what its own people signed, where that is at hand.
+    #[test]
+    fn a_permit_is_read_with_the_approvals_of_its_own_people() {
+        let world = World::with(3, |agreement| {
+            agreement.approval.automatic.classes.clear();
+            (agreement.approval.needed, agreement.approval.roles) = (1, vec![Role::Steward]);
+        });
+        let task = world.task(|_| ());
+        let priced = world.priced(&task);
+        let policy = compile(&world.agreement).unwrap();
+        let reserve = AccountEntry {
+            dataset: task.plan.dataset.to_string(),
+            kind: EntryKind::Reserve,
+            previous: GENESIS.to_owned(),
+            price: priced.price().clone(),
+            researcher: format!("{}/{}", task.study, task.researcher),
+            round: 0,
+            rounds: None,
+            sequence: 1,
+            study: task.study.to_string(),
+            task: task.hash().to_string(),
+            time: None,
+            version: ENTRY_VERSION,
+        };
+        let (plan, snapshot) = (priced.plan_hash(), Hash::of(b"rows"));
+        let fact = Fact::Permit { account: Box::new(reserve), plan, snapshot, task: task.hash() };
+        let (agreement, study, author) = (world.agreement.hash(), task.study.clone(), Author::Node(name("a")));
+        let permit = Entry { agreement, author, fact, study, time: start() };
+        let yes = Fact::Approval { approved: true, plan, task: task.hash(), why: String::from("fine") };
+        let of = |organisation: usize, here: &str| {
+            let said = [world.said(organisation, 1, yes.clone())];
+            let (plans, nothing) = (BTreeSet::new(), Revoked::nothing());
+            approvals(&world.agreement, &name(here), &task, &priced, &said, &plans, &nothing)
+        };
+        let read = |approvals| policy.read_statement(&permit, &task, &priced, approvals).map(drop);
+        assert_eq!(read(None), Ok(()), "nobody has the approvals at hand");
+        assert_eq!(read(Some(of(0, "a"))), Ok(()));
+        assert!(matches!(read(Some(of(1, "a"))), Err(StatementError::Denied(_))), "said at another organisation");
+        assert_eq!(read(Some(of(1, "b"))), Err(StatementError::Approvals), "approved at another organisation");
     }
 }
