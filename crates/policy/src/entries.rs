@@ -23,6 +23,7 @@ use cohortium_messages::{
 #[derive(Debug, Clone)]
 pub struct Authored {
     entry: Verified<Entry>,
+    key: PublicKey,
 }
 
 /// Why an entry is not believed. Whoever shows it must act.
@@ -99,7 +100,7 @@ pub fn open_entry(envelope: &Envelope, agreement: &Verified<Agreement>) -> Resul
     if entry.study != agreement.study {
         return Err(EntryError::Study(entry.study.clone()));
     }
-    let opened = Authored { entry };
+    let opened = Authored { entry, key };
     match opened.person(agreement) {
         Some((_, person)) if !role_suffices(person, &opened.entry.fact) => {
             Err(EntryError::Role { author: shown(&opened.entry.author), kind, role: person.role })
@@ -218,8 +219,9 @@ impl Revoked {
 
 /// Whether the study stands still at an organisation: the last freeze, alert that froze, or end of a freeze decides.
 ///
-/// `entries` are in the order of the organisation's own log. What a person with a revoked key says sets nothing going
-/// again; that it stops something is heard.
+/// `entries` are in the order of the organisation's own log, each opened under the agreement that it names: a freeze
+/// outlives an amendment until somebody who may ends it. What a person with a revoked key says sets nothing going again;
+/// that it stops something is heard.
 #[must_use]
 pub fn is_frozen<'a>(
     agreement: &Verified<Agreement>,
@@ -228,13 +230,12 @@ pub fn is_frozen<'a>(
     revoked: &Revoked,
 ) -> bool {
     let mut frozen = false;
-    for authored in entries {
-        match (&authored.entry.fact, authored.person(agreement)) {
-            (Fact::Alert { froze: true, .. }, None) if authored.entry.author == Author::Node(organisation.clone()) => {
-                frozen = true;
-            }
-            (Fact::Freeze { frozen: stops, .. }, Some((name, person))) if name == organisation => {
-                frozen = *stops || (frozen && revoked.key(&person.key));
+    for Authored { entry, key } in entries {
+        match (&entry.fact, &entry.author) {
+            _ if entry.study != agreement.study => {}
+            (Fact::Alert { froze: true, .. }, Author::Node(name)) if name == organisation => frozen = true,
+            (Fact::Freeze { frozen: stops, .. }, Author::Person { organisation: name, .. }) if name == organisation => {
+                frozen = *stops || (frozen && revoked.key(key));
             }
             _ => {}
         }
@@ -370,6 +371,16 @@ mod tests {
         ] {
             assert_eq!(is_frozen(&world.agreement, &name("a"), &entries, &nothing), frozen, "{case}");
         }
+        // Under the amended agreement, which has nobody of that name, the freeze of before still holds.
+        let amended =
+            World::with(3, |agreement| agreement.parties[0].people.retain(|entry| entry.role != Role::Steward));
+        let before = [said(0, steward, true)];
+        assert!(is_frozen(&amended.agreement, &name("a"), &before, &nothing));
+        let after = amended.said(0, officer, freeze(false));
+        assert!(!is_frozen(&amended.agreement, &name("a"), before.iter().chain([&after]), &nothing));
+        let elsewhere = World::with(3, |agreement| agreement.study = name("other"));
+        assert!(!is_frozen(&elsewhere.agreement, &name("a"), &before, &nothing), "another study");
+
         let subject = RevocationSubject::Key(world.people[0][officer].key.public());
         let taken = Fact::Revocation { subject, why: String::from("stolen") };
         let taken = world.entry(Author::Custodian(name("a")), taken, &world.secrets[0].1.agreement);

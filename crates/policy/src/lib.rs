@@ -44,8 +44,9 @@
 //! }
 //! ```
 //! ```compile_fail,E0451
-//! fn forge(entry: cohortium_messages::Verified<cohortium_messages::Entry>) -> cohortium_policy::Authored {
-//!     cohortium_policy::Authored { entry }
+//! use cohortium_messages::{Entry, PublicKey, Verified};
+//! fn forge(entry: Verified<Entry>, key: PublicKey) -> cohortium_policy::Authored {
+//!     cohortium_policy::Authored { entry, key }
 //! }
 //! ```
 //! ```compile_fail,E0616
