@@ -1,22 +1,33 @@
 //! The hub's log: heads go out to the witnesses, cosignatures come back, and what waited for them goes on.
 //!
-//! Witnesses are the members of every study that is complete. A task is shown to nodes, and a release to the researcher,
-//! under a head that a quorum of the study's members has cosigned, as its agreement's log policy says.
+//! Witnesses are the members of every study that has begun. A task is shown to nodes, and a release to the researcher,
+//! under a head that a quorum of the study's members has cosigned, as its agreement's log policy says: each with one key
+//! or with two. What a witness sent is checked when it comes and kept line by line; a note is put together for each
+//! agreement, with the lines of its own parties.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cohortium_ledger::{KeyKind, NoteSignature, SignedCheckpoint, VerifierKey};
 use cohortium_messages::{Hash, InboxItem, Inclusion, Name, Phase, Reply, Timestamp};
 use cohortium_store::{Batch, sequence_key};
 
-use crate::hub::{Changes, Hub, HubError, No, damaged, in_own_words, inbox_key, json, no, own, own_error, refusal};
-use crate::records::{CHECKPOINTS, COSIGNED, INBOX, INBOX_HEADS, TaskRecord, WITNESSED};
+use crate::hub::{
+    Changes, Hub, HubError, No, damaged, in_own_words, inbox_key, json, no, own, own_error, parse, refusal,
+};
+use crate::records::{CHECKPOINTS, COSIGNED, INBOX, INBOX_HEADS, LINES, TaskRecord, WITNESSED};
 use crate::tasks::put_task;
 
 /// How many heads may wait for a witness that does not ask for them; beyond that the newest takes the last one's place.
 /// More than one, because members that are a little slow must cosign the *same* heads for a task to start: with only the
 /// newest waiting, a busy log could show every member another one. (Beyond restarts: each may add as many.)
 const MAX_UNSHOWN_HEADS: usize = 8;
+
+/// How many signatures a note holds for all readers of ours (`cohortium_ledger`). With two keys each that is 63 witnesses:
+/// of 100 members, enough for any quorum below 64.
+const MAX_LINES: usize = 128;
+
+/// The lines of each witness on one head.
+type Lines = BTreeMap<Name, Vec<String>>;
 
 impl Hub {
     /// Puts the newest head into the inbox of every witness that has not been shown it, and keeps it for their
@@ -80,47 +91,79 @@ impl Hub {
     pub(crate) fn cosigned(
         &mut self,
         node: &Name,
-        origin: &Name,
         lines: &[String],
         size: u64,
         now: Timestamp,
     ) -> Result<Reply, No> {
-        if *origin != self.config.name {
-            return no("unknown", format!("{origin} is not the log of this hub"));
-        }
-        let Some(note) = self.store.get(CHECKPOINTS, &sequence_key(size)).map_err(own)? else {
-            return Ok(Reply::Accepted); // everyone had cosigned it, or a later one, before
+        let witnesses = self.witnesses()?;
+        let stored = self.store.get(CHECKPOINTS, &sequence_key(size)).map_err(own)?;
+        let Some(note) = stored.filter(|_| witnesses.contains(node)) else {
+            return Ok(Reply::Accepted); // everyone had cosigned it, or a later one, before; or nobody asks this one any more
         };
-        let entry = self.organisation(node)?;
-        let key = VerifierKey::new(node.as_str(), KeyKind::Witness, entry.witness_key.as_bytes()).map_err(own)?;
-        let [line] = lines else { return no("malformed", String::from("a witness has one key here, so one line")) };
-        let line = NoteSignature::parse(line).map_err(|error| refusal("malformed", error.to_string()))?;
-        let keys = self.witness_keys(&self.witnesses()?)?;
-        let head = SignedCheckpoint::open(&note, self.log.checkpoint().log_key()).map_err(own)?;
-        if !key.claims(&line) {
-            return no("signature", format!("the cosignature is not by {node}'s witness key"));
-        }
-        let head = head.with_cosignature(line, &keys).map_err(|error| refusal("signature", error.to_string()))?;
+        let bare = SignedCheckpoint::open(&note, self.log.checkpoint().log_key()).map_err(own)?;
+        let lines = self.demand_lines(node, &bare, lines)?;
         let mut batch = Batch::new();
-        batch.put(CHECKPOINTS, &sequence_key(size), head.to_string().into_bytes());
+        batch.put(LINES, &format!("{}/{node}", sequence_key(size)), json(&lines)?);
         if self.record::<u64>(COSIGNED, node.as_str())?.is_none_or(|before| before < size) {
             batch.put(COSIGNED, node.as_str(), json(&size)?);
         }
         self.store.commit(batch).map_err(own)?;
+        let lines = self.lines(size)?;
         if size == self.log.size() {
-            self.log.set_cosigned(head.to_string().as_bytes(), &keys).map_err(own)?;
+            let cosigned = with_lines(&bare, lines.iter().filter(|(name, _)| witnesses.contains(name)))?;
+            let keys = self.witness_keys(&witnesses)?;
+            self.log.set_cosigned(cosigned.to_string().as_bytes(), &keys).map_err(own)?;
         }
-        self.go_on_under(&head, now)?;
-        if head.verify_quorum(&keys, keys.len()).is_ok() {
+        self.go_on_under(&bare, &lines, now)?;
+        if witnesses.iter().all(|witness| lines.contains_key(witness)) {
             self.forget_checkpoints_up_to(size)?;
         }
         Ok(Reply::Accepted)
     }
 
-    /// Lets every task go on that waited for a head like this one, in the order of the log: the members' pairwise keys
+    /// A witness was shown a head from another size than it cosigned last: shows it the newest from there.
+    pub(crate) fn stale(&mut self, node: &Name, size: u64) -> Result<Reply, No> {
+        if size < self.log.size() && self.witnesses()?.contains(node) {
+            let mut batch = Batch::new();
+            batch.put(WITNESSED, node.as_str(), json(&size)?);
+            self.store.commit(batch).map_err(own)?;
+            self.queue_checkpoints()?;
+        }
+        Ok(Reply::Accepted)
+    }
+
+    /// The lines, if they are one by each of this witness's keys or one by its first, and verify.
+    fn demand_lines(&self, node: &Name, head: &SignedCheckpoint, lines: &[String]) -> Result<Vec<String>, No> {
+        let keys = self.witness_keys([node])?;
+        let signature = |why: String| refusal("signature", why);
+        if lines.is_empty() || lines.len() > keys.len() {
+            return no("malformed", String::from("a witness has two keys here, so one line or two"));
+        }
+        for (line, key) in lines.iter().zip(&keys) {
+            let line = NoteSignature::parse(line).map_err(|error| refusal("malformed", error.to_string()))?;
+            if !key.claims(&line) {
+                return Err(signature(format!("the cosignature is not by {node}'s witness key ({:?})", key.kind())));
+            }
+            key.verify(head.note().text(), &line).map_err(|error| signature(error.to_string()))?;
+        }
+        Ok(lines.to_vec())
+    }
+
+    /// The verified lines of each witness on the head of `size` entries.
+    fn lines(&self, size: u64) -> Result<Lines, No> {
+        let prefix = format!("{}/", sequence_key(size));
+        let records = self.store.scan(LINES, &prefix, None, usize::MAX).map_err(own)?;
+        let records = records.into_iter().map(|(key, lines)| {
+            let node = Name::new(key.strip_prefix(&prefix).unwrap_or_default()).map_err(own)?;
+            Ok((node, parse::<Vec<String>>(&lines)?))
+        });
+        records.collect()
+    }
+
+    /// Lets everything go on that waited for a head like this one, in the order of the log: the members' pairwise keys
     /// only move forward, so a later task shown first would use up the keys of an earlier one.
-    fn go_on_under(&mut self, head: &SignedCheckpoint, now: Timestamp) -> Result<(), No> {
-        let size = head.checkpoint().size();
+    fn go_on_under(&mut self, bare: &SignedCheckpoint, lines: &Lines, now: Timestamp) -> Result<(), No> {
+        let size = bare.checkpoint().size();
         let mut waiting = Vec::new();
         for (task, record) in self.open_tasks()? {
             let waits_for = match (record.phase, record.released_at, &record.inclusion) {
@@ -133,22 +176,40 @@ impl Hub {
             }
         }
         waiting.sort_by_key(|(waits_for, ..)| *waits_for);
+        let mut heads = BTreeMap::new();
         for (index, task, record) in waiting {
-            let keys = self.witness_keys(&record.participants)?;
-            if head.verify_quorum(&keys, self.quorum(&record)?).is_ok() {
-                let path = self.log.inclusion_proof(index, size).map_err(own)?;
-                let path = path.into_iter().map(Hash::from_bytes).collect();
-                self.go_on(task, record, Inclusion { index, note: head.to_string(), path }, now)?;
+            if let Some(note) = self.head_of(record.agreement, bare, lines, &mut heads)? {
+                let inclusion = self.inclusion(index, size, note)?;
+                self.go_on(task, record, inclusion, now)?;
             }
         }
         Ok(())
     }
 
-    /// How many members must have cosigned: the quorum of the agreement's log policy. 2q > n + c, so two heads that `q`
-    /// cosigned have an honest witness in common, who cosigns one history only.
-    fn quorum(&self, record: &TaskRecord) -> Result<usize, No> {
-        let terms = cohortium_policy::log_terms(&*self.agreement(&record.study)?).map_err(own)?;
-        usize::try_from(terms.quorum).map_err(own)
+    /// The head as the parties of an agreement cosigned it, once that is enough for its log policy. 2q > n + c, so two heads
+    /// that `q` cosigned have an honest witness in common, who cosigns one history only.
+    fn head_of(
+        &self,
+        agreement: Hash,
+        bare: &SignedCheckpoint,
+        lines: &Lines,
+        known: &mut BTreeMap<Hash, Option<String>>,
+    ) -> Result<Option<String>, No> {
+        if let Some(note) = known.get(&agreement) {
+            return Ok(note.clone());
+        }
+        let terms = self.agreement_by_hash(agreement)?;
+        let parties = terms.participants();
+        let head = with_lines(bare, lines.iter().filter(|(name, _)| parties.contains(name)))?;
+        let policy = cohortium_policy::agreed_log_policy(&terms).map_err(own)?;
+        let note = policy.is_met(&head).is_ok().then(|| head.to_string());
+        known.insert(agreement, note.clone());
+        Ok(note)
+    }
+
+    fn inclusion(&self, index: u64, size: u64, note: String) -> Result<Inclusion, No> {
+        let path = self.log.inclusion_proof(index, size).map_err(own)?;
+        Ok(Inclusion { index, note, path: path.into_iter().map(Hash::from_bytes).collect() })
     }
 
     fn go_on(&mut self, task: Hash, mut record: TaskRecord, inclusion: Inclusion, now: Timestamp) -> Result<(), No> {
@@ -171,29 +232,53 @@ impl Hub {
         self.commit(changes)
     }
 
-    /// The members of all complete studies.
+    /// The members of all studies that have begun, and of the tasks under way: who has left a study still vouches for the
+    /// answers in which it has a part.
     fn witnesses(&self) -> Result<BTreeSet<Name>, HubError> {
-        let studies = self.complete_studies().map_err(|_| damaged())?;
-        Ok(studies.iter().flat_map(|agreement| agreement.participants()).collect())
+        let studies = self.complete_studies().map_err(in_own_words)?;
+        let tasks = self.open_tasks().map_err(in_own_words)?;
+        let of_tasks = tasks.into_iter().flat_map(|(_, record)| record.participants);
+        Ok(studies.iter().flat_map(|agreement| agreement.participants()).chain(of_tasks).collect())
     }
 
+    /// The keys of these witnesses, for each first the one of Ed25519 and then the one of ML-DSA-44.
     fn witness_keys<'a>(&self, nodes: impl IntoIterator<Item = &'a Name>) -> Result<Vec<VerifierKey>, No> {
-        nodes
-            .into_iter()
-            .map(|name| {
-                let entry = self.organisation(name)?;
-                VerifierKey::new(name.as_str(), KeyKind::Witness, entry.witness_key.as_bytes()).map_err(own)
-            })
-            .collect()
+        let mut keys = Vec::new();
+        for name in nodes {
+            let (entry, name) = (self.organisation(name)?, name.as_str());
+            keys.push(VerifierKey::new(name, KeyKind::Witness, entry.witness_key.as_bytes()).map_err(own)?);
+            let second = entry.witness_ml_dsa_key.as_bytes();
+            keys.push(VerifierKey::new(name, KeyKind::WitnessMlDsa44, second).map_err(own)?);
+        }
+        Ok(keys)
     }
 
     fn forget_checkpoints_up_to(&mut self, size: u64) -> Result<(), No> {
         let mut batch = Batch::new();
-        for (key, _) in self.store.scan(CHECKPOINTS, "", None, usize::MAX).map_err(own)? {
-            if key <= sequence_key(size) {
-                batch.delete(CHECKPOINTS, &key);
+        for table in [CHECKPOINTS, LINES] {
+            for (key, _) in self.store.scan(table, "", None, usize::MAX).map_err(own)? {
+                if key.split('/').next() <= Some(sequence_key(size).as_str()) {
+                    batch.delete(table, &key);
+                }
             }
         }
         self.store.commit(batch).map_err(own)
     }
+}
+
+/// The head with the lines of these witnesses, of each all or none: as many witnesses as a note has room for.
+fn with_lines<'a>(
+    bare: &SignedCheckpoint,
+    lines: impl Iterator<Item = (&'a Name, &'a Vec<String>)>,
+) -> Result<SignedCheckpoint, No> {
+    let mut text = bare.to_string();
+    let mut count = bare.note().signatures().len();
+    for (_, lines) in lines {
+        if count + lines.len() > MAX_LINES {
+            break;
+        }
+        count += lines.len();
+        lines.iter().for_each(|line| text.push_str(&format!("{line}\n")));
+    }
+    SignedCheckpoint::open(text.as_bytes(), bare.log_key()).map_err(own)
 }

@@ -44,6 +44,8 @@ pub(crate) struct Checked {
     pub agreements: HashMap<Name, (Vec<u8>, Verified<Agreement>)>,
     /// A member's keys never change.
     pub organisations: HashMap<Name, RosterEntry>,
+    /// By hash: agreements under which a study is or was.
+    pub versions: HashMap<Hash, Verified<Agreement>>,
 }
 
 /// A hub.
@@ -166,6 +168,7 @@ impl Hub {
         self.queue_checkpoints()?;
         if !self.is_awake {
             self.renew_deadlines(now).map_err(in_own_words)?;
+            self.end_overtaken(now).map_err(in_own_words)?;
             self.is_awake = true;
         }
         self.expire_tasks(now).map_err(in_own_words)
@@ -226,14 +229,15 @@ impl Hub {
             Call::Directory => self.directory(),
             Call::Inbox { after, .. } => self.inbox(organisation(from)?, *after),
             Call::Join { entry, secret } => self.join(from, entry, *secret),
-            Call::Log { .. } | Call::Staff { .. } | Call::Witness { .. } => {
+            Call::Staff { staff } => self.staff(organisation(from)?, staff),
+            Call::Log { .. } | Call::Witness { .. } => {
                 no("unknown", String::from("this hub does not take this call yet"))
             }
             Call::Offer { offer } => self.offer(organisation(from)?, offer),
             Call::Pairwise { message } => self.pairwise(organisation(from)?, message),
             Call::Post { step } => self.post(organisation(from)?, step, now),
             Call::Released { plan, purpose, study } => self.released(from, *plan, purpose, study, now),
-            Call::Sign { agreement, entry } => self.sign_agreement(organisation(from)?, agreement, entry),
+            Call::Sign { agreement, entry } => self.sign_agreement(organisation(from)?, agreement, entry, now),
             Call::Studies => self.studies_of(from),
             Call::Submit { entry, task } => self.submit(from, task, entry, now),
             Call::Status { task, .. } => self.status(from, *task, now),

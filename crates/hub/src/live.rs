@@ -138,7 +138,7 @@ impl Hub {
     }
 
     fn read_live(&self, record: &TaskRecord) -> Result<Live, No> {
-        let agreement = self.agreement(&record.study)?;
+        let agreement = self.agreement_by_hash(record.agreement)?;
         let claims = record.task.peek::<Task>().map_err(own)?;
         let researcher = agreement.researcher(&claims.claims().researcher).ok_or_else(|| own("unknown researcher"))?;
         let task = record.task.open::<Task>(&researcher.key).map_err(own)?;

@@ -1,13 +1,13 @@
-//! Who is here: joining with an invitation, the directory, offers of datasets, halves of pairwise secrets.
+//! Who is here: joining with an invitation, the directory, offers of datasets, who acts for whom, halves of pairwise secrets.
 
 use cohortium_messages::{
     Directory, Envelope, Hash, InboxItem, Name, Offer, PairwiseCiphertext, Principal, PrincipalKind, Reply,
-    ResearcherEntry, RosterEntry,
+    ResearcherEntry, RosterEntry, Staff,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::hub::{Changes, Hub, No, json, no, open, own, refusal};
-use crate::records::{MEMBERS, OFFERS, PAIRWISE, USED_INVITATIONS};
+use crate::records::{MEMBERS, OFFERS, PAIRWISE, STAFF, USED_INVITATIONS};
 
 /// What the hub keeps of an invitation: a file named by the hash of its secret, so that the hub's disk lets nobody in.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -73,8 +73,21 @@ impl Hub {
             offers: list(OFFERS, "")?,
             organisations: list(MEMBERS, "organisation/")?,
             researchers: list(MEMBERS, "researcher/")?,
-            staff: Vec::new(),
+            staff: list(STAFF, "")?,
         }))
+    }
+
+    /// Who acts for an organisation, as it says itself. The last list counts; agreements carry what was true when they were
+    /// signed.
+    pub(crate) fn staff(&mut self, from: &Name, staff: &Envelope) -> Result<Reply, No> {
+        let verified = open::<Staff>(staff, &self.organisation(from)?.message_key)?;
+        if verified.organisation != *from {
+            return no("denied", String::from("the list is in another organisation's name"));
+        }
+        let mut changes = Changes::default();
+        changes.batch.put(STAFF, from.as_str(), json(staff)?);
+        self.commit(changes)?;
+        Ok(Reply::Accepted)
     }
 
     pub(crate) fn offer(&mut self, from: &Name, offer: &Envelope) -> Result<Reply, No> {

@@ -6,6 +6,8 @@ use cohortium_messages::{Envelope, Hash, Inclusion, Name, Phase, Progress, TaskS
 use cohortium_store::{Table, sequence_key};
 use serde::{Deserialize, Serialize};
 
+/// All agreements under which a study is or was, by hash.
+pub(crate) const AGREEMENTS: Table = Table::new("agreements");
 /// Tasks in the order in which they were asked, the newest first: by researcher, and by study.
 pub(crate) const ASKED: Table = Table::new("asked");
 /// Checkpoints that wait for cosignatures, by size.
@@ -18,6 +20,8 @@ pub(crate) const INBOX: Table = Table::new("inbox");
 pub(crate) const INBOX_HEADS: Table = Table::new("inbox_heads");
 /// Log entries that a node made about a task that had ended, by task, node and kind: each is logged once.
 pub(crate) const LATE: Table = Table::new("late_entries");
+/// The lines by which each witness cosigned the heads that wait, by size and witness.
+pub(crate) const LINES: Table = Table::new("cosignatures");
 /// Roster entries of organisations and entries of researchers, by kind and name.
 pub(crate) const MEMBERS: Table = Table::new("members");
 /// The signed messages of rounds, by task, kind and member.
@@ -26,11 +30,15 @@ pub(crate) const MESSAGES: Table = Table::new("round_messages");
 pub(crate) const OFFERS: Table = Table::new("offers");
 /// Halves of pairwise secrets, by agreement and pair.
 pub(crate) const PAIRWISE: Table = Table::new("pairwise");
+/// Amendments that are being signed, by study and hash.
+pub(crate) const PROPOSALS: Table = Table::new("proposals");
 /// Tasks that were released, by study and plan.
 pub(crate) const RELEASED: Table = Table::new("released");
 /// Releases and their log entries, by task.
 pub(crate) const RELEASES: Table = Table::new("releases");
-/// Agreements and their signatures, by study.
+/// Who acts for which organisation, by organisation: signed lists.
+pub(crate) const STAFF: Table = Table::new("staff");
+/// The agreement of each study that is in force, or the first one while it is being signed, by study.
 pub(crate) const STUDIES: Table = Table::new("studies");
 /// Tasks that still wait for something, by hash: what has to be looked at when something arrives or time passes.
 pub(crate) const OPEN_TASKS: Table = Table::new("open_tasks");
@@ -82,6 +90,16 @@ pub(crate) fn message_key(task: Hash, kind: Kind, node: &str) -> String {
 /// pieces begin with.
 pub(crate) fn piece_key(task: Hash, node: &Name, offset: Option<u64>) -> String {
     format!("{task}/{node}/{}", offset.map(sequence_key).unwrap_or_default())
+}
+
+/// An amendment that is being signed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Proposal {
+    /// The agreement with the signatures collected so far.
+    pub agreement: Envelope,
+    /// Who signed first.
+    pub proposer: Name,
 }
 
 /// An announced vector.

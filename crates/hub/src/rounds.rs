@@ -28,8 +28,13 @@ impl Hub {
     pub(crate) fn post(&mut self, node: &Name, step: &RoundStep, now: Timestamp) -> Result<Reply, No> {
         match step {
             RoundStep::AwaitingApproval { .. } => Ok(Reply::Accepted),
-            RoundStep::Cosigned { lines, origin, size } => self.cosigned(node, origin, lines, *size, now),
-            RoundStep::Stale { .. } => Ok(Reply::Accepted),
+            RoundStep::Cosigned { lines, origin, size } if *origin == self.config.name => {
+                self.cosigned(node, lines, *size, now)
+            }
+            RoundStep::Stale { origin, size } if *origin == self.config.name => self.stale(node, *size),
+            RoundStep::Cosigned { origin, .. } | RoundStep::Stale { origin, .. } => {
+                no("unknown", format!("{origin} is not the log of this hub"))
+            }
             RoundStep::Permitted { entry, shares, .. } => self.permitted(node, entry, shares, now),
             RoundStep::Refused { entry, .. } => self.refused_by(node, entry),
             RoundStep::Masked { entry, header, receipt } => self.masked(node, [entry, header, receipt], now),

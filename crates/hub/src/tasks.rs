@@ -112,7 +112,7 @@ impl Hub {
 
     pub(crate) fn status(&self, from: &Principal, task: Hash, now: Timestamp) -> Result<Reply, No> {
         let record = self.task(task)?;
-        demand_part(from, &*self.agreement(&record.study)?)?;
+        demand_part(from, &*self.agreement_by_hash(record.agreement)?)?;
         Ok(Reply::Status(self.status_of(task, &record, now)?))
     }
 
@@ -141,7 +141,7 @@ impl Hub {
             step: record.step,
             survivors: record.survivors.clone(),
             task,
-            threshold: self.agreement(&record.study)?.secure_sum.threshold,
+            threshold: self.agreement_by_hash(record.agreement)?.secure_sum.threshold,
             why: record.why.clone(),
         })
     }
@@ -166,25 +166,15 @@ impl Hub {
         }
         found.sort();
         found.truncate(last);
-        let tasks = found.into_iter().map(|(_, task)| self.summary(task)).collect::<Result<_, No>>()?;
+        let mut tasks = Vec::new();
+        for (_, task) in found {
+            let record = self.task(task)?;
+            // Who has come with an amendment has no part in what was asked before it.
+            if has_part(from, &*self.agreement_by_hash(record.agreement)?) {
+                tasks.push(summary(task, record)?);
+            }
+        }
         Ok(Reply::Tasks(tasks))
-    }
-
-    fn summary(&self, task: Hash) -> Result<TaskSummary, No> {
-        let record = self.task(task)?;
-        let asked = record.task.peek::<Task>().map_err(own)?;
-        let asked = asked.claims();
-        Ok(TaskSummary {
-            asked_at: asked.asked_at,
-            dataset: asked.plan.dataset.clone(),
-            phase: record.phase,
-            researcher: asked.researcher.clone(),
-            sql: asked.sql.chars().take(MAX_LISTED_SQL_CHARS).collect(),
-            state: record.state,
-            study: record.study,
-            task,
-            why: record.why.chars().take(MAX_LISTED_SQL_CHARS).collect(),
-        })
     }
 
     /// Up to where each of these members has cosigned the log.
@@ -242,6 +232,30 @@ impl Hub {
             }
         }
         Ok(())
+    }
+
+    /// Ends every task that may not begin any more: its agreement was amended before all had permitted it. Who had masked
+    /// goes on under the agreement under which it did.
+    pub(crate) fn end_overtaken(&mut self, now: Timestamp) -> Result<(), No> {
+        for (task, record) in self.open_tasks()? {
+            if let Some(why) = self.overtaken_by(&record)? {
+                match self.void(task, &mut record.clone(), TaskState::Failed, &why, now) {
+                    Err(No::Refused(refused)) => self.give_up(task, record, &refused.why, now)?,
+                    done => done?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn overtaken_by(&self, record: &TaskRecord) -> Result<Option<String>, No> {
+        let has_begun = !matches!(record.phase, Phase::Witnesses | Phase::Permits);
+        let in_force = self.agreement(&record.study)?;
+        if in_force.hash() == record.agreement || has_begun {
+            return Ok(None);
+        }
+        let (revision, short) = (in_force.revision, in_force.hash().short());
+        Ok(Some(format!("amended: study {} is now under revision {revision}, {short}; ask again", record.study)))
     }
 
     fn expire(&mut self, task: Hash, mut record: TaskRecord, now: Timestamp) -> Result<(), No> {
@@ -315,7 +329,7 @@ impl Hub {
         why: &str,
         now: Timestamp,
     ) -> Result<(), No> {
-        let agreement = self.agreement(&record.study)?;
+        let agreement = self.agreement_by_hash(record.agreement)?;
         let why: &str = &why.chars().take(MAX_REASON_CHARS).collect::<String>();
         let fact = Fact::Failure { reason: why.to_owned(), task };
         changes.entries.push(self.hub_entry(&agreement, fact, now)?);
@@ -382,6 +396,22 @@ impl Hub {
         let entry = Entry { agreement: agreement.hash(), author, fact, study: agreement.study.clone(), time: now };
         Envelope::sign(&entry, &self.config.message_key).map_err(own)
     }
+}
+
+fn summary(task: Hash, record: TaskRecord) -> Result<TaskSummary, No> {
+    let asked = record.task.peek::<Task>().map_err(own)?;
+    let asked = asked.claims();
+    Ok(TaskSummary {
+        asked_at: asked.asked_at,
+        dataset: asked.plan.dataset.clone(),
+        phase: record.phase,
+        researcher: asked.researcher.clone(),
+        sql: asked.sql.chars().take(MAX_LISTED_SQL_CHARS).collect(),
+        state: record.state,
+        study: record.study,
+        task,
+        why: record.why.chars().take(MAX_LISTED_SQL_CHARS).collect(),
+    })
 }
 
 /// Only who has a part in a study may look at what happens in it.

@@ -291,12 +291,27 @@ pub struct Directory {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StudyRecord {
-    /// The agreement with the signatures collected so far.
+    /// The agreement in force, or the first one with the signatures collected so far.
     pub agreement: Envelope,
+    /// Amendments that are being signed, with the signatures collected so far.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub amendments: Vec<Envelope>,
     /// Whether all custodians signed.
     pub complete: bool,
+    /// What custodians have taken back of the agreement in force: their entries, in the order of the log.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub revocations: Vec<Envelope>,
     /// The study.
     pub study: Name,
+}
+
+impl StudyRecord {
+    /// A study of which nothing is being amended and nothing was taken back.
+    #[must_use]
+    pub fn new(agreement: Envelope, complete: bool, study: &Name) -> Self {
+        let study = study.clone();
+        Self { agreement, amendments: Vec::new(), complete, revocations: Vec::new(), study }
+    }
 }
 
 /// An item in a node's inbox.
