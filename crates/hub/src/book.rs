@@ -15,6 +15,7 @@ use crate::hub::{
     Changes, Hub, HubError, No, damaged, in_own_words, inbox_key, json, no, own, own_error, parse, refusal,
 };
 use crate::records::{CHECKPOINTS, COSIGNED, INBOX, INBOX_HEADS, LINES, TaskRecord, WITNESSED};
+use crate::rounds::WAITING_FOR_PERMITS;
 use crate::tasks::put_task;
 
 /// How many heads may wait for a witness that does not ask for them; beyond that the newest takes the last one's place.
@@ -28,6 +29,21 @@ const MAX_LINES: usize = 128;
 
 /// The lines of each witness on one head.
 type Lines = BTreeMap<Name, Vec<String>>;
+
+/// A head, what was cosigned of it, and for which agreements that is enough.
+pub(crate) struct Cosigned<'a> {
+    bare: &'a SignedCheckpoint,
+    /// By agreement: the head with its parties' lines, if its log policy is met.
+    known: BTreeMap<Hash, Option<String>>,
+    lines: &'a Lines,
+}
+
+impl Cosigned<'_> {
+    /// How many entries the head covers.
+    pub fn size(&self) -> u64 {
+        self.bare.checkpoint().size()
+    }
+}
 
 impl Hub {
     /// Puts the newest head into the inbox of every witness that has not been shown it, and keeps it for their
@@ -88,13 +104,7 @@ impl Hub {
     }
 
     /// Takes a witness's cosignatures on the head of `size` entries: a line for each of its keys.
-    pub(crate) fn cosigned(
-        &mut self,
-        node: &Name,
-        lines: &[String],
-        size: u64,
-        now: Timestamp,
-    ) -> Result<Reply, No> {
+    pub(crate) fn cosigned(&mut self, node: &Name, lines: &[String], size: u64, now: Timestamp) -> Result<Reply, No> {
         let witnesses = self.witnesses()?;
         let stored = self.store.get(CHECKPOINTS, &sequence_key(size)).map_err(own)?;
         let Some(note) = stored.filter(|_| witnesses.contains(node)) else {
@@ -114,7 +124,9 @@ impl Hub {
             let keys = self.witness_keys(&witnesses)?;
             self.log.set_cosigned(cosigned.to_string().as_bytes(), &keys).map_err(own)?;
         }
-        self.go_on_under(&bare, &lines, now)?;
+        let mut cosigned = Cosigned { bare: &bare, known: BTreeMap::new(), lines: &lines };
+        self.go_on_under(&mut cosigned, now)?;
+        self.tell_under(&mut cosigned)?;
         if witnesses.iter().all(|witness| lines.contains_key(witness)) {
             self.forget_checkpoints_up_to(size)?;
         }
@@ -162,8 +174,8 @@ impl Hub {
 
     /// Lets everything go on that waited for a head like this one, in the order of the log: the members' pairwise keys
     /// only move forward, so a later task shown first would use up the keys of an earlier one.
-    fn go_on_under(&mut self, bare: &SignedCheckpoint, lines: &Lines, now: Timestamp) -> Result<(), No> {
-        let size = bare.checkpoint().size();
+    fn go_on_under(&mut self, cosigned: &mut Cosigned<'_>, now: Timestamp) -> Result<(), No> {
+        let size = cosigned.size();
         let mut waiting = Vec::new();
         for (task, record) in self.open_tasks()? {
             let waits_for = match (record.phase, record.released_at, &record.inclusion) {
@@ -176,9 +188,8 @@ impl Hub {
             }
         }
         waiting.sort_by_key(|(waits_for, ..)| *waits_for);
-        let mut heads = BTreeMap::new();
         for (index, task, record) in waiting {
-            if let Some(note) = self.head_of(record.agreement, bare, lines, &mut heads)? {
+            if let Some(note) = self.head_of(record.agreement, cosigned)? {
                 let inclusion = self.inclusion(index, size, note)?;
                 self.go_on(task, record, inclusion, now)?;
             }
@@ -188,26 +199,20 @@ impl Hub {
 
     /// The head as the parties of an agreement cosigned it, once that is enough for its log policy. 2q > n + c, so two heads
     /// that `q` cosigned have an honest witness in common, who cosigns one history only.
-    fn head_of(
-        &self,
-        agreement: Hash,
-        bare: &SignedCheckpoint,
-        lines: &Lines,
-        known: &mut BTreeMap<Hash, Option<String>>,
-    ) -> Result<Option<String>, No> {
-        if let Some(note) = known.get(&agreement) {
+    pub(crate) fn head_of(&self, agreement: Hash, cosigned: &mut Cosigned<'_>) -> Result<Option<String>, No> {
+        if let Some(note) = cosigned.known.get(&agreement) {
             return Ok(note.clone());
         }
         let terms = self.agreement_by_hash(agreement)?;
         let parties = terms.participants();
-        let head = with_lines(bare, lines.iter().filter(|(name, _)| parties.contains(name)))?;
+        let head = with_lines(cosigned.bare, cosigned.lines.iter().filter(|(name, _)| parties.contains(name)))?;
         let policy = cohortium_policy::agreed_log_policy(&terms).map_err(own)?;
         let note = policy.is_met(&head).is_ok().then(|| head.to_string());
-        known.insert(agreement, note.clone());
+        cosigned.known.insert(agreement, note.clone());
         Ok(note)
     }
 
-    fn inclusion(&self, index: u64, size: u64, note: String) -> Result<Inclusion, No> {
+    pub(crate) fn inclusion(&self, index: u64, size: u64, note: String) -> Result<Inclusion, No> {
         let path = self.log.inclusion_proof(index, size).map_err(own)?;
         Ok(Inclusion { index, note, path: path.into_iter().map(Hash::from_bytes).collect() })
     }
@@ -215,7 +220,7 @@ impl Hub {
     fn go_on(&mut self, task: Hash, mut record: TaskRecord, inclusion: Inclusion, now: Timestamp) -> Result<(), No> {
         let mut changes = Changes::default();
         if record.phase == Phase::Witnesses {
-            self.next_phase(&mut record, Phase::Permits, "waiting for the nodes' permits", now);
+            self.next_phase(&mut record, Phase::Permits, WAITING_FOR_PERMITS, now);
             for node in &record.participants {
                 let item = InboxItem::Task {
                     entry: record.entry.clone(),

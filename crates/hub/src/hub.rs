@@ -9,6 +9,7 @@ use cohortium_messages::{
     Agreement, Call, Document, Envelope, Hash, HubEntry, InboxItem, Name, PROTOCOL_VERSION, Principal, PrincipalKind,
     PublicKey, Refused, Reply, Request, ResearcherEntry, Response, RosterEntry, SigningKey, Timestamp, Verified,
 };
+use cohortium_policy::Revoked;
 use cohortium_store::{Batch, Store, StoreError, Table, sequence_key};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -44,6 +45,8 @@ pub(crate) struct Checked {
     pub agreements: HashMap<Name, (Vec<u8>, Verified<Agreement>)>,
     /// A member's keys never change.
     pub organisations: HashMap<Name, RosterEntry>,
+    /// By agreement: what was taken back of it.
+    pub revoked: HashMap<Hash, Revoked>,
     /// By hash: agreements under which a study is or was.
     pub versions: HashMap<Hash, Verified<Agreement>>,
 }
@@ -65,6 +68,9 @@ pub struct Hub {
     pub(crate) ticket_key: Hash,
     /// The numbers of heads in each witness's inbox that it was not shown yet, as far as this process put them there.
     pub(crate) unshown_heads: HashMap<Name, Vec<u64>>,
+    /// The number of the last head of another member's log in each inbox, by who is shown it and whose log it is, where
+    /// this process put it there and has not shown it yet.
+    pub(crate) unshown_peers: HashMap<(Name, Name), u64>,
 }
 
 /// Why a request is not granted: the caller's doing, or the hub's own trouble.
@@ -117,6 +123,7 @@ impl Hub {
             store,
             ticket_key,
             unshown_heads: HashMap::new(),
+            unshown_peers: HashMap::new(),
         };
         hub.queue_checkpoints()?;
         Ok(hub)
@@ -230,9 +237,7 @@ impl Hub {
             Call::Inbox { after, .. } => self.inbox(organisation(from)?, *after),
             Call::Join { entry, secret } => self.join(from, entry, *secret),
             Call::Staff { staff } => self.staff(organisation(from)?, staff),
-            Call::Log { .. } | Call::Witness { .. } => {
-                no("unknown", String::from("this hub does not take this call yet"))
-            }
+            Call::Log { body, entry } => self.log_entry(organisation(from)?, entry, body.as_ref(), now),
             Call::Offer { offer } => self.offer(organisation(from)?, offer),
             Call::Pairwise { message } => self.pairwise(organisation(from)?, message),
             Call::Post { step } => self.post(organisation(from)?, step, now),
@@ -242,6 +247,9 @@ impl Hub {
             Call::Submit { entry, task } => self.submit(from, task, entry, now),
             Call::Status { task, .. } => self.status(from, *task, now),
             Call::Tasks { last } => self.tasks_of(from, *last),
+            Call::Witness { consistency, note, old_size } => {
+                self.witness(organisation(from)?, note, *old_size, consistency)
+            }
         }
     }
 
@@ -295,8 +303,9 @@ impl Hub {
             }
             items.push((number, parse(&bytes)?));
         }
-        if let (Some(unshown), Some((last, _))) = (self.unshown_heads.get_mut(node), items.last()) {
-            unshown.retain(|number| number > last);
+        if let Some((last, _)) = items.last() {
+            self.unshown_heads.entry(node.clone()).or_default().retain(|number| number > last);
+            self.unshown_peers.retain(|(peer, _), number| peer != node || *number > *last);
         }
         Ok(Reply::Inbox(items))
     }
@@ -376,6 +385,11 @@ pub(crate) fn open<T: Document>(envelope: &Envelope, key: &PublicKey) -> Result<
 /// Where an item stands in the inboxes.
 pub(crate) fn inbox_key(node: &Name, number: u64) -> String {
     format!("{node}/{}", sequence_key(number))
+}
+
+/// The number at the end of a key.
+pub(crate) fn number_of(key: &str) -> Option<u64> {
+    u64::from_str_radix(key.rsplit('/').next()?, 16).ok()
 }
 
 /// What is too long is the doing of whoever sent it; everything else is the hub's own trouble.

@@ -10,6 +10,7 @@
 //! | `hub` | the state, signed requests in, signed answers out, the inboxes |
 //! | `book` | the log: entries in, checkpoints out to the witnesses, cosignatures collected |
 //! | `members`, `studies` | who is here; agreements and their signatures |
+//! | `entries`, `relay` | what members lay before the log beside their rounds; what they say of one another's logs |
 //! | `tasks`, `rounds` | a task from its submission to its release, step by step |
 //! | `live`, `uploads` | the state of rounds under way, in memory; masked vectors on their way in |
 //! | [`home`] | a hub's folder: keys, certificates, invitations |
@@ -19,11 +20,13 @@
 //! trait, so that a simulated world can run a hub, and a malicious one.
 
 mod book;
+mod entries;
 pub mod home;
 mod hub;
 mod live;
 mod members;
 mod records;
+mod relay;
 mod rounds;
 pub mod service;
 mod studies;

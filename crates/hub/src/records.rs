@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cohortium_messages::{Envelope, Hash, Inclusion, Name, Phase, Progress, TaskState, Timestamp};
+use cohortium_messages::{Envelope, Hash, Inclusion, Name, Phase, Progress, Task, TaskState, Timestamp};
 use cohortium_store::{Table, sequence_key};
 use serde::{Deserialize, Serialize};
+
+use crate::hub::{No, own};
 
 /// All agreements under which a study is or was, by hash.
 pub(crate) const AGREEMENTS: Table = Table::new("agreements");
@@ -22,6 +24,10 @@ pub(crate) const INBOX_HEADS: Table = Table::new("inbox_heads");
 pub(crate) const LATE: Table = Table::new("late_entries");
 /// The lines by which each witness cosigned the heads that wait, by size and witness.
 pub(crate) const LINES: Table = Table::new("cosignatures");
+/// The index of each entry that came alone or with a permit, by agreement and hash: each is logged once.
+pub(crate) const LOGGED: Table = Table::new("logged");
+/// How many entries were logged for whom.
+pub(crate) const LOGGED_COUNTS: Table = Table::new("logged_counts");
 /// Roster entries of organisations and entries of researchers, by kind and name.
 pub(crate) const MEMBERS: Table = Table::new("members");
 /// The signed messages of rounds, by task, kind and member.
@@ -30,12 +36,16 @@ pub(crate) const MESSAGES: Table = Table::new("round_messages");
 pub(crate) const OFFERS: Table = Table::new("offers");
 /// Halves of pairwise secrets, by agreement and pair.
 pub(crate) const PAIRWISE: Table = Table::new("pairwise");
+/// What each member was shown of another's log, by log and member.
+pub(crate) const PEERS: Table = Table::new("peers");
 /// Amendments that are being signed, by study and hash.
 pub(crate) const PROPOSALS: Table = Table::new("proposals");
 /// Tasks that were released, by study and plan.
 pub(crate) const RELEASED: Table = Table::new("released");
 /// Releases and their log entries, by task.
 pub(crate) const RELEASES: Table = Table::new("releases");
+/// What custodians took back, by agreement and index in the log.
+pub(crate) const REVOCATIONS: Table = Table::new("revocations");
 /// Who acts for which organisation, by organisation: signed lists.
 pub(crate) const STAFF: Table = Table::new("staff");
 /// The agreement of each study that is in force, or the first one while it is being signed, by study.
@@ -46,6 +56,8 @@ pub(crate) const OPEN_TASKS: Table = Table::new("open_tasks");
 pub(crate) const TASKS: Table = Table::new("tasks");
 /// Invitations that were used, by the hash of their secret.
 pub(crate) const USED_INVITATIONS: Table = Table::new("used_invitations");
+/// Entries that members will be told of under the next cosigned head, by index: each with its agreement.
+pub(crate) const UNTOLD: Table = Table::new("untold");
 /// Announced vectors on their way, by task and member.
 pub(crate) const UPLOADS: Table = Table::new("uploads");
 /// Masked vectors of rounds under way in the pieces in which they came, by task, member and offset: two may have the same
@@ -57,7 +69,7 @@ pub(crate) const WITNESSED: Table = Table::new("witnessed");
 /// A kind of signed message that a member sends in a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Its log entry that permits.
+    /// Its log entry that permits, and what its people said: [`Permission`].
     Permit,
     /// What opens the sum.
     Reveal,
@@ -73,6 +85,9 @@ impl Kind {
     /// What is of no use any more when a round is over. Permits and prices are: more may be said about them later.
     pub(crate) const OF_THE_ROUND: [Self; 3] = [Self::Reveal, Self::Set, Self::Shares];
 }
+
+/// A member's log entry that permits, and what its people said.
+pub(crate) type Permission = (Envelope, Vec<Envelope>);
 
 /// Where a member's message is kept.
 pub(crate) fn message_key(task: Hash, kind: Kind, node: &str) -> String {
@@ -133,6 +148,8 @@ pub(crate) struct TaskRecord {
     pub announced: BTreeMap<Name, Announced>,
     /// Whose announced vector is here in full, with the hash that was announced.
     pub arrived: BTreeSet<Name>,
+    /// Where people are asked.
+    pub asking: BTreeSet<Name>,
     /// Every failing clause, when refused.
     pub clauses: Vec<String>,
     /// The hash of the round's context, by which its messages call it; none for a task that was refused at once.
@@ -177,6 +194,16 @@ pub(crate) struct TaskRecord {
 pub(crate) type Cosigned = BTreeMap<Name, u64>;
 
 impl TaskRecord {
+    /// The plan, as the task names it.
+    pub(crate) fn plan(&self) -> Result<Hash, No> {
+        self.task.peek::<Task>().map_err(own)?.claims().plan.hash().map_err(own)
+    }
+
+    /// Where people are asked and have not answered.
+    pub(crate) fn still_asking(&self) -> Vec<Name> {
+        self.asking.difference(&self.permitted).cloned().collect()
+    }
+
     /// Whether it still waits for something: the next message, or the proof that its release is in the log.
     pub(crate) const fn is_open(&self) -> bool {
         !matches!(self.phase, Phase::Ended) || (self.released_at.is_some() && self.inclusion.is_none())

@@ -7,9 +7,11 @@
 //! goes on without those who did not come, as long as `t` did: vectors fix who is in the sum, signatures and reveals
 //! open it. Who comes back in time takes part; who comes too late has paid, and that is logged.
 
+use std::collections::BTreeSet;
+
 use cohortium_messages::{
-    Entry, Envelope, Fact, Hash, InboxItem, MaskedHeader, Name, Phase, Receipt, Reply, Reveal, RoundShares, RoundStep,
-    SurvivorSet, TaskState, Timestamp, Verified, canonical_bytes,
+    Agreement, Entry, Envelope, Fact, Hash, InboxItem, MaskedHeader, Name, Phase, Receipt, Reply, Reveal, RoundShares,
+    RoundStep, SurvivorSet, TaskState, Timestamp, Verified, canonical_bytes,
 };
 use cohortium_mpc::{Disagreement, Total};
 use cohortium_policy::{ReceiptEvidence, Release, Revoked, Statement};
@@ -17,7 +19,9 @@ use serde::de::DeserializeOwned;
 
 use crate::hub::{Changes, Hub, No, json, no, open, own, refusal};
 use crate::live::Round;
-use crate::records::{Announced, INBOX_HEADS, Kind, LATE, MESSAGES, RELEASED, RELEASES, TaskRecord, message_key};
+use crate::records::{
+    Announced, INBOX_HEADS, Kind, LATE, MESSAGES, Permission, RELEASED, RELEASES, TaskRecord, message_key,
+};
 use crate::tasks::{end, put_task};
 
 /// What a member sends with its masked vector: header, receipt and log entry of the price.
@@ -27,16 +31,20 @@ impl Hub {
     /// Takes a message of a round from a node.
     pub(crate) fn post(&mut self, node: &Name, step: &RoundStep, now: Timestamp) -> Result<Reply, No> {
         match step {
-            RoundStep::AwaitingApproval { .. } => Ok(Reply::Accepted),
+            RoundStep::AwaitingApproval { task } => self.awaiting_approval(node, *task, now),
             RoundStep::Cosigned { lines, origin, size } if *origin == self.config.name => {
                 self.cosigned(node, lines, *size, now)
             }
             RoundStep::Stale { origin, size } if *origin == self.config.name => self.stale(node, *size),
-            RoundStep::Cosigned { origin, .. } | RoundStep::Stale { origin, .. } => {
-                no("unknown", format!("{origin} is not the log of this hub"))
+            RoundStep::Cosigned { lines, .. } if lines.is_empty() => {
+                no("malformed", String::from("a cosignature has a line"))
             }
-            RoundStep::Permitted { entry, shares, .. } => self.permitted(node, entry, shares, now),
-            RoundStep::Refused { entry, .. } => self.refused_by(node, entry),
+            RoundStep::Cosigned { lines, origin, size } => self.answer_head(node, origin, lines, *size),
+            RoundStep::Stale { origin, size } => self.answer_head(node, origin, &[], *size),
+            RoundStep::Permitted { approvals, entry, shares } => {
+                self.permitted(node, (entry.clone(), approvals.clone()), shares, now)
+            }
+            RoundStep::Refused { approvals, entry } => self.refused_by(node, approvals, entry),
             RoundStep::Masked { entry, header, receipt } => self.masked(node, [entry, header, receipt], now),
             RoundStep::Survivors { set } => self.survivors_signed(node, set, now),
             RoundStep::Revealed { reveal } => self.revealed(node, reveal, now),
@@ -45,12 +53,47 @@ impl Hub {
     }
 
     /// A node permits: once all do, the permits are logged and everyone gets the shares meant for it.
-    fn permitted(&mut self, node: &Name, entry: &Envelope, shares: &Envelope, now: Timestamp) -> Result<Reply, No> {
-        let logged = self.node_entry(node, entry)?;
+    fn permitted(
+        &mut self,
+        node: &Name,
+        permission: Permission,
+        shares: &Envelope,
+        now: Timestamp,
+    ) -> Result<Reply, No> {
+        let logged = self.node_entry(node, &permission.0)?;
         let Fact::Permit { task, .. } = &logged.fact else {
             return no("malformed", String::from("this is no permit"));
         };
-        self.in_round(*task, |hub, round| hub.permitted_in(round, node, &logged, (entry, shares), now))
+        self.in_round(*task, |hub, round| hub.permitted_in(round, node, &logged, (permission, shares), now))
+    }
+
+    /// A node's policy permits, and people there are asked: the task waits for them as long as its agreement says, and they
+    /// see who has permitted it meanwhile.
+    fn awaiting_approval(&mut self, node: &Name, task: Hash, now: Timestamp) -> Result<Reply, No> {
+        let mut record = self.task(task)?;
+        let agreement = self.agreement_by_hash(record.agreement)?;
+        if !record.participants.contains(node) || agreement.approval.needed == 0 {
+            return no("denied", format!("nobody at {node} is asked about this task"));
+        }
+        if record.phase == Phase::Ended || record.asking.contains(node) {
+            return Ok(Reply::Accepted); // it is on its way to hear so, or said so before
+        }
+        demand_phase(&record, Phase::Permits)?;
+        if record.permitted.contains(node) {
+            return no("conflict", String::from("this node permitted the task before"));
+        }
+        let mut changes = Changes::default();
+        for (_, (entry, ..)) in self.permissions(task)? {
+            changes.inbox.push((node.clone(), InboxItem::Permitted { entry, task }));
+        }
+        if record.asking.is_empty() {
+            record.deadline = record.deadline.max(people_deadline(&agreement, now));
+        }
+        record.asking.insert(node.clone());
+        record.state = TaskState::AwaitingApproval;
+        record.why = waiting_for_people(&record);
+        record.step += 1;
+        self.put_ended(changes, task, &record)
     }
 
     fn permitted_in(
@@ -58,36 +101,37 @@ impl Hub {
         round: &mut Round,
         node: &Name,
         logged: &Verified<Entry>,
-        (entry, sent_shares): (&Envelope, &Envelope),
+        (permission, sent_shares): (Permission, &Envelope),
         now: Timestamp,
     ) -> Result<Reply, No> {
         let task = round.task();
         demand_same_terms(&round.record, node, logged)?;
-        if let Some(reply) = self.already(task, Kind::Permit, node, entry)? {
+        if let Some(reply) = self.already(task, Kind::Permit, node, &permission)? {
             // Other shares under the same permit are refused as long as shares matter.
             self.already(task, Kind::Shares, node, sent_shares)?;
             return Ok(reply);
         }
         if round.record.phase == Phase::Ended && round.record.state != TaskState::Released {
             // It reserved before it heard that the task had ended: the reservation belongs in the log, and its refund too.
-            return self.log_after_the_end(round, node, logged, entry);
+            return self.log_after_the_end(round, node, logged, (&permission.1, &permission.0));
         }
         demand_phase(&round.record, Phase::Permits)?;
-        let _ = statement(round, logged)?;
+        let _ = self.permit_statement(round, node, logged, &permission.1)?;
         let shares = open::<RoundShares>(sent_shares, &self.organisation(node)?.message_key)?;
         demand_sender(node, &shares.from)?;
         self.accept(round, |coordinator| coordinator.accept_shares(shares))?;
         round.record.permitted.insert(node.clone());
         let mut changes = Changes::default();
-        changes.batch.put(MESSAGES, &message_key(task, Kind::Permit, node.as_str()), json(entry)?);
+        changes.batch.put(MESSAGES, &message_key(task, Kind::Permit, node.as_str()), json(&permission)?);
         changes.batch.put(MESSAGES, &message_key(task, Kind::Shares, node.as_str()), json(sent_shares)?);
         if round.record.permitted.len() < round.record.participants.len() {
+            self.tell_who_is_asked(&mut changes, &mut round.record, task, &permission.0);
             return self.put(changes, round);
         }
-        let mut permits = self.messages::<Envelope>(task, Kind::Permit)?;
-        permits.push((node.clone(), entry.clone()));
+        let mut permits = self.permissions(task)?;
+        permits.push((node.clone(), permission));
         permits.sort_by(|(one, _), (other, _)| one.cmp(other));
-        changes.entries.extend(permits.into_iter().map(|(_, entry)| entry));
+        self.log_permits(&mut changes, &round.record, permits)?;
         if let [Disagreement { one, other }, ..] = self.coordinator(round)?.disagreements().as_slice() {
             let why = format!("{one} and {other} hold different keys for this round: one of them is wrong");
             self.void_with(changes, task, &mut round.record, TaskState::Failed, &why, now)?;
@@ -102,30 +146,76 @@ impl Hub {
         }
         round.record.shares_at.extend(shares_at);
         self.next_phase(&mut round.record, Phase::Vectors, "waiting for the masked vectors", now);
+        if round.live.agreement.approval.hold {
+            let record = &mut round.record;
+            record.deadline = record.deadline.max(people_deadline(&round.live.agreement, now));
+            record.why = String::from("waiting for the masked vectors, which people at each member let out");
+        }
         round.record.state = TaskState::Running;
         self.put(changes, round)
     }
 
+    /// Shows a permit to those members whose people are asked, and says who is still waited for.
+    fn tell_who_is_asked(&self, changes: &mut Changes, record: &mut TaskRecord, task: Hash, permit: &Envelope) {
+        if record.asking.is_empty() {
+            return;
+        }
+        let asking = record.still_asking();
+        if asking.is_empty() {
+            record.state = TaskState::Proposed;
+            record.why = String::from(WAITING_FOR_PERMITS);
+        } else {
+            record.why = waiting_for_people(record);
+        }
+        record.step += 1;
+        for name in asking {
+            changes.inbox.push((name, InboxItem::Permitted { entry: permit.clone(), task }));
+        }
+    }
+
+    /// What a node's permit says, with what its people said: by the rules by which auditors will read it.
+    fn permit_statement<'a>(
+        &self,
+        round: &Round,
+        node: &Name,
+        logged: &'a Entry,
+        approvals: &[Envelope],
+    ) -> Result<Statement<'a>, No> {
+        let (agreement, task, priced) = (&round.live.agreement, &round.live.task, &round.live.priced);
+        let said = self.people_said(agreement, node, (task.hash(), priced.plan_hash()), approvals)?;
+        // Of plans that people there approved before only the node knows all.
+        let is_decided = !said.is_empty() || !agreement.approval.automatic.approved_plans;
+        let (before, revoked) = (BTreeSet::new(), Revoked::nothing());
+        let outcome =
+            is_decided.then(|| cohortium_policy::approvals(agreement, node, task, priced, &said, &before, &revoked));
+        let statement = round.live.policy.read_statement(logged, task, priced, outcome);
+        statement.map_err(|error| refusal("malformed", format!("the log entry {error}")))
+    }
+
     /// A node refuses: the task ends, with its clauses; everyone else is told that the round is void.
-    fn refused_by(&mut self, node: &Name, entry: &Envelope) -> Result<Reply, No> {
+    fn refused_by(&mut self, node: &Name, approvals: &[Envelope], entry: &Envelope) -> Result<Reply, No> {
         let logged = self.node_entry(node, entry)?;
         let Fact::Refusal { clauses, task, why } = &logged.fact else {
             return no("malformed", String::from("this is no refusal"));
         };
         let mut record = self.task(*task)?;
         demand_same_terms(&record, node, &logged)?;
+        let agreement = self.agreement_by_hash(record.agreement)?;
+        let _ = self.people_said(&agreement, node, (*task, record.plan()?), approvals)?;
+        let key = late_key(*task, node, logged.fact.kind());
         if record.permitted.contains(node) || record.state == TaskState::Released {
             return no("conflict", String::from("this node permitted the task before"));
         }
         if record.phase == Phase::Ended {
-            return self.log_once(&late_key(*task, node, logged.fact.kind()), entry);
+            return self.log_once(&key, &agreement, approvals, entry);
         }
         demand_phase(&record, Phase::Permits)?;
         let why = format!("{node} refuses: {why}");
         let mut changes = Changes::default();
-        changes.entries.extend(self.permits(*task)?);
+        self.log_permits(&mut changes, &record, self.permissions(*task)?)?;
+        self.log_approvals(&mut changes, &agreement, approvals)?;
         changes.entries.push(entry.clone());
-        changes.batch.put(LATE, &late_key(*task, node, logged.fact.kind()), json(entry)?);
+        changes.batch.put(LATE, &key, json(entry)?);
         for name in record.participants.iter().filter(|name| *name != node) {
             changes.inbox.push((name.clone(), InboxItem::Void { reason: why.clone(), task: *task }));
         }
@@ -165,7 +255,7 @@ impl Hub {
         let is_known = round.record.announced.contains_key(node);
         if !matches!(round.record.phase, Phase::Permits | Phase::Vectors) && !is_known {
             // Too late to be in the sum, but what was paid belongs in the log.
-            return self.log_after_the_end(round, node, logged, &message.2);
+            return self.log_after_the_end(round, node, logged, (&[], &message.2));
         }
         if round.record.context != Some(header.context) {
             return no("malformed", String::from("the vector is about another round than the price"));
@@ -176,9 +266,9 @@ impl Hub {
         let announced = Announced { bytes: header.bytes, sha256: header.sha256 };
         if self.already(task, Kind::Vector, node, &message)?.is_none() {
             demand_phase(&round.record, Phase::Vectors)?;
-            let permit: Option<Envelope> = self.message(task, Kind::Permit, node)?;
+            let permit: Option<Permission> = self.message(task, Kind::Permit, node)?;
             let permit = permit.ok_or_else(|| refusal("denied", format!("{node} has not permitted this task")))?;
-            demand_receipt(round, &permit, paid, header, &statement(round, logged)?)?;
+            demand_receipt(round, &permit.0, paid, header, &statement(round, logged)?)?;
             round.record.announced.insert(node.clone(), announced);
             let mut changes = Changes::default();
             changes.batch.put(MESSAGES, &message_key(task, Kind::Vector, node.as_str()), json(&message)?);
@@ -391,33 +481,50 @@ impl Hub {
             if !matches!(record.phase, Phase::Signatures | Phase::Reveals) || record.survivors.contains(node) {
                 demand_phase(record, Phase::Ended)?;
             }
-            hub.log_after_the_end(round, node, &logged, entry)
+            hub.log_after_the_end(round, node, &logged, (&[], entry))
         })
     }
 
     /// Logs what a node says about a task that has ended, or that goes on without it, once: what it sends again after a
     /// crash changes nothing. It must be what an auditor will accept.
-    fn log_after_the_end(&mut self, round: &Round, node: &Name, logged: &Entry, entry: &Envelope) -> Result<Reply, No> {
+    fn log_after_the_end(
+        &mut self,
+        round: &Round,
+        node: &Name,
+        logged: &Entry,
+        (approvals, entry): (&[Envelope], &Envelope),
+    ) -> Result<Reply, No> {
         let task = round.task();
-        match statement(round, logged)? {
-            Statement::Permitted { .. } => {}
-            Statement::Refunded { refund: first } | Statement::Spent { reading: first, .. } => {
-                let permit = match self.message::<Envelope>(task, Kind::Permit, node)? {
-                    Some(permit) => Some(permit),
+        match logged.fact {
+            Fact::Permit { .. } => drop(self.permit_statement(round, node, logged, approvals)?),
+            _ => {
+                let (Statement::Permitted { reserve: first, .. }
+                | Statement::Refunded { refund: first }
+                | Statement::Spent { reading: first, .. }) = statement(round, logged)?;
+                let permit = match self.message::<Permission>(task, Kind::Permit, node)? {
+                    Some((permit, ..)) => Some(permit),
                     None => self.record::<Envelope>(LATE, &late_key(task, node, "permit"))?,
                 };
                 let permit = permit.ok_or_else(|| refusal("denied", format!("{node} has not permitted this task")))?;
                 demand_after(&permit, first.sequence)?;
             }
         }
-        self.log_once(&late_key(task, node, logged.fact.kind()), entry)
+        self.log_once(&late_key(task, node, logged.fact.kind()), &round.live.agreement, approvals, entry)
     }
 
-    fn log_once(&mut self, key: &str, entry: &Envelope) -> Result<Reply, No> {
+    fn log_once(
+        &mut self,
+        key: &str,
+        agreement: &Verified<Agreement>,
+        approvals: &[Envelope],
+        entry: &Envelope,
+    ) -> Result<Reply, No> {
         if let Some(reply) = already(self.record::<Envelope>(LATE, key)?.map(|known| known == *entry))? {
             return Ok(reply);
         }
-        let mut changes = Changes { entries: vec![entry.clone()], ..Changes::default() };
+        let mut changes = Changes::default();
+        self.log_approvals(&mut changes, agreement, approvals)?;
+        changes.entries.push(entry.clone());
         changes.batch.put(LATE, key, json(entry)?);
         self.commit(changes)?;
         Ok(Reply::Accepted)
@@ -434,9 +541,24 @@ impl Hub {
         already(self.message::<T>(task, kind, node)?.map(|known| known == *message))
     }
 
-    /// The log entries by which members permit a task.
-    pub(crate) fn permits(&self, task: Hash) -> Result<Vec<Envelope>, No> {
-        Ok(self.messages::<Envelope>(task, Kind::Permit)?.into_iter().map(|(_, entry)| entry).collect())
+    /// What members sent to permit a task, by member.
+    pub(crate) fn permissions(&self, task: Hash) -> Result<Vec<(Name, Permission)>, No> {
+        self.messages::<Permission>(task, Kind::Permit)
+    }
+
+    /// Adds the log entries by which members permit a task, each after what the people there said.
+    pub(crate) fn log_permits(
+        &self,
+        changes: &mut Changes,
+        record: &TaskRecord,
+        permits: Vec<(Name, Permission)>,
+    ) -> Result<(), No> {
+        let agreement = self.agreement_by_hash(record.agreement)?;
+        for (_, (entry, approvals)) in permits {
+            self.log_approvals(changes, &agreement, &approvals)?;
+            changes.entries.push(entry);
+        }
+        Ok(())
     }
 
     /// The log entries by which members account for the vectors that they announced.
@@ -479,6 +601,19 @@ impl Hub {
         self.commit(changes)?;
         Ok(Reply::Accepted)
     }
+}
+
+/// What a task waits for when nobody is asked.
+pub(crate) const WAITING_FOR_PERMITS: &str = "waiting for the nodes' permits";
+
+fn waiting_for_people(record: &TaskRecord) -> String {
+    let names: Vec<String> = record.still_asking().iter().map(ToString::to_string).collect();
+    format!("waiting for people to approve at {}", names.join(", "))
+}
+
+/// Until when people are waited for, who are asked now.
+fn people_deadline(agreement: &Agreement, now: Timestamp) -> Timestamp {
+    now.plus_seconds(3600 * i64::from(agreement.approval.wait_hours))
 }
 
 /// What to say to a message that was received before: yes if it is the same, a conflict if it is not.

@@ -7,8 +7,8 @@
 use std::collections::BTreeSet;
 
 use cohortium_messages::{
-    Agreement, Author, Entry, Envelope, Fact, Hash, InboxItem, Name, Principal, Reply, StudyRecord, Timestamp, Verified,
-    canonical_bytes,
+    Agreement, Author, Entry, Envelope, Fact, Hash, InboxItem, Name, Principal, Reply, StudyRecord, Timestamp,
+    Verified, canonical_bytes,
 };
 
 use crate::hub::{Changes, Hub, No, json, no, open, own, parse, refusal};
@@ -62,10 +62,9 @@ impl Hub {
                 self.put_first(changes, agreement, merged, now)
             }
             Some(known) if known.complete => self.amend(changes, from, agreement, hash, &envelope, now),
-            Some(_) => no(
-                "conflict",
-                format!("another draft of study {study} is being signed; use another study name"),
-            ),
+            Some(_) => {
+                no("conflict", format!("another draft of study {study} is being signed; use another study name"))
+            }
             None if agreement.revision == 1 => self.put_first(changes, agreement, envelope, now),
             None => no("conflict", format!("there is no study {study} here whose agreement could be amended")),
         }
@@ -159,7 +158,10 @@ impl Hub {
     /// Only a custodian of the agreement in force proposes to change it, and not without end.
     fn demand_may_propose(&self, from: &Name, current: &Agreement) -> Result<(), No> {
         if current.party(from).is_none() {
-            return no("denied", format!("a party of the agreement in force proposes its amendment, and {from} is none"));
+            return no(
+                "denied",
+                format!("a party of the agreement in force proposes its amendment, and {from} is none"),
+            );
         }
         let proposals = self.proposals(&current.study)?;
         let own = proposals.iter().filter(|proposal| proposal.proposer == *from).count();
@@ -185,6 +187,8 @@ impl Hub {
                 concerns |= has_part(from, envelope.peek::<Agreement>().map_err(own)?.claims());
             }
             if concerns {
+                let in_force = record.agreement.peek::<Agreement>().map_err(own)?.hash();
+                record.revocations = self.revocation_entries(in_force)?;
                 studies.push(record);
             }
         }

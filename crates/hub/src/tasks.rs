@@ -7,7 +7,7 @@ use cohortium_messages::{
     Principal, PrincipalKind, Purpose, Receipt, Refused, ReleaseDocument, Reply, Task, TaskState, TaskStatus,
     TaskSummary, Timestamp, Verified, canonical_bytes,
 };
-use cohortium_policy::Revoked;
+use cohortium_policy::{Clause, Revoked};
 use cohortium_query::Priced;
 use cohortium_store::{Batch, sequence_key};
 
@@ -34,6 +34,7 @@ impl Hub {
         let Some(researcher) = agreement.researcher(&from.name) else {
             return no("denied", format!("{} is not a researcher of study {}", from.name, agreement.study));
         };
+        self.demand_part(from, &agreement)?;
         let task = open::<Task>(envelope, &researcher.key)?;
         let logged = open::<Entry>(entry, &researcher.key)?;
         check_task_entry(&logged, &task, envelope, &agreement)?;
@@ -55,7 +56,9 @@ impl Hub {
         let mut changes = Changes { entries: vec![entry.clone()], ..Changes::default() };
         changes.bodies.push(canonical_bytes(envelope).map_err(own)?);
         // The release is decided on as of the time that the task states, so it must be permitted then as well as now.
-        let judged = judge(&agreement, &task, task.asked_at).and_then(|_| judge(&agreement, &task, now));
+        let revoked = self.revoked(&agreement)?;
+        let judged = judge(&agreement, &task, task.asked_at, &revoked);
+        let judged = judged.and_then(|_| judge(&agreement, &task, now, &revoked));
         if let Ok(priced) = &judged {
             let context = priced.round_context(&agreement, task.hash(), record.position);
             record.context = Some(context.hash().map_err(own)?);
@@ -88,6 +91,7 @@ impl Hub {
             agreement: agreement.hash(),
             announced: Default::default(),
             arrived: Default::default(),
+            asking: Default::default(),
             clauses: Vec::new(),
             context: None,
             deadline: self.deadline(now),
@@ -112,8 +116,24 @@ impl Hub {
 
     pub(crate) fn status(&self, from: &Principal, task: Hash, now: Timestamp) -> Result<Reply, No> {
         let record = self.task(task)?;
-        demand_part(from, &*self.agreement_by_hash(record.agreement)?)?;
+        self.demand_part(from, &self.agreement_by_hash(record.agreement)?)?;
         Ok(Reply::Status(self.status_of(task, &record, now)?))
+    }
+
+    /// Only who has a part in a study, with a key that nobody took back, may look at what happens in it.
+    fn demand_part(&self, from: &Principal, agreement: &Verified<Agreement>) -> Result<(), No> {
+        if !has_part(from, agreement) {
+            return no("denied", format!("{} has no part in study {}", from.name, agreement.study));
+        }
+        match agreement.researcher(&from.name).filter(|_| from.kind == PrincipalKind::Researcher) {
+            Some(entry) if self.revoked(agreement)?.key(&entry.key) => {
+                let study = &agreement.study;
+                let why = format!("a custodian of study {study} has taken back the key of {}", from.name);
+                let clauses = vec![format!("{study}/{}", Clause::NotRevoked.name())];
+                Err(No::Refused(Refused { clauses, code: String::from("denied"), why }))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// What the researcher and the members may know of a task.
@@ -169,8 +189,8 @@ impl Hub {
         let mut tasks = Vec::new();
         for (_, task) in found {
             let record = self.task(task)?;
-            // Who has come with an amendment has no part in what was asked before it.
-            if has_part(from, &*self.agreement_by_hash(record.agreement)?) {
+            // Who has come with an amendment has no part in what was asked before it, and who lost the key in none.
+            if self.demand_part(from, &self.agreement_by_hash(record.agreement)?).is_ok() {
                 tasks.push(summary(task, record)?);
             }
         }
@@ -198,9 +218,9 @@ impl Hub {
         now: Timestamp,
     ) -> Result<Reply, No> {
         let agreement = self.agreement(study)?;
-        demand_part(from, &agreement)?;
+        self.demand_part(from, &agreement)?;
         let is_permitted = agreement.purposes.iter().any(|granted| granted.permits(purpose));
-        if !is_permitted || !agreement.is_in_force(now) {
+        if !is_permitted || !agreement.is_in_force(now) || self.revoked(&agreement)?.agreement() {
             return Ok(Reply::Released(None)); // asking anew will say which clause fails
         }
         let Some(task) = self.record::<Hash>(RELEASED, &format!("{study}/{plan}"))? else {
@@ -234,8 +254,9 @@ impl Hub {
         Ok(())
     }
 
-    /// Ends every task that may not begin any more: its agreement was amended before all had permitted it. Who had masked
-    /// goes on under the agreement under which it did.
+    /// Ends every task that may not begin any more: its agreement was amended before all had permitted it, or the
+    /// agreement or its researcher's key was taken back before anybody said that it had read. Who had masked goes on under
+    /// the agreement under which it did.
     pub(crate) fn end_overtaken(&mut self, now: Timestamp) -> Result<(), No> {
         for (task, record) in self.open_tasks()? {
             if let Some(why) = self.overtaken_by(&record)? {
@@ -249,9 +270,23 @@ impl Hub {
     }
 
     fn overtaken_by(&self, record: &TaskRecord) -> Result<Option<String>, No> {
-        let has_begun = !matches!(record.phase, Phase::Witnesses | Phase::Permits);
+        let is_before_permits = matches!(record.phase, Phase::Witnesses | Phase::Permits);
+        let is_unread = is_before_permits || (record.phase == Phase::Vectors && record.announced.is_empty());
+        if !is_unread {
+            return Ok(None);
+        }
+        let agreement = self.agreement_by_hash(record.agreement)?;
+        let revoked = self.revoked(&agreement)?;
+        let asked = record.task.peek::<Task>().map_err(own)?;
+        let researcher = &asked.claims().researcher;
+        if revoked.agreement() {
+            return Ok(Some(format!("taken back: a custodian has revoked the agreement of study {}", record.study)));
+        }
+        if agreement.researcher(researcher).is_some_and(|entry| revoked.key(&entry.key)) {
+            return Ok(Some(format!("taken back: a custodian has revoked the key of {researcher}")));
+        }
         let in_force = self.agreement(&record.study)?;
-        if in_force.hash() == record.agreement || has_begun {
+        if in_force.hash() == record.agreement || !is_before_permits {
             return Ok(None);
         }
         let (revision, short) = (in_force.revision, in_force.hash().short());
@@ -311,7 +346,7 @@ impl Hub {
     ) -> Result<(), No> {
         let mut changes = Changes::default();
         match record.phase {
-            Phase::Permits => changes.entries.extend(self.permits(task)?),
+            Phase::Permits => self.log_permits(&mut changes, record, self.permissions(task)?)?,
             // Who announced a vector has paid: what it paid belongs in the log, whatever became of the round.
             Phase::Vectors | Phase::Signatures | Phase::Reveals => changes.entries.extend(self.prices(task)?),
             Phase::Witnesses | Phase::Ended => {}
@@ -414,15 +449,6 @@ fn summary(task: Hash, record: TaskRecord) -> Result<TaskSummary, No> {
     })
 }
 
-/// Only who has a part in a study may look at what happens in it.
-fn demand_part(from: &Principal, agreement: &Agreement) -> Result<(), No> {
-    if has_part(from, agreement) {
-        Ok(())
-    } else {
-        no("denied", format!("{} has no part in study {}", from.name, agreement.study))
-    }
-}
-
 /// Whether someone is a party or a researcher of a study.
 pub(crate) fn has_part(from: &Principal, agreement: &Agreement) -> bool {
     match from.kind {
@@ -477,13 +503,17 @@ pub(crate) fn end(record: &mut TaskRecord, state: TaskState, why: &str, clauses:
 }
 
 /// The same checks that every node makes.
-fn judge(agreement: &Verified<Agreement>, task: &Verified<Task>, now: Timestamp) -> Result<Priced, Refused> {
+fn judge(
+    agreement: &Verified<Agreement>,
+    task: &Verified<Task>,
+    now: Timestamp,
+    revoked: &Revoked,
+) -> Result<Priced, Refused> {
     let refused = |clauses: Vec<String>, why: String| Refused { clauses, code: String::from("denied"), why };
     let priced = cohortium_query::check(&task.plan, agreement, agreement.hash())
         .map_err(|error| refused(vec![format!("{}/plan", agreement.study)], error.to_string()))?;
     let policy = cohortium_policy::compile(agreement).map_err(|error| refused(Vec::new(), error.to_string()))?;
-    let revoked = Revoked::nothing();
-    let request = cohortium_policy::Request::new(task, &priced, agreement.hash(), now, &revoked);
+    let request = cohortium_policy::Request::new(task, &priced, agreement.hash(), now, revoked);
     match policy.decide(&request) {
         Ok(_) => Ok(priced),
         Err(denial) => Err(refused(denial.clauses, denial.why)),

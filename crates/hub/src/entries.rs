@@ -1,0 +1,283 @@
+//! Entries that are about no single round: alerts, freezes, steps of incidents, approvals, and what custodians take back.
+//!
+//! A member lays them before the hub; the hub logs each once and, when a quorum has cosigned a head with it, shows it to
+//! the members of the study with the proof. Whether a revocation holds is not the hub's to say: the members verify the
+//! custodian's signature themselves. The hub takes note of it as a kindness, and starts nothing under what was taken back.
+//!
+//! **Adversary.** A member can make the log longer, and with it everyone's work. So the entries of one author in a day,
+//! and those of one organisation in a day and altogether, are bounded; revocations count for their custodian alone, so
+//! that no flood keeps one out.
+
+use cohortium_messages::{
+    Agreement, Author, Entry, Envelope, Fact, Hash, InboxItem, Name, Reply, RevocationSubject, Timestamp, Verified,
+    canonical_bytes,
+};
+use cohortium_policy::{Authored, Revoked, open_entry};
+use cohortium_store::{Batch, sequence_key};
+use serde::{Deserialize, Serialize};
+
+use crate::book::Cosigned;
+use crate::hub::{Changes, Hub, MAX_CLOCK_SKEW_S, No, json, no, number_of, own, parse, refusal};
+use crate::records::{INBOX, INBOX_HEADS, LOGGED, LOGGED_COUNTS, REVOCATIONS, UNTOLD};
+
+/// How many entries of one author the hub logs in a day.
+const MAX_A_DAY: u32 = 1000;
+/// How many of all the people of one organisation and its node.
+const MAX_A_DAY_OF_ALL: u32 = 3000;
+/// How many of these altogether.
+const MAX_ALTOGETHER: u64 = 100_000;
+/// The longest document beside such an entry, in bytes.
+const MAX_BODY_BYTES: usize = 256 << 10;
+/// How many people may have said something about one task at one organisation: as many as an agreement can name.
+const MAX_APPROVALS: usize = 100;
+/// To a member with so many items unfetched no more of these entries are shown, but for revocations: it finds them in the
+/// log.
+const MAX_BACKLOG: u64 = 5000;
+
+/// How many entries the hub has logged for someone.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Count {
+    altogether: u64,
+    /// Days since 1970, by the hub's clock.
+    day: i64,
+    today: u32,
+}
+
+impl Hub {
+    /// Logs an entry that a member lays before this hub.
+    pub(crate) fn log_entry(
+        &mut self,
+        from: &Name,
+        envelope: &Envelope,
+        body: Option<&Envelope>,
+        now: Timestamp,
+    ) -> Result<Reply, No> {
+        let claims = envelope.peek::<Entry>().map_err(|error| refusal("malformed", error.to_string()))?;
+        let agreement = self.agreement_by_hash(claims.claims().agreement)?;
+        let entry = open_alone(envelope, &agreement)?;
+        let entry = entry.entry();
+        let speaker = match &entry.author {
+            Author::Custodian(name) | Author::Node(name) | Author::Person { organisation: name, .. } => Some(name),
+            Author::Hub(_) | Author::Researcher(_) => None,
+        };
+        if speaker != Some(from) {
+            return no("denied", format!("{from} cannot speak for others"));
+        }
+        if entry.time.seconds() - now.seconds() > MAX_CLOCK_SKEW_S {
+            return no("clock", format!("the entry is of {}, and here it is {now}: set your clock", entry.time));
+        }
+        let key = logged_key(&agreement, envelope)?;
+        if self.store.get(LOGGED, &key).map_err(own)?.is_some() {
+            return Ok(Reply::Accepted);
+        }
+        let mut changes = Changes { entries: vec![envelope.clone()], ..Changes::default() };
+        changes.bodies.extend(demand_body(entry.fact.body(), body)?);
+        self.demand_fits(&agreement, entry)?;
+        let is_revocation = matches!(entry.fact, Fact::Revocation { .. });
+        self.demand_room(&mut changes.batch, from, entry, now)?;
+        let index = self.log.size();
+        changes.batch.put(LOGGED, &key, json(&index)?);
+        changes.batch.put(UNTOLD, &sequence_key(index), json(&agreement.hash())?);
+        if is_revocation {
+            changes.batch.put(REVOCATIONS, &format!("{}/{}", agreement.hash(), sequence_key(index)), json(envelope)?);
+        }
+        self.commit(changes)?;
+        if is_revocation {
+            self.checked.borrow_mut().revoked.remove(&agreement.hash());
+            self.end_overtaken(now)?;
+        }
+        Ok(Reply::Accepted)
+    }
+
+    /// Demands that the entry is of a kind that is logged this way, and about something that is known here.
+    fn demand_fits(&self, agreement: &Verified<Agreement>, entry: &Verified<Entry>) -> Result<(), No> {
+        match &entry.fact {
+            Fact::Freeze { .. } | Fact::Incident { .. } | Fact::Alert { task: None, .. } => Ok(()),
+            Fact::Alert { task: Some(task), .. } => match self.task(*task)?.study == agreement.study {
+                true => Ok(()),
+                false => no("denied", String::from("the task is of another study")),
+            },
+            Fact::Approval { plan, task, .. } => {
+                let record = self.task(*task)?;
+                if record.agreement != agreement.hash() || record.plan()? != *plan {
+                    return no("denied", String::from("the task is under another agreement, or has another plan"));
+                }
+                Ok(())
+            }
+            Fact::Revocation { subject: RevocationSubject::Key(key), .. } if !names(agreement, key) => {
+                no("unknown", String::from("the agreement names no researcher or person with this key"))
+            }
+            Fact::Revocation { subject, .. } => {
+                let is_same =
+                    |known: &Entry| matches!(&known.fact, Fact::Revocation { subject: s, .. } if s == subject);
+                let known = self.revocations(agreement)?;
+                match known.iter().any(|known| known.entry().author == entry.author && is_same(known.entry())) {
+                    true => no("conflict", String::from("this custodian has taken this back before")),
+                    false => Ok(()),
+                }
+            }
+            fact => no("malformed", format!("an entry of kind {} does not come alone", fact.kind())),
+        }
+    }
+
+    /// Counts an entry for its author and for the organisation, or refuses it.
+    fn demand_room(&self, batch: &mut Batch, from: &Name, entry: &Entry, now: Timestamp) -> Result<(), No> {
+        let author = match &entry.author {
+            Author::Person { person, .. } => format!("{from}/person/{person}"),
+            Author::Custodian(_) => format!("{from}/custodian"),
+            _ => format!("{from}/node"),
+        };
+        let mut counted = vec![(author, MAX_A_DAY, u64::MAX)];
+        if !matches!(entry.author, Author::Custodian(_)) {
+            counted.push((from.to_string(), MAX_A_DAY_OF_ALL, MAX_ALTOGETHER));
+        }
+        let day = now.seconds().div_euclid(86_400);
+        for (key, a_day, altogether) in counted {
+            let known: Count = self.record(LOGGED_COUNTS, &key)?.unwrap_or_default();
+            let today = if known.day == day { known.today } else { 0 };
+            if today >= a_day || known.altogether >= altogether {
+                let why =
+                    format!("{today} entries of {key} today and {} altogether: no more are logged", known.altogether);
+                return no("limit", why);
+            }
+            let count = Count { altogether: known.altogether + 1, day, today: today + 1 };
+            batch.put(LOGGED_COUNTS, &key, json(&count)?);
+        }
+        Ok(())
+    }
+
+    /// What people of an organisation said about a task, each with their one signature.
+    pub(crate) fn people_said(
+        &self,
+        agreement: &Verified<Agreement>,
+        organisation: &Name,
+        (task, plan): (Hash, Hash),
+        envelopes: &[Envelope],
+    ) -> Result<Vec<Authored>, No> {
+        if envelopes.len() > MAX_APPROVALS {
+            return no("limit", format!("at most {MAX_APPROVALS} approvals come with one answer"));
+        }
+        let mut said = Vec::new();
+        for (position, envelope) in envelopes.iter().enumerate() {
+            let authored = open_alone(envelope, agreement)?;
+            let entry = authored.entry();
+            let is_theirs = matches!(&entry.author, Author::Person { organisation: o, .. } if o == organisation);
+            let is_about_it =
+                matches!(&entry.fact, Fact::Approval { plan: p, task: t, .. } if (*t, *p) == (task, plan));
+            if !is_theirs || !is_about_it || envelopes.iter().take(position).any(|earlier| earlier == envelope) {
+                return no(
+                    "malformed",
+                    format!("not every approval is by a person of {organisation}, once, about this task"),
+                );
+            }
+            said.push(authored);
+        }
+        Ok(said)
+    }
+
+    /// Adds approvals that are not in the log yet.
+    pub(crate) fn log_approvals(
+        &self,
+        changes: &mut Changes,
+        agreement: &Verified<Agreement>,
+        approvals: &[Envelope],
+    ) -> Result<(), No> {
+        for approval in approvals {
+            let key = logged_key(agreement, approval)?;
+            if self.store.get(LOGGED, &key).map_err(own)?.is_none() {
+                let index = self.log.size() + changes.entries.len() as u64;
+                changes.batch.put(LOGGED, &key, json(&index)?);
+                changes.entries.push(approval.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// What custodians took back of an agreement, as far as it was laid before this hub, in the order of the log.
+    pub(crate) fn revocation_entries(&self, agreement: Hash) -> Result<Vec<Envelope>, No> {
+        let records = self.store.scan(REVOCATIONS, &format!("{agreement}/"), None, usize::MAX).map_err(own)?;
+        records.iter().map(|(_, bytes)| parse(bytes)).collect()
+    }
+
+    fn revocations(&self, agreement: &Verified<Agreement>) -> Result<Vec<Authored>, No> {
+        let envelopes = self.revocation_entries(agreement.hash())?;
+        envelopes.iter().map(|envelope| open_entry(envelope, agreement).map_err(own)).collect()
+    }
+
+    /// The same, as policies ask it.
+    pub(crate) fn revoked(&self, agreement: &Verified<Agreement>) -> Result<Revoked, No> {
+        if let Some(revoked) = self.checked.borrow().revoked.get(&agreement.hash()) {
+            return Ok(revoked.clone());
+        }
+        let revoked = Revoked::from_entries(&self.revocations(agreement)?);
+        self.checked.borrow_mut().revoked.insert(agreement.hash(), revoked.clone());
+        Ok(revoked)
+    }
+
+    /// Shows to the members of their studies what stands in the log under a head of `size` entries that a quorum cosigned.
+    pub(crate) fn tell_under(&mut self, cosigned: &mut Cosigned<'_>) -> Result<(), No> {
+        for (key, agreement) in self.store.scan(UNTOLD, "", None, usize::MAX).map_err(own)? {
+            if key >= sequence_key(cosigned.size()) {
+                break;
+            }
+            let index = number_of(&key).ok_or_else(|| own("an entry that is to be told of has no number"))?;
+            let agreement: Hash = parse(&agreement)?;
+            let Some(note) = self.head_of(agreement, cosigned)? else { continue };
+            let entry: Envelope = parse(&self.log.entry(index).map_err(own)?)?;
+            let fact = &entry.peek::<Entry>().map_err(own)?.claims().fact.clone();
+            let body = match fact.body() {
+                Some(hash) => self.log.body(hash.as_bytes()).map_err(own)?.map(|bytes| parse(&bytes)).transpose()?,
+                None => None,
+            };
+            let inclusion = self.inclusion(index, cosigned.size(), note)?;
+            let mut changes = Changes::default();
+            changes.batch.delete(UNTOLD, &key);
+            for node in self.agreement_by_hash(agreement)?.participants() {
+                if matches!(fact, Fact::Revocation { .. }) || self.backlog(&node)? < MAX_BACKLOG {
+                    let item =
+                        InboxItem::Logged { body: body.clone(), entry: entry.clone(), inclusion: inclusion.clone() };
+                    changes.inbox.push((node, item));
+                }
+            }
+            self.commit(changes)?;
+        }
+        Ok(())
+    }
+
+    /// About how many items wait for a node.
+    fn backlog(&self, node: &Name) -> Result<u64, No> {
+        let first = self.store.scan(INBOX, &format!("{node}/"), None, 1).map_err(own)?.pop();
+        let Some(first) = first.and_then(|(key, _)| number_of(&key)) else { return Ok(0) };
+        Ok(self.record::<u64>(INBOX_HEADS, node.as_str())?.unwrap_or(0).saturating_sub(first))
+    }
+}
+
+/// Opens an entry with the key that the agreement states for its author, whose signature stands alone.
+fn open_alone(envelope: &Envelope, agreement: &Verified<Agreement>) -> Result<Authored, No> {
+    if envelope.signature_count() != 1 {
+        return no("malformed", format!("{} signatures stand where one must", envelope.signature_count()));
+    }
+    open_entry(envelope, agreement).map_err(|error| refusal("signature", error.to_string()))
+}
+
+/// The document that an entry names, in its bytes; nothing where it names none.
+fn demand_body(named: Option<Hash>, body: Option<&Envelope>) -> Result<Option<Vec<u8>>, No> {
+    let bytes = body.map(canonical_bytes).transpose().map_err(own)?;
+    if bytes.as_ref().is_some_and(|bytes| bytes.len() > MAX_BODY_BYTES) {
+        return no("limit", format!("the document beside the entry has more than {MAX_BODY_BYTES} bytes"));
+    }
+    if bytes.as_ref().map(|bytes| Hash::of(bytes)) != named {
+        return no("malformed", String::from("the document beside the entry is not the one that the entry names"));
+    }
+    Ok(bytes)
+}
+
+fn names(agreement: &Agreement, key: &cohortium_messages::PublicKey) -> bool {
+    let people = agreement.parties.iter().flat_map(|party| &party.people).map(|person| &person.key);
+    agreement.researchers.iter().map(|terms| &terms.entry.key).chain(people).any(|known| known == key)
+}
+
+fn logged_key(agreement: &Verified<Agreement>, envelope: &Envelope) -> Result<String, No> {
+    Ok(format!("{}/{}", agreement.hash(), Hash::of(&canonical_bytes(envelope).map_err(own)?)))
+}
