@@ -8,19 +8,23 @@
 //!   log/                   the node's own log, C2SP tiles
 //!   datasets/NAME.toml     schema and budget of a dataset, with the commitment to its rows
 //!   datasets/NAME-*.parquet  its rows, typed and clean, named after the commitment to them
+//!   desk/HASH.json         what a person of this house says, until the node has acted on it
+//!   desk/refused/          what it did not act on, each with a sentence beside it
+//!   watch.toml             the rules by which the house wants to be told; defaults where it is absent
 //! ```
 
 use std::path::{Path, PathBuf};
 
 use cohortium_api::Connection;
 use cohortium_engine::ingest_csv;
-use cohortium_messages::{Decimal, Hash, Invitation, Name, OrganisationSecrets, Schema};
+use cohortium_messages::{Decimal, Hash, Invitation, Name, OrganisationSecrets, Schema, canonical_bytes};
+use cohortium_policy::watch::Rules;
 use cohortium_store::{SqliteStore, make_private_folder, write_private};
 use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
 use crate::node::{Node, NodeConfig, NodeError, own};
-use crate::records::DatasetRecord;
+use crate::records::{DatasetRecord, DeskItem};
 
 pub use cohortium_engine::{CsvOptions, IngestError, IngestReport};
 
@@ -36,6 +40,21 @@ pub struct NewDataset<'a> {
     pub name: &'a Name,
     /// Its declared shape.
     pub schema: &'a Schema,
+}
+
+/// The most items of the desk that are taken at once, and the most bytes of each: a signed entry has a few hundred.
+const MAX_DESK_ITEMS: usize = 64;
+const MAX_DESK_BYTES: u64 = 64 << 10;
+/// The most refused items that are kept to be looked at.
+const MAX_REFUSED: usize = 1_000;
+/// The longest `watch.toml`, bytes.
+const MAX_WATCH_BYTES: u64 = 64 << 10;
+
+/// Something on the desk.
+pub struct OnDesk {
+    /// Its bytes, or why they are not taken.
+    pub bytes: Result<Vec<u8>, String>,
+    file: String,
 }
 
 /// A node's folder.
@@ -162,6 +181,98 @@ impl Home {
         Ok(Ok(report))
     }
 
+    /// The rules by which this house wants to be told: those in `watch.toml`, or the defaults.
+    ///
+    /// # Errors
+    /// When the file says something that is no rule.
+    pub fn rules(&self) -> Result<Rules, NodeError> {
+        let path = self.dir.join("watch.toml");
+        if !path.exists() {
+            return Ok(Rules::default());
+        }
+        let wrong = |why: String| own(format!("{}: {why}", path.display()));
+        let bytes = read_at_most(&path, MAX_WATCH_BYTES).map_err(wrong)?;
+        let text = String::from_utf8(bytes).map_err(|error| wrong(error.to_string()))?;
+        toml::from_str(&text).map_err(|error| wrong(error.message().to_owned()))
+    }
+
+    /// Lays something on the desk: under another name first, so that the node never sees half of it. Returns where it lies.
+    ///
+    /// # Errors
+    /// When it is too long, or the folder cannot be written.
+    pub fn lay_on_desk(&self, item: &DeskItem) -> Result<PathBuf, NodeError> {
+        let bytes = serde_json::to_vec(item).map_err(own)?;
+        if bytes.len() as u64 > MAX_DESK_BYTES {
+            return Err(own(format!("this has {} bytes, and a desk takes {MAX_DESK_BYTES}", bytes.len())));
+        }
+        make_private_folder(&self.desk()).map_err(own)?;
+        let name = Hash::of(&canonical_bytes(&item.entry).map_err(own)?);
+        let (staged, path) = (self.desk().join(format!("{name}.staged")), self.desk().join(format!("{name}.json")));
+        write_private(&staged, &bytes).map_err(own)?;
+        std::fs::rename(&staged, &path).map_err(own)?;
+        Ok(path)
+    }
+
+    /// What lies on the desk, in the order of names; not all at once if it is much.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn on_desk(&self) -> Result<Vec<OnDesk>, NodeError> {
+        let mut files = names_in(&self.desk(), ".json").map_err(own)?;
+        files.truncate(MAX_DESK_ITEMS);
+        let read = |file: String| OnDesk { bytes: read_at_most(&self.desk().join(&file), MAX_DESK_BYTES), file };
+        Ok(files.into_iter().map(read).collect())
+    }
+
+    /// Whether something lies on the desk.
+    #[must_use]
+    pub fn is_desk_laid(&self) -> bool {
+        names_in(&self.desk(), ".json").is_ok_and(|files| !files.is_empty())
+    }
+
+    /// Takes from the desk what was acted upon.
+    ///
+    /// # Errors
+    /// When the folder cannot be written.
+    pub fn clear_from_desk(&self, item: &OnDesk) -> Result<(), NodeError> {
+        std::fs::remove_file(self.desk().join(&item.file)).map_err(own)
+    }
+
+    /// Puts aside what was not acted upon, with the reason beside it. Beyond a thousand such it is thrown away.
+    ///
+    /// # Errors
+    /// When the folder cannot be written.
+    pub fn put_aside(&self, item: &OnDesk, why: &str) -> Result<(), NodeError> {
+        let folder = self.desk().join("refused");
+        make_private_folder(&folder).map_err(own)?;
+        if names_in(&folder, ".json").map_err(own)?.len() >= MAX_REFUSED {
+            return self.clear_from_desk(item);
+        }
+        let reason = folder.join(format!("{}.txt", item.file));
+        if !reason.exists() {
+            write_private(&reason, format!("{why}\n").as_bytes()).map_err(own)?;
+        }
+        std::fs::rename(self.desk().join(&item.file), folder.join(&item.file)).map_err(own)
+    }
+
+    /// What was not acted upon, and why.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn refused_on_desk(&self) -> Result<Vec<(PathBuf, String)>, NodeError> {
+        let folder = self.desk().join("refused");
+        let files = names_in(&folder, ".json").map_err(own)?;
+        let with_reason = |file: String| {
+            let why = read_at_most(&folder.join(format!("{file}.txt")), MAX_DESK_BYTES).unwrap_or_default();
+            (folder.join(&file), String::from_utf8_lossy(&why).trim().to_owned())
+        };
+        Ok(files.into_iter().map(with_reason).collect())
+    }
+
+    fn desk(&self) -> PathBuf {
+        self.dir.join("desk")
+    }
+
     /// Opens the node that lives here. Only one process can at a time.
     ///
     /// # Errors
@@ -172,6 +283,7 @@ impl Home {
             datasets: self.datasets()?,
             hub: connection.hub,
             organisation: connection.name,
+            rules: Some(self.rules()?),
             secrets: self.secrets()?,
         };
         let store = SqliteStore::open(&self.store_file()).map_err(own)?;
@@ -199,4 +311,32 @@ impl Home {
     fn keys_file(&self) -> PathBuf {
         self.dir.join("keys.toml")
     }
+}
+
+/// The files of a folder that end so, sorted; none where there is no folder. Links and folders are left out: what a name
+/// points to is not what was laid there.
+fn names_in(folder: &Path, end: &str) -> std::io::Result<Vec<String>> {
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name().into_string().unwrap_or_default();
+        if name.ends_with(end) && entry.file_type()?.is_file() {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// The bytes of a file, unless it is longer, or the reason in words.
+fn read_at_most(path: &Path, limit: u64) -> Result<Vec<u8>, String> {
+    use std::io::Read as _;
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    if bytes.len() as u64 > limit { Err(format!("it has more than {limit} bytes")) } else { Ok(bytes) }
 }

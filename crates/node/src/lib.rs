@@ -10,6 +10,9 @@
 //! | [`outgoing`] | the closed list of what may leave, and the evidence each kind demands |
 //! | `node` | the state, and the one door through which it changes: `Changes`, committed at once |
 //! | `agreements`, `witness`, `tasks`, `rounds` | what the node does with each item of its inbox |
+//! | `desk` | what people of this house say: approvals, freezes, revocations, incidents |
+//! | `standing` | what of that holds: whether a study stands still, what was taken back |
+//! | `alerts` | what the house's rules notice, and how people are told |
 //! | [`rows`] | the one place where rows are read |
 //! | [`home`], [`view`] | a node's folder: keys, configuration, datasets; and looking into it |
 //! | [`service`] | sockets and clocks: carries items in and the journal out |
@@ -20,12 +23,16 @@
 //! Order around durability, for one query (each line is one commit):
 //!
 //! 1. `reserve` + permit + round secrets + journal. A crash before: nothing happened. After: the price is set aside.
+//!    Where people are asked first: the round's secrets alone, then what each person said, then as above.
 //! 2. `reading`. From here on the price is never given back. Only after this commit are rows read.
 //! 3. `spend` + the exact masked bytes + journal. Only after this commit does a byte leave; a retry sends these bytes.
+//!    Where a person must look first, they are held back instead, and one more commit lets them into the journal.
 //! 4. the signature on the survivor set + journal. It is the only one this round will ever have.
 //! 5. reveal, receipt, price entry + journal; the round's secrets are erased in the same commit.
 
 mod agreements;
+mod alerts;
+mod desk;
 pub mod home;
 mod node;
 pub mod outgoing;
@@ -33,10 +40,13 @@ mod records;
 mod rounds;
 pub mod rows;
 pub mod service;
+mod standing;
 mod tasks;
 pub mod view;
 mod witness;
 
 pub use node::{Node, NodeConfig, NodeError};
 pub use outgoing::Outgoing;
-pub use records::{DatasetRecord, JournalRecord, RunRecord, RunState};
+pub use records::{
+    AccessRecord, DatasetRecord, DeskItem, Evidence, Heard, HeldRecord, JournalRecord, RunRecord, RunState,
+};

@@ -9,22 +9,24 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use cohortium_dp::{Account, AccountConfig, AccountEntry, AttoDelta, Budget, NanoNats};
-use cohortium_ledger::{KeyKind, Log, SignerKey, VerifierKey};
+use cohortium_ledger::{Cosigner, KeyKind, Log, SignerKey, VerifierKey};
 use cohortium_messages::{
     Agreement, Author, Decimal, Entry, Envelope, Fact, Hash, HubEntry, InboxItem, Name, Offer, OrganisationSecrets,
-    Timestamp, Verified, canonical_bytes,
+    Task, Timestamp, Verified, canonical_bytes,
 };
-use cohortium_store::{Batch, Store, sequence_key};
+use cohortium_policy::watch::Rules;
+use cohortium_store::{Batch, Store, Table, sequence_key};
 use rand_core::CryptoRng;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::outgoing::Outgoing;
 use crate::records::{
-    ACCOUNT, AGREEMENTS, DatasetRecord, JOURNAL, JournalRecord, META, OFFERS, RUNS, RunRecord, RunState, VECTORS,
-    WITNESS,
+    ACCESS, ACCOUNT, AGREEMENTS, AccessRecord, DatasetRecord, HELD, HeldRecord, JOURNAL, JournalRecord, META, OFFERS,
+    RUNS, RunRecord, RunState, VECTORS, VERSIONS, kept,
 };
 use crate::rows::Rows;
+use crate::standing::speaker;
 
 /// Why a node could not do something.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +47,8 @@ pub struct NodeConfig {
     pub hub: HubEntry,
     /// The organisation.
     pub organisation: Name,
+    /// The rules by which the house wants to be told of remarkable tasks; nothing is noticed without them.
+    pub rules: Option<Rules>,
     /// Its keys.
     pub secrets: OrganisationSecrets,
 }
@@ -55,17 +59,20 @@ type Checked = (Vec<u8>, Verified<Agreement>);
 /// A node.
 pub struct Node {
     pub(crate) accounts: BTreeMap<Name, Account>,
-    checked: RefCell<BTreeMap<Name, Checked>>,
+    /// By table and key.
+    checked: RefCell<BTreeMap<(Table, String), Checked>>,
+    /// Both keys with which this node cosigns others' logs.
+    pub(crate) cosigner: Cosigner,
     pub(crate) datasets: BTreeMap<Name, DatasetRecord>,
     pub(crate) hub: HubEntry,
-    log: Log,
+    pub(crate) log: Log,
     log_signer: SignerKey,
     /// Whether every dataset's present shape has been journaled since this process began.
     offered: bool,
     pub(crate) organisation: Name,
+    pub(crate) rules: Option<Rules>,
     pub(crate) secrets: OrganisationSecrets,
     pub(crate) store: Box<dyn Store>,
-    pub(crate) witness_signer: SignerKey,
 }
 
 /// What should become true at once.
@@ -73,20 +80,28 @@ pub struct Node {
 pub(crate) struct Changes {
     /// Account entries, in order, all of one dataset.
     pub account: Vec<AccountEntry>,
+    /// Records for numbered lists: the table, what the key begins with, the record.
+    pub append: Vec<(Table, String, Vec<u8>)>,
     /// Further records.
     pub batch: Batch,
+    /// Documents kept beside the node's own log.
+    pub bodies: Vec<Vec<u8>>,
     /// Entries for the node's own log.
     pub decisions: Vec<Envelope>,
+    /// What was held back and leaves now.
+    pub dispatched: Vec<JournalRecord>,
+    /// What is held back until a person looked at it, and the task it belongs to.
+    pub held: Option<(Outgoing, Hash)>,
     /// What leaves, and the task it belongs to.
     pub outgoing: Vec<(Outgoing, Option<Hash>)>,
 }
 
 /// How long a run may stay open: far beyond what any hub's own deadline allows.
-const RUN_PATIENCE_S: i64 = 86_400;
+pub(crate) const RUN_PATIENCE_S: i64 = 86_400;
 const INBOX_CURSOR: &str = "inbox_handled";
 const JOURNAL_HEAD: &str = "journal_head";
 const JOURNAL_SENT: &str = "journal_sent";
-const HALTED: &str = "halted";
+pub(crate) const HALTED: &str = "halted";
 
 impl Node {
     /// Opens a node over its store and the directory of its own log.
@@ -94,11 +109,12 @@ impl Node {
     /// # Errors
     /// When records are damaged or the keys do not fit them. The operator must act.
     pub fn open(config: NodeConfig, store: Box<dyn Store>, log_dir: &Path) -> Result<Self, NodeError> {
-        let NodeConfig { datasets, hub, organisation, secrets } = config;
+        let NodeConfig { datasets, hub, organisation, rules, secrets } = config;
         let name = organisation.as_str();
         let log_signer = SignerKey::from_seed(name, KeyKind::Log, &secrets.log.expose_seed()).map_err(own)?;
-        let witness_signer =
-            SignerKey::from_seed(name, KeyKind::Witness, &secrets.witness.expose_seed()).map_err(own)?;
+        let witness = SignerKey::from_seed(name, KeyKind::Witness, &secrets.witness.expose_seed()).map_err(own)?;
+        let second = SignerKey::from_seed(name, KeyKind::WitnessMlDsa44, &secrets.witness_ml_dsa).map_err(own)?;
+        let cosigner = Cosigner::new(witness, Some(second)).map_err(own)?;
         let log = Log::open(log_dir, &*store, &log_signer).map_err(own)?;
         let datasets = datasets.into_iter().map(|record| (record.name.clone(), record)).collect();
         let accounts = BTreeMap::new();
@@ -106,15 +122,16 @@ impl Node {
         let mut node = Self {
             accounts,
             checked,
+            cosigner,
             datasets,
             hub,
             log,
             log_signer,
             offered: false,
             organisation,
+            rules,
             secrets,
             store,
-            witness_signer,
         };
         node.open_accounts()?;
         Ok(node)
@@ -157,10 +174,12 @@ impl Node {
             InboxItem::Signatures { sets, task } => self.on_signatures(*task, sets, now),
             InboxItem::Void { reason, task } => self.on_void(*task, reason, now),
             InboxItem::Released { release, task } => self.on_released(*task, release, now),
-            InboxItem::Logged { .. }
-            | InboxItem::PeerCheckpoint { .. }
-            | InboxItem::PeerCosigned { .. }
-            | InboxItem::Permitted { .. } => Err(peer("this node does not take this item yet")),
+            InboxItem::Logged { entry, inclusion, .. } => self.on_logged(entry, inclusion, now),
+            InboxItem::PeerCheckpoint { consistency, note, old_size } => {
+                self.on_peer_checkpoint(*old_size, consistency, note, now)
+            }
+            InboxItem::PeerCosigned { from, lines, size } => self.on_peer_cosigned(from, lines, *size, now),
+            InboxItem::Permitted { entry, task } => self.on_permitted(*task, entry),
         };
         let report = match outcome {
             Ok(()) => None,
@@ -169,6 +188,10 @@ impl Node {
         };
         let mut batch = Batch::new();
         batch.put(META, INBOX_CURSOR, number.to_string().into_bytes());
+        if let Some((who, what)) = asks_for(item) {
+            let outcome = report.clone().unwrap_or_else(|| String::from("taken in"));
+            self.append(&mut batch, ACCESS, "", json(&AccessRecord { at: now, outcome, what, who })?)?;
+        }
         self.store.commit(batch).map_err(own)?;
         Ok(report)
     }
@@ -221,8 +244,13 @@ impl Node {
         if datasets == self.datasets && !self.accounts.is_empty() && self.offered {
             return Ok(());
         }
-        self.datasets = datasets;
         let mut changes = Changes::default();
+        for record in datasets.values().filter(|record| self.datasets.get(&record.name) != Some(record)) {
+            let (what, who) = (format!("dataset {} added or replaced", record.name), String::from("this house"));
+            let record = AccessRecord { at: now, outcome: String::from("done"), what, who };
+            changes.append.push((ACCESS, String::new(), json(&record)?));
+        }
+        self.datasets = datasets;
         for record in self.datasets.values() {
             let offer = Offer {
                 dataset: record.name.clone(),
@@ -237,7 +265,7 @@ impl Node {
                 changes.batch.put(OFFERS, record.name.as_str(), bytes);
             }
         }
-        if !changes.outgoing.is_empty() {
+        if !changes.outgoing.is_empty() || !changes.append.is_empty() {
             self.commit(changes, now)?;
         }
         self.offered = true;
@@ -251,13 +279,22 @@ impl Node {
     pub fn give_up_old_runs(&mut self, now: Timestamp) -> Result<(), NodeError> {
         for (key, bytes) in self.store.scan(RUNS, "", None, usize::MAX).map_err(own)? {
             let run: RunRecord = parse(&bytes)?;
-            let is_open =
-                matches!(run.state, RunState::Permitted | RunState::Reading | RunState::Masked | RunState::Signed);
-            if is_open && run.began_at.plus_seconds(RUN_PATIENCE_S) <= now {
+            let is_open = matches!(
+                run.state,
+                RunState::Waiting | RunState::Permitted | RunState::Reading | RunState::Masked | RunState::Signed
+            );
+            if is_open && run.began_at.plus_seconds(self.patience_s(&run)?) <= now {
                 self.on_void(key.parse().map_err(own)?, "the hub has not spoken of this task for a day", now)?;
             }
         }
         Ok(())
+    }
+
+    /// How long a run may stay open: a day, and twice as long as people may take, who are asked before and after it.
+    fn patience_s(&self, run: &RunRecord) -> Result<i64, NodeError> {
+        let approval = self.case(run.clone())?.agreement.approval.clone();
+        let hours = if approval.may_wait() { i64::from(approval.wait_hours) } else { 0 };
+        Ok(RUN_PATIENCE_S + 2 * 3_600 * hours)
     }
 
     /// The account of a dataset, if a study or the house uses it.
@@ -271,7 +308,11 @@ impl Node {
     /// Before the commit a crash leaves nothing of it; after it, everything: the accounts are replayed from their
     /// entries, the log finds its entries in the store, and the journal is sent again from where it was.
     pub(crate) fn commit(&mut self, changes: Changes, now: Timestamp) -> Result<(), NodeError> {
-        let Changes { account, mut batch, decisions, outgoing } = changes;
+        let Changes { account, append, mut batch, bodies, decisions, dispatched, held, outgoing } = changes;
+        for body in &bodies {
+            self.log.put_body(body).map_err(own)?;
+        }
+        self.append_all(&mut batch, append)?;
         for entry in &account {
             let key = account_key(&entry.dataset, entry.sequence);
             batch.expect_absent(ACCOUNT, &key);
@@ -280,16 +321,17 @@ impl Node {
         let mut head = self.number(JOURNAL_HEAD)?;
         for (item, task) in &outgoing {
             head += 1;
-            let vector = match item {
-                Outgoing::Masked { vector, .. } => {
-                    batch.put(VECTORS, &vector.sha256().to_string(), vector.bytes().to_vec());
-                    Some(vector.sha256())
-                }
-                _ => None,
-            };
-            let (call, kind, words) = (item.call(), item.kind().to_owned(), item.in_words());
-            let record = JournalRecord { call, kind, made_at: now, task: *task, vector, words };
+            let record = journal_record(&mut batch, item, *task, now);
             batch.put(JOURNAL, &sequence_key(head), json(&record)?);
+        }
+        for record in &dispatched {
+            head += 1;
+            batch.put(JOURNAL, &sequence_key(head), json(record)?);
+        }
+        if let Some((item, task)) = &held {
+            let record = journal_record(&mut batch, item, Some(*task), now);
+            let message = Hash::of(&canonical_bytes(&record.call).map_err(own)?);
+            batch.put(HELD, &task.to_string(), json(&HeldRecord { message, record })?);
         }
         batch.put(META, JOURNAL_HEAD, head.to_string().into_bytes());
         let leaves = decisions.iter().map(canonical_bytes).collect::<Result<Vec<_>, _>>().map_err(own)?;
@@ -309,6 +351,38 @@ impl Node {
         Ok(())
     }
 
+    /// Adds a record to a numbered list, and drops what the list no longer keeps.
+    pub(crate) fn append(
+        &self,
+        batch: &mut Batch,
+        table: Table,
+        prefix: &str,
+        record: Vec<u8>,
+    ) -> Result<(), NodeError> {
+        self.append_all(batch, vec![(table, prefix.to_owned(), record)])
+    }
+
+    fn append_all(&self, batch: &mut Batch, records: Vec<(Table, String, Vec<u8>)>) -> Result<(), NodeError> {
+        let mut heads: BTreeMap<String, u64> = BTreeMap::new();
+        for (table, prefix, record) in records {
+            let name = format!("length/{}/{prefix}", table.name());
+            let before = match heads.get(&name) {
+                Some(before) => *before,
+                None => self.number(&name)?,
+            };
+            let number = before + 1;
+            batch.put(table, &format!("{prefix}{}", sequence_key(number)), record);
+            if let Some(old) = kept(table).and_then(|kept| number.checked_sub(kept)).filter(|old| *old > 0) {
+                batch.delete(table, &format!("{prefix}{}", sequence_key(old)));
+            }
+            heads.insert(name, number);
+        }
+        for (name, number) in heads {
+            batch.put(META, &name, number.to_string().into_bytes());
+        }
+        Ok(())
+    }
+
     /// An entry of the log in this node's name.
     pub(crate) fn entry(
         &self,
@@ -324,12 +398,29 @@ impl Node {
 
     /// The agreement in this node's hands for a study, with all signatures checked (once per process and stored record).
     pub(crate) fn agreement(&self, study: &Name) -> Result<Option<Verified<Agreement>>, NodeError> {
-        let Some(stored) = self.store.get(AGREEMENTS, study.as_str()).map_err(own)? else { return Ok(None) };
-        if let Some((_, agreement)) = self.checked.borrow().get(study).filter(|(known, _)| *known == stored) {
+        self.checked(AGREEMENTS, study.as_str())
+    }
+
+    /// An agreement that is or was in force here.
+    pub(crate) fn agreement_by_hash(&self, hash: Hash) -> Result<Verified<Agreement>, NodeError> {
+        let found = self.checked(VERSIONS, &hash.to_string())?;
+        found.ok_or_else(|| peer(format!("this node holds no agreement {}", hash.short())))
+    }
+
+    /// All agreements in force here.
+    pub(crate) fn agreements_in_force(&self) -> Result<Vec<Verified<Agreement>>, NodeError> {
+        let records = self.store.scan(AGREEMENTS, "", None, 10_000).map_err(own)?;
+        records.iter().filter_map(|(study, _)| self.checked(AGREEMENTS, study).transpose()).collect()
+    }
+
+    fn checked(&self, table: Table, key: &str) -> Result<Option<Verified<Agreement>>, NodeError> {
+        let Some(stored) = self.store.get(table, key).map_err(own)? else { return Ok(None) };
+        let place = (table, key.to_owned());
+        if let Some((_, agreement)) = self.checked.borrow().get(&place).filter(|(known, _)| *known == stored) {
             return Ok(Some(agreement.clone()));
         }
         let agreement = self.verify_agreement(&parse(&stored)?)?;
-        self.checked.borrow_mut().insert(study.clone(), (stored, agreement.clone()));
+        self.checked.borrow_mut().insert(place, (stored, agreement.clone()));
         Ok(Some(agreement))
     }
 
@@ -354,21 +445,10 @@ impl Node {
         Ok(self.store.get(META, HALTED).map_err(own)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
     }
 
-    /// Stops believing the hub, and keeps the head that it showed beside the one that was witnessed: nothing of any
-    /// round goes on until a person looked.
-    pub(crate) fn halt(&mut self, why: &str, shown: &str) -> Result<(), NodeError> {
-        let mut batch = Batch::new();
-        batch.put(META, HALTED, why.as_bytes().to_vec());
-        batch.put(WITNESS, "evidence", shown.as_bytes().to_vec());
-        self.store.commit(batch).map_err(own)
-    }
-
     /// Replays every dataset's account under the caps of the agreements in force here.
     pub(crate) fn open_accounts(&mut self) -> Result<(), NodeError> {
-        let mut agreements = Vec::new();
-        for (_, bytes) in self.store.scan(AGREEMENTS, "", None, 10_000).map_err(own)? {
-            agreements.push(self.verify_agreement(&parse(&bytes)?)?.into_inner());
-        }
+        let agreements: Vec<Agreement> =
+            self.agreements_in_force()?.into_iter().map(|agreement| agreement.into_inner()).collect();
         for record in self.datasets.values() {
             self.accounts.insert(record.name.clone(), replay_account(&*self.store, record, &agreements)?);
         }
@@ -383,7 +463,7 @@ impl Node {
         self.store.get(table, key).map_err(own)?.map(|bytes| parse(&bytes)).transpose()
     }
 
-    fn number(&self, key: &str) -> Result<u64, NodeError> {
+    pub(crate) fn number(&self, key: &str) -> Result<u64, NodeError> {
         let Some(bytes) = self.store.get(META, key).map_err(own)? else { return Ok(0) };
         let text = String::from_utf8_lossy(&bytes);
         text.parse().map_err(|_| NodeError::Own(format!("the record `{key}` of the node's store is damaged")))
@@ -393,6 +473,46 @@ impl Node {
 /// Where an entry of a dataset's account is kept.
 pub(crate) fn account_key(dataset: &str, sequence: u64) -> String {
     format!("{dataset}/{}", sequence_key(sequence))
+}
+
+/// What stands in the journal for something that leaves. The bytes of a vector are kept beside it.
+fn journal_record(batch: &mut Batch, item: &Outgoing, task: Option<Hash>, now: Timestamp) -> JournalRecord {
+    let vector = match item {
+        Outgoing::Masked { vector, .. } => {
+            batch.put(VECTORS, &vector.sha256().to_string(), vector.bytes().to_vec());
+            Some(vector.sha256())
+        }
+        _ => None,
+    };
+    let (call, kind, words) = (item.call(), item.kind().to_owned(), item.in_words());
+    JournalRecord { call, kind, made_at: now, task, vector, words }
+}
+
+/// Who asks for what with an item, as far as it asks for anything that the house should be able to look up.
+fn asks_for(item: &InboxItem) -> Option<(String, String)> {
+    match item {
+        InboxItem::Agreement { agreement } => {
+            let study = agreement.peek::<Agreement>().ok()?.claims().study.clone();
+            Some((String::from("the hub"), format!("an agreement of study {study}")))
+        }
+        InboxItem::Logged { entry, .. } => {
+            let claims = entry.peek::<Entry>().ok()?;
+            let (author, fact) = (&claims.claims().author, &claims.claims().fact);
+            Some((format!("{} (claimed)", speaker(author)), format!("{} in the hub's log", fact.kind())))
+        }
+        InboxItem::Task { task, .. } => {
+            let claims = task.peek::<Task>().ok()?;
+            let who = format!("the researcher {} (claimed)", claims.claims().researcher);
+            Some((who, format!("task {} in study {}", claims.hash().short(), claims.claims().study)))
+        }
+        InboxItem::Shares { task, .. } => Some((String::from("the hub"), format!("rows for task {}", task.short()))),
+        _ => None,
+    }
+}
+
+/// What an entry is called by: the SHA-256 of its envelope in canonical form.
+pub(crate) fn entry_hash(entry: &Envelope) -> Result<Hash, NodeError> {
+    Ok(Hash::of(&canonical_bytes(entry).map_err(own)?))
 }
 
 /// The account of a dataset, replayed from its entries under the caps of `agreements`.

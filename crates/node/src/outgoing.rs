@@ -11,7 +11,11 @@ use cohortium_policy::PermitHere;
 
 /// What may leave.
 pub enum Outgoing {
-    /// A cosignature on the hub's checkpoint.
+    /// Something remarkable that this node noticed about tasks or logs.
+    Alert(Envelope),
+    /// The policy permits a task, and people here are asked.
+    Awaiting(Hash),
+    /// Cosignatures on a checkpoint of the hub's log or another member's.
     Cosignature {
         /// A signature line for each of the node's witness keys.
         lines: Vec<String>,
@@ -20,6 +24,8 @@ pub enum Outgoing {
         /// The tree size.
         size: u64,
     },
+    /// A person stopped the study here, or set it going again.
+    Freeze(Envelope),
     /// A masked vector: noised, paid, permitted; with the receipt and the price. See [`MaskedVector`].
     Masked {
         /// The log entry of the price.
@@ -31,6 +37,15 @@ pub enum Outgoing {
     },
     /// The shape of a dataset, and a salted commitment to it.
     Offer(Envelope),
+    /// The head of this node's own log, for the other members to cosign.
+    OwnHead {
+        /// Consistency from `old_size` to the head.
+        consistency: Vec<Hash>,
+        /// The head as a signed note.
+        note: String,
+        /// The size from which consistency is shown.
+        old_size: u64,
+    },
     /// This node's half of a pairwise secret.
     Pairwise(Envelope),
     /// The node's permit with its reserved price, and its deposit and sealed shares.
@@ -51,8 +66,17 @@ pub enum Outgoing {
     },
     /// Shares of masks and seeds of excess noise.
     Reveal(Envelope),
+    /// The custodian took back the agreement or a key.
+    Revocation(Envelope),
     /// What became of a void round's price.
     Settlement(Envelope),
+    /// That this node does not cosign a head, because consistency is shown from another size than it cosigned last.
+    Stale {
+        /// Whose log.
+        origin: Name,
+        /// The size that was cosigned last.
+        size: u64,
+    },
     /// The signature on the survivor set.
     Survivors(Envelope),
 }
@@ -114,14 +138,20 @@ impl Outgoing {
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self {
+            Self::Alert(_) => "alert",
+            Self::Awaiting(_) => "waiting for people",
             Self::Cosignature { .. } => "cosignature",
+            Self::Freeze(_) => "freeze",
             Self::Masked { .. } => "masked vector and receipt",
             Self::Offer(_) => "offer",
+            Self::OwnHead { .. } => "head of our log",
             Self::Pairwise(_) => "pairwise key half",
             Self::Permitted { .. } => "permit and shares",
             Self::Refusal { .. } => "refusal",
             Self::Reveal(_) => "reveal",
+            Self::Revocation(_) => "revocation",
             Self::Settlement(_) => "settlement",
+            Self::Stale { .. } => "no cosignature",
             Self::Survivors(_) => "survivor set",
         }
     }
@@ -130,12 +160,22 @@ impl Outgoing {
     #[must_use]
     pub fn in_words(&self) -> String {
         match self {
-            Self::Cosignature { size, .. } => format!("we have seen the hub's log up to entry {size} and it only grew"),
+            Self::Alert(_) => String::from("what we noticed about tasks or logs, in words; nothing about rows"),
+            Self::Awaiting(_) => String::from("our policy permits the task, and people here are asked about it"),
+            Self::Cosignature { origin, size, .. } => {
+                format!("we have seen the log of {origin} up to entry {size} and it only grew")
+            }
+            Self::Freeze(_) => {
+                String::from("a person here stopped the study at this node, or set it going again, and why")
+            }
             Self::Masked { vector, .. } => format!(
                 "{} bytes: sums with our noise in them, under masks that only the sum over many members removes; what it cost",
                 vector.bytes.len()
             ),
             Self::Offer(_) => String::from("a dataset's columns and bounds, and a salted commitment to its rows"),
+            Self::OwnHead { .. } => {
+                String::from("size and root hash of our own log, for the other members to cosign; none of its entries")
+            }
             Self::Pairwise(_) => String::from("our half of a secret that we share with one other member"),
             Self::Permitted { .. } => String::from(
                 "our policy permits the task, the price is reserved; what people here said about it; sealed shares of \
@@ -145,6 +185,12 @@ impl Outgoing {
                 String::from("we refuse the task, with every clause that fails, and what people here said about it")
             }
             Self::Reveal(_) => String::from("shares that open the sum of the signed survivors, seeds of excess noise"),
+            Self::Revocation(_) => String::from("our custodian takes back the agreement or a key, and why"),
+            Self::Stale { origin, size } => {
+                format!(
+                    "we do not cosign: we saw the log of {origin} up to entry {size} and are shown more from elsewhere"
+                )
+            }
             Self::Settlement(_) => String::from("the round was void; what became of its price"),
             Self::Survivors(_) => String::from("who is in the sum, signed once"),
         }
@@ -155,6 +201,15 @@ impl Outgoing {
     pub fn call(&self) -> Call {
         let step = match self {
             Self::Offer(offer) => return Call::Offer { offer: offer.clone() },
+            Self::Alert(entry) | Self::Freeze(entry) | Self::Revocation(entry) => {
+                return Call::Log { body: None, entry: entry.clone() };
+            }
+            Self::OwnHead { consistency, note, old_size } => {
+                let (consistency, note) = (consistency.clone(), note.clone());
+                return Call::Witness { consistency, note, old_size: *old_size };
+            }
+            Self::Awaiting(task) => RoundStep::AwaitingApproval { task: *task },
+            Self::Stale { origin, size } => RoundStep::Stale { origin: origin.clone(), size: *size },
             Self::Pairwise(message) => return Call::Pairwise { message: message.clone() },
             Self::Cosignature { lines, origin, size } => {
                 RoundStep::Cosigned { lines: lines.clone(), origin: origin.clone(), size: *size }

@@ -3,30 +3,138 @@
 //! Records are JSON, so that the organisation's own auditor can open the store with `sqlite3`. Secrets of a round are
 //! the exception: one opaque field, gone when the round ends.
 
-use cohortium_messages::{Call, Envelope, Hash, Name, RoundContext, Schema, Timestamp};
+use std::collections::BTreeSet;
+
+use cohortium_messages::{Analysis, Call, Envelope, Hash, Name, Plan, Purpose, RoundContext, Schema, Timestamp};
 use cohortium_store::Table;
 use serde::{Deserialize, Serialize};
 
+/// Who asked or changed what, by number: a help for the house, and no promise to others.
+pub(crate) const ACCESS: Table = Table::new("access");
 /// Account entries, by dataset and sequence number.
 pub(crate) const ACCOUNT: Table = Table::new("account");
-/// Agreements in force or past, by study.
+/// The agreement in force of each study, by study.
 pub(crate) const AGREEMENTS: Table = Table::new("agreements");
+/// Alerts that this node raised, as log entries, by number.
+pub(crate) const ALERTS: Table = Table::new("alerts");
+/// Plans that people here have approved: the task they approved, by agreement and plan.
+pub(crate) const APPROVED: Table = Table::new("approved_plans");
 /// Pairwise chains, by agreement and peer. Secret.
 pub(crate) const CHAINS: Table = Table::new("chains");
+/// What the logs of others showed that contradicts what they showed before, by log.
+pub(crate) const EVIDENCE: Table = Table::new("evidence");
+/// Entries from the desk that were acted upon, by their hash.
+pub(crate) const HEARD: Table = Table::new("heard");
+/// What is made and waits for a person to let it out, by task.
+pub(crate) const HELD: Table = Table::new("held");
 /// What leaves, by sequence number.
 pub(crate) const JOURNAL: Table = Table::new("journal");
-/// Single facts: how far the inbox was handled and the journal was sent, why the node halted.
+/// Single facts: how far the inbox was handled and the journal was sent, why the node halted, how long lists are.
 pub(crate) const META: Table = Table::new("meta");
+/// What other members let the study know: their entries, by study and number.
+pub(crate) const NEWS: Table = Table::new("news");
 /// Offers as last journaled, by dataset.
 pub(crate) const OFFERS: Table = Table::new("offers");
 /// Releases of tasks that this node took part in, by task.
 pub(crate) const RELEASES: Table = Table::new("releases");
+/// What custodians took back: their entries, by agreement and hash of the entry.
+pub(crate) const REVOCATIONS: Table = Table::new("revocations");
 /// Runs, by task.
 pub(crate) const RUNS: Table = Table::new("runs");
+/// Tasks as the rules of watching see them, by study and number.
+pub(crate) const SEEN: Table = Table::new("seen_tasks");
+/// What stopped a study here or set it going again: entries, by study and number.
+pub(crate) const STOPS: Table = Table::new("stops");
 /// Bytes of masked vectors, by SHA-256, until they are sent.
 pub(crate) const VECTORS: Table = Table::new("vectors");
-/// What this node witnessed of the hub's log.
+/// Every agreement that was ever in force here, by hash: runs end under the one they began under.
+pub(crate) const VERSIONS: Table = Table::new("agreement_versions");
+/// What this node witnessed of the logs of others.
 pub(crate) const WITNESS: Table = Table::new("witness");
+
+/// How many records a numbered list keeps: the newest.
+pub(crate) fn kept(table: Table) -> Option<u64> {
+    match table {
+        ACCESS => Some(100_000),
+        ALERTS | NEWS => Some(10_000),
+        SEEN => Some(1_000),
+        _ => None,
+    }
+}
+
+/// What a person or a custodian lays on a node's desk: what they say, signed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeskItem {
+    /// The document that the entry names, where it names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<Envelope>,
+    /// The log entry.
+    pub entry: Envelope,
+}
+
+/// What became of something that lay on the desk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Heard {
+    /// It is in the node's log and has its effect: which.
+    Acted(String),
+    /// It was acted upon before; nothing changed.
+    Before,
+    /// It changes nothing, and why. Whoever laid it there must act.
+    Refused(String),
+}
+
+/// Something that somebody asked for, did or changed at this node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccessRecord {
+    /// When, by this house's clock.
+    pub at: Timestamp,
+    /// What became of it, in words.
+    pub outcome: String,
+    /// What.
+    pub what: String,
+    /// Who says so: what was not checked when this was written is called claimed.
+    pub who: String,
+}
+
+/// What contradicts what a log showed before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Evidence {
+    /// When.
+    pub at: Timestamp,
+    /// The head that this node had cosigned.
+    pub known: String,
+    /// Whether both heads carry the log's signature and cannot both be true.
+    pub proven: bool,
+    /// The head that was shown now.
+    pub shown: String,
+    /// What is wrong.
+    pub why: String,
+}
+
+/// What is made and may leave only when a person has looked at it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeldRecord {
+    /// SHA-256 of the call in canonical JSON: what a person names who lets it out.
+    pub message: Hash,
+    /// What would leave.
+    pub record: JournalRecord,
+}
+
+/// A task as the rules of watching see it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SeenRecord {
+    pub analyses: BTreeSet<Analysis>,
+    pub at: Timestamp,
+    pub plan: Plan,
+    pub purpose: Purpose,
+    pub refused: bool,
+    pub researcher: Name,
+}
 
 /// A dataset of this node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +158,8 @@ pub struct DatasetRecord {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunState {
+    /// The policy permits it, and people are asked: nothing is reserved or promised.
+    Waiting,
     /// Permitted; the price is reserved, shares are sent.
     Permitted,
     /// Rows may have been read.
@@ -73,6 +183,7 @@ pub enum RunState {
 impl std::fmt::Display for RunState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(match self {
+            Self::Waiting => "waiting",
             Self::Permitted => "permitted",
             Self::Reading => "reading",
             Self::Masked => "masked",
@@ -90,9 +201,15 @@ impl std::fmt::Display for RunState {
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunRecord {
+    /// What the rules of watching noticed about it.
+    #[serde(default)]
+    pub alarms: Vec<String>,
+    /// What people here said about it: their entries.
+    #[serde(default)]
+    pub approvals: Vec<Envelope>,
     /// When the task reached this node.
     pub began_at: Timestamp,
-    /// The round, once permitted.
+    /// The round, once the policy permits it.
     pub context: Option<RoundContext>,
     /// The dataset asked about.
     pub dataset: Name,
@@ -100,12 +217,18 @@ pub struct RunRecord {
     pub masked: Option<Hash>,
     /// The secrets of the round, opaque, while it lasts.
     pub(crate) member: Option<String>,
+    /// Other members whose nodes permit the same plan, as far as the hub told.
+    #[serde(default)]
+    pub permitted_by: BTreeSet<Name>,
     /// Index of the task's entry in the hub's log: the order in which tasks were asked.
     pub position: u64,
     /// The number of the account's entry that says that rows may have been read, once they may.
     pub(crate) reading_at: Option<u64>,
     /// Who asks.
     pub researcher: Name,
+    /// The shares that were dealt while people are asked. Nothing of them has left.
+    #[serde(default)]
+    pub(crate) shares: Option<Envelope>,
     /// The commitment to the rows as they were when the task was permitted.
     pub snapshot: Option<Hash>,
     /// Where it stands.

@@ -2,8 +2,8 @@
 
 use cohortium_dp::{AccountEntry, Next, Spent, add_noise};
 use cohortium_messages::{
-    Agreement, Envelope, Fact, Hash, Name, Receipt, ReleaseDocument, SealedShare, SurvivorSet, Task, Timestamp,
-    Verified,
+    Agreement, Call, Envelope, Fact, Hash, Name, Receipt, ReleaseDocument, RoundStep, SealedShare, SurvivorSet, Task,
+    Timestamp, Verified,
 };
 use cohortium_mpc::Member;
 use cohortium_policy::Revoked;
@@ -13,12 +13,14 @@ use zeroize::Zeroizing;
 
 use crate::node::{Changes, Node, NodeError, account_key, json, own, peer};
 use crate::outgoing::{MaskedVector, Outgoing};
-use crate::records::{ACCOUNT, RELEASES, RUNS, RunRecord, RunState, VECTORS};
+use crate::records::{ACCOUNT, HELD, HeldRecord, RELEASES, RUNS, RunRecord, RunState, VECTORS};
 use crate::rows::Rows;
-use crate::tasks::bounding_key;
+use crate::tasks::{Admission, Admitted, Case, bounding_key};
 
 /// What a run says whose round is none of this node's any more.
 const LEFT_OUT: &str = "the round goes on without us";
+/// How much of a reason a run keeps, characters.
+const MAX_WHY_CHARS: usize = 500;
 
 /// Everything that a step of a round starts from.
 struct Step {
@@ -43,10 +45,10 @@ impl Node {
     ) -> Result<(), NodeError> {
         let Some(mut step) = self.step(task, &[RunState::Permitted, RunState::Reading])? else { return Ok(()) };
         step.member.receive_shares(shares).map_err(peer)?;
-        let (permit, priced, record) = self.admit_again(&step.agreement, &step.task, now)?;
-        if step.run.snapshot != Some(record.snapshot) {
-            return Err(peer("the rows were replaced since the task was permitted"));
-        }
+        let Admitted { permit, priced, record } = match self.admit_again(&step, now)? {
+            Ok(admitted) => *admitted,
+            Err(why) => return self.leave_unread(step, &why),
+        };
         self.start_reading(&mut step, now)?;
 
         // From here on the price is charged, whatever happens.
@@ -70,8 +72,37 @@ impl Node {
         let receipt = receipt.map_err(own)?;
         let entry = self.price_entry(&step, spend.clone(), now)?;
         let mut changes = Changes { account: vec![spend], decisions: vec![entry.clone()], ..Changes::default() };
-        changes.outgoing.push((Outgoing::Masked { entry, receipt, vector }, Some(task)));
+        let masked = Outgoing::Masked { entry, receipt, vector };
+        if step.agreement.approval.hold {
+            step.run.why = String::from("held back until a person has looked at what leaves");
+            changes.held = Some((masked, task));
+        } else {
+            changes.outgoing.push((masked, Some(task)));
+        }
         self.finish(changes, step, now)
+    }
+
+    /// Evaluates the policy again for a task that was admitted before, so that what changed in between counts: time, what
+    /// people and custodians said, the agreement, the rows. Or why the rows must not be read.
+    fn admit_again(&self, step: &Step, now: Timestamp) -> Result<Result<Box<Admitted>, String>, NodeError> {
+        let case = Case { agreement: step.agreement.clone(), run: step.run.clone(), task: step.task.clone() };
+        let stopped = self.stopped(&case.agreement.study)?.is_some();
+        Ok(match self.admit(&case, stopped, now)? {
+            Admission::Yes(admitted) if step.run.snapshot == Some(admitted.record.snapshot) => Ok(admitted),
+            Admission::Yes(_) => Err(String::from("the rows were replaced since the task was permitted")),
+            Admission::Ask(..) => Err(String::from("no longer permitted: its approvals count no more")),
+            Admission::No(no) => Err(format!("no longer permitted: {}", no.why)),
+        })
+    }
+
+    /// The rows of a permitted task are not read. Its price stays reserved until the hub has ended the round, or has gone
+    /// on without this node, because only then can the refund stand in the hub's log.
+    fn leave_unread(&mut self, mut step: Step, why: &str) -> Result<(), NodeError> {
+        step.run.why = format!("its rows are not read: {why}").chars().take(MAX_WHY_CHARS).collect();
+        let mut batch = Batch::new();
+        self.put_run(&mut batch, &mut step)?;
+        self.store.commit(batch).map_err(own)?;
+        Err(peer(why))
     }
 
     /// Makes `reading` durable. Opening the account after a crash finds it there.
@@ -101,6 +132,9 @@ impl Node {
         match (step.run.state, is_left_out) {
             (RunState::Masked, true) => {
                 return self.end_run(step.run, task, RunState::LeftOut, LEFT_OUT, Changes::default(), now);
+            }
+            (RunState::Masked, false) if self.store.get(HELD, &task.to_string()).map_err(own)?.is_some() => {
+                return Err(peer("a set of survivors with us, whose vector is held back here"));
             }
             (RunState::Masked, false) => {}
             (_, true) => return self.on_void(task, LEFT_OUT, now),
@@ -132,8 +166,10 @@ impl Node {
 
     /// The round is void: refunds what was not read, charges what was, forgets the secrets.
     pub(crate) fn on_void(&mut self, task: Hash, reason: &str, now: Timestamp) -> Result<(), NodeError> {
-        if let Some(run) = self.run(task)?.filter(|run| run.state == RunState::Revealed) {
-            // Paid, and the secrets are gone already; too few others revealed.
+        if let Some(mut run) = self.run(task)?.filter(|run| matches!(run.state, RunState::Waiting | RunState::Revealed))
+        {
+            // Nothing was reserved yet; or all is paid, the secrets are gone, and too few others revealed.
+            run.shares = None;
             return self.end_run(run, task, RunState::Void, reason, Changes::default(), now);
         }
         let open = [RunState::Permitted, RunState::Reading, RunState::Masked, RunState::Signed];
@@ -165,10 +201,21 @@ impl Node {
         now: Timestamp,
     ) -> Result<(), NodeError> {
         run.state = state;
-        run.why = why.chars().take(500).filter(|c| !c.is_control()).collect();
+        run.why = why.chars().take(MAX_WHY_CHARS).filter(|c| !c.is_control()).collect();
+        self.drop_held(&mut changes, task)?;
         self.forget_secrets(&mut changes.batch, &mut run);
         changes.batch.put(RUNS, &task.to_string(), json(&run)?);
         self.commit(changes, now)
+    }
+
+    /// What is held back for a run that is over never leaves. It was paid for, and that is said.
+    fn drop_held(&self, changes: &mut Changes, task: Hash) -> Result<(), NodeError> {
+        let Some(held) = self.record::<HeldRecord>(HELD, &task.to_string())? else { return Ok(()) };
+        changes.batch.delete(HELD, &task.to_string());
+        if let Call::Post { step: RoundStep::Masked { entry, .. } } = held.record.call {
+            changes.outgoing.push((Outgoing::Settlement(entry), Some(task)));
+        }
+        Ok(())
     }
 
     /// Keeps the release of a task that this node took part in, once it checks out. Who has masked nothing is not in it, and
@@ -183,8 +230,7 @@ impl Node {
             RunState::LeftOut,
         ];
         let Some(mut run) = self.run(task)?.filter(|run| waits.contains(&run.state)) else { return Ok(()) };
-        let agreement = self.agreement(&run.study)?.ok_or_else(|| own("the agreement is gone"))?;
-        let signed_task = open_task(&agreement, &run.task)?;
+        let Case { agreement, task: signed_task, .. } = self.case(run.clone())?;
         let document = release.open::<ReleaseDocument>(&self.hub.message_key).map_err(peer)?;
         let priced = cohortium_query::check(&signed_task.plan, &agreement, agreement.hash()).map_err(peer)?;
         cohortium_policy::verify_release(&document, &agreement, &signed_task, &priced).map_err(peer)?;
@@ -198,21 +244,22 @@ impl Node {
             run.state = RunState::LeftOut;
             String::from("the answer was made without us")
         };
-        let mut batch = Batch::new();
-        self.forget_secrets(&mut batch, &mut run);
-        batch.put(RELEASES, &task.to_string(), json(release)?);
-        batch.put(RUNS, &task.to_string(), json(&run)?);
-        self.store.commit(batch).map_err(own)
+        let mut changes = Changes::default();
+        self.drop_held(&mut changes, task)?;
+        self.look_at_release(&mut changes, &agreement, &priced, &document, now)?;
+        self.forget_secrets(&mut changes.batch, &mut run);
+        changes.batch.put(RELEASES, &task.to_string(), json(release)?);
+        changes.batch.put(RUNS, &task.to_string(), json(&run)?);
+        self.commit(changes, now)
     }
 
     /// The run and its member, if the run is in one of these states; `None` if the item comes too late or twice.
     fn step(&self, task: Hash, states: &[RunState]) -> Result<Option<Step>, NodeError> {
         let Some(run) = self.run(task)?.filter(|run| states.contains(&run.state)) else { return Ok(None) };
-        let agreement = self.agreement(&run.study)?.ok_or_else(|| own("the agreement is gone"))?;
+        let Case { agreement, run, task } = self.case(run)?;
         let text = run.member.as_ref().ok_or_else(|| own("the round's secrets are gone"))?;
         let bytes = Zeroizing::new(BASE64.decode(text.as_bytes()).map_err(own)?);
         let member = Member::from_secret_bytes(&bytes).map_err(own)?;
-        let task = open_task(&agreement, &run.task)?;
         Ok(Some(Step { agreement, member, run, task }))
     }
 
@@ -228,9 +275,10 @@ impl Node {
     }
 
     /// Drops the round's secrets and the masked bytes, which the hub has by now or will never need.
-    fn forget_secrets(&self, batch: &mut Batch, run: &mut RunRecord) {
-        run.member = None;
-        batch.forget_overwritten();
+    pub(crate) fn forget_secrets(&self, batch: &mut Batch, run: &mut RunRecord) {
+        if run.member.take().is_some() {
+            batch.forget_overwritten();
+        }
         if let Some(masked) = run.masked {
             batch.delete(VECTORS, &masked.to_string());
         }

@@ -1,6 +1,7 @@
 //! The node as a process: carries the hub's items in and the journal out. Everything that decides is elsewhere.
 //!
-//! The loop is: send what the journal holds, ask the inbox (a long poll), handle each item, again. A call that fails is
+//! The loop is: act on what lies on the desk, send what the journal holds, ask the inbox (a long poll, which ends early when
+//! something is laid on the desk), handle each item, again. A call that fails is
 //! made again later with the same bytes; the pause between tries grows to a limit. Only outgoing connections are made.
 
 use std::time::Duration;
@@ -13,7 +14,7 @@ use rand_core::{CryptoRng, UnwrapErr};
 
 use crate::home::Home;
 use crate::node::{Node, NodeError, own};
-use crate::records::JournalRecord;
+use crate::records::{Heard, JournalRecord};
 use crate::rows::HomeRows;
 
 /// How long one long poll waits. Short enough that a new dataset is offered within seconds.
@@ -28,6 +29,8 @@ const ANNOUNCEMENTS: u32 = 5;
 /// and a hub gives each piece 20 seconds: this asks for a line of 13 kB/s. A hub takes a vector of 8 MiB, the longest of
 /// a query, in at most 256 pieces.
 const PIECE_BYTES: usize = 256 << 10;
+/// How often the desk is looked at while the inbox is awaited.
+const DESK_LOOK: Duration = Duration::from_secs(1);
 /// The first and the longest pause after a failed call.
 const PAUSE_MS: (u64, u64) = (200, 10_000);
 
@@ -96,14 +99,20 @@ impl Service {
     async fn turn(&mut self) -> Result<(), Trouble> {
         let datasets = self.home.datasets()?;
         let now = now();
+        self.hear_desk().await?;
         self.blocking(move |node| node.offer_datasets(datasets, now)).await?;
+        self.blocking(move |node| node.show_own_log(now)).await?;
         if self.turns.is_multiple_of(TURNS_BETWEEN_LOOKS) {
             self.blocking(move |node| node.give_up_old_runs(now)).await?;
         }
         self.turns += 1;
         self.send_journal().await?;
         let after = self.blocking(|node| node.inbox_cursor()).await?;
-        let items = match self.call(Call::Inbox { after, wait_ms: INBOX_WAIT_MS }).await? {
+        let answer = tokio::select! {
+            answer = self.call(Call::Inbox { after, wait_ms: INBOX_WAIT_MS }) => answer?,
+            () = self.desk_is_laid() => return Ok(()),
+        };
+        let items = match answer {
             Reply::Inbox(items) => items,
             _ => return Err(ClientError::Untrusted(String::from("it answers something else than was asked")).into()),
         };
@@ -112,6 +121,37 @@ impl Service {
             self.send_journal().await?;
         }
         Ok(())
+    }
+
+    /// Acts on what lies on the desk. What cannot be acted on is put aside, with the reason.
+    async fn hear_desk(&mut self) -> Result<(), NodeError> {
+        for item in self.home.on_desk()? {
+            let heard = match &item.bytes {
+                Ok(bytes) => {
+                    let bytes = bytes.clone();
+                    self.blocking(move |node| node.hear(&bytes, now())).await?
+                }
+                Err(why) => Heard::Refused(why.clone()),
+            };
+            match heard {
+                Heard::Acted(words) => {
+                    tracing::info!(words, "a person of this house has spoken");
+                    self.home.clear_from_desk(&item)?;
+                }
+                Heard::Before => self.home.clear_from_desk(&item)?,
+                Heard::Refused(why) => {
+                    tracing::warn!(why, "something on the desk was not acted on");
+                    self.home.put_aside(&item, &why)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn desk_is_laid(&self) {
+        while !self.home.is_desk_laid() {
+            tokio::time::sleep(DESK_LOOK).await;
+        }
     }
 
     async fn handle(&mut self, number: u64, item: InboxItem) -> Result<(), Trouble> {

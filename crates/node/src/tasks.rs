@@ -1,37 +1,65 @@
 //! What a node does with a task, before any row is read: everything it says here is independent of its rows.
+//!
+//! A task is refused, joined, or laid before people. While people are asked nothing is reserved and nothing is promised,
+//! but the round's secrets are drawn: pairwise chains only move forward, so a later task that needs nobody's approval would
+//! use up the keys of this one. They leave with the permit, or are erased with the refusal.
 
 use std::collections::BTreeSet;
 
 use cohortium_dp::account::{Refusal, Reservation};
-use cohortium_dp::{Account, Next};
-use cohortium_messages::{Agreement, Entry, Envelope, Fact, Hash, Inclusion, Task, Timestamp, Verified};
+use cohortium_dp::{Account, AccountEntry, Next};
+use cohortium_messages::{Agreement, Author, Entry, Envelope, Fact, Hash, Inclusion, Task, Timestamp, Verified};
 use cohortium_mpc::Member;
-use cohortium_policy::{Permit, PermitHere, Revoked};
+use cohortium_policy::{Approval, PermitHere, Request, open_entry};
 use cohortium_query::Priced;
+use cohortium_store::Batch;
 use data_encoding::BASE64;
 use rand_core::CryptoRng;
 
 use crate::agreements::put_chain;
 use crate::node::{Changes, Node, NodeError, json, own, peer, researcher_scope};
 use crate::outgoing::Outgoing;
-use crate::records::{DatasetRecord, RUNS, RunRecord, RunState};
+use crate::records::{APPROVED, DatasetRecord, RUNS, RunRecord, RunState};
 use crate::rounds::open_task;
 
+/// A task under the agreement it was asked under, and how far this node is with it.
+pub(crate) struct Case {
+    pub agreement: Verified<Agreement>,
+    pub run: RunRecord,
+    pub task: Verified<Task>,
+}
+
 /// A task that passed everything that can be checked without rows.
-struct Admitted {
-    permit: PermitHere,
-    priced: Priced,
-    record: DatasetRecord,
+pub(crate) struct Admitted {
+    pub permit: PermitHere,
+    pub priced: Priced,
+    pub record: DatasetRecord,
 }
 
 /// Why a task is refused here: clauses, and words for the researcher.
-struct No {
-    clauses: Vec<String>,
-    why: String,
+pub(crate) struct No {
+    pub clauses: Vec<String>,
+    pub why: String,
+}
+
+/// What this node makes of a task.
+pub(crate) enum Admission {
+    /// It may run.
+    Yes(Box<Admitted>),
+    /// Only the approval of so many more people is missing.
+    Ask(Box<Priced>, u32),
+    /// It may not.
+    No(No),
+}
+
+impl Case {
+    pub(crate) fn no(&self, clause: &str, why: impl Into<String>) -> No {
+        No { clauses: vec![format!("{}/{clause}", self.agreement.study)], why: why.into() }
+    }
 }
 
 impl Node {
-    /// Checks a task on its own, reserves its price and joins the round, or refuses with every clause that fails.
+    /// Checks a task on its own, and joins its round, asks people, or refuses with every clause that fails.
     pub(crate) fn on_task(
         &mut self,
         envelope: &Envelope,
@@ -45,13 +73,47 @@ impl Node {
             return Ok(());
         }
         let study = &claims.claims().study;
-        let agreement =
-            self.agreement(study)?.ok_or_else(|| peer(format!("this node holds no agreement for study {study}")))?;
+        if self.agreement(study)?.is_none() {
+            return Err(peer(format!("this node holds no agreement for study {study}")));
+        }
+        let agreement = self.agreement_by_hash(claims.claims().plan.agreement)?;
         let task = open_task(&agreement, envelope)?;
         self.check_inclusion(&agreement, &task, entry, inclusion)?;
-        match self.admit(&agreement, &task, now)? {
-            Ok(admitted) => self.join(&agreement, envelope, &task, admitted, inclusion.index, now, rng),
-            Err(no) => self.refuse(&agreement, envelope, &task, no, inclusion.index, now),
+        let mut case = Case { run: new_run(envelope, &task, inclusion.index, now), agreement, task };
+        let mut changes = Changes::default();
+        let noticed = self.look_at(&case, now)?;
+        let stopped = self.stopped(&case.agreement.study)?.is_some() || noticed.freezes();
+        let mut admission = self.admit(&case, stopped, now)?;
+        let priced = match &admission {
+            Admission::Yes(admitted) => Some(admitted.priced.clone()),
+            Admission::Ask(priced, _) => Some((**priced).clone()),
+            Admission::No(_) => None,
+        };
+        // Nobody is asked about what could not be paid, and no key is used up for it.
+        if let Some(priced) = priced
+            && let Err(no) = match self.reserved(&case, &priced, now)? {
+                Ok(_) => self.draw_secrets(&mut case, &priced, &mut changes, rng)?,
+                Err(no) => Err(no),
+            }
+        {
+            admission = Admission::No(no);
+        }
+        self.note_seen(&mut changes, &mut case, noticed, matches!(admission, Admission::No(_)), now)?;
+        self.act(case, admission, changes, now).map(drop)
+    }
+
+    /// Does what follows from an admission, together with `changes`: one commit. Returns what was done, in words.
+    pub(crate) fn act(
+        &mut self,
+        case: Case,
+        admission: Admission,
+        changes: Changes,
+        now: Timestamp,
+    ) -> Result<String, NodeError> {
+        match admission {
+            Admission::Yes(admitted) => self.join(case, *admitted, changes, now),
+            Admission::Ask(_, missing) => self.ask_people(case, missing, changes, now),
+            Admission::No(no) => self.refuse(case, no, changes, now),
         }
     }
 
@@ -81,150 +143,219 @@ impl Node {
         cohortium_policy::verify_inclusion(agreement, entry, inclusion).map(drop).map_err(peer)
     }
 
-    /// Derives bounds, sensitivity and price from the plan again, and evaluates this node's own policy.
-    fn admit(
-        &self,
-        agreement: &Verified<Agreement>,
-        task: &Verified<Task>,
-        now: Timestamp,
-    ) -> Result<Result<Admitted, No>, NodeError> {
-        let no =
-            |clause: &str, why: String| Ok(Err(No { clauses: vec![format!("{}/{clause}", agreement.study)], why }));
+    /// Derives bounds, sensitivity and price from the plan again, and evaluates this node's own policy on everything that
+    /// is known now: what people said, what was taken back, whether the study stands still here.
+    pub(crate) fn admit(&self, case: &Case, stopped: bool, now: Timestamp) -> Result<Admission, NodeError> {
+        let (agreement, task) = (&case.agreement, &case.task);
+        let no = |clause: &str, why: String| Ok(Admission::No(case.no(clause, why)));
+        if self.agreement(&agreement.study)?.is_none_or(|in_force| in_force.hash() != agreement.hash()) {
+            return no("in-force", format!("revision {} of the agreement was amended", agreement.revision));
+        }
         let priced = match cohortium_query::check(&task.plan, agreement, agreement.hash()) {
             Ok(priced) => priced,
             Err(error) => return no("plan", error.to_string()),
         };
         let policy = cohortium_policy::compile(agreement).map_err(own)?;
-        let revoked = Revoked::nothing();
-        let request = cohortium_policy::Request::new(task, &priced, agreement.hash(), now, &revoked);
+        let revoked = self.revoked(agreement)?;
+        let said = case.run.approvals.iter().map(|said| open_entry(said, agreement));
+        let said = said.collect::<Result<Vec<_>, _>>().map_err(own)?;
+        let plans = self.approved_plans(agreement)?;
         let approvals =
-            cohortium_policy::approvals(agreement, &self.organisation, task, &priced, &[], &BTreeSet::new(), &revoked);
-        let permit = match policy.decide_here(&request, approvals, false) {
-            Ok(permit) => permit,
-            Err(denial) => return Ok(Err(No { clauses: denial.clauses, why: denial.why })),
+            cohortium_policy::approvals(agreement, &self.organisation, task, &priced, &said, &plans, &revoked);
+        let missing = match approvals.outcome() {
+            Approval::Missing { have, needed } => needed.saturating_sub(*have),
+            _ => 0,
         };
-        match self.datasets.get(&task.plan.dataset) {
+        let request = Request::new(task, &priced, agreement.hash(), now, &revoked);
+        let decided = policy.decide_here(&request, approvals, stopped);
+        let may_ask = |clauses: &[String]| missing > 0 && *clauses == [format!("{}/approval", agreement.study)];
+        if let Err(denial) = &decided
+            && !may_ask(&denial.clauses)
+        {
+            return Ok(Admission::No(No { clauses: denial.clauses.clone(), why: denial.why.clone() }));
+        }
+        let record = match self.datasets.get(&task.plan.dataset) {
             None => {
-                no("dataset-here", format!("{} has not added the dataset {}", self.organisation, task.plan.dataset))
+                let why = format!("{} has not added the dataset {}", self.organisation, task.plan.dataset);
+                return no("dataset-here", why);
             }
-            Some(record) => match agreement.dataset(&record.name) {
-                Some(terms) if terms.schema == record.schema => {
-                    Ok(Ok(Admitted { permit, priced, record: record.clone() }))
-                }
-                _ => no(
-                    "dataset-here",
-                    format!(
-                        "the dataset {} at {} has another schema than the agreement",
-                        record.name, self.organisation
-                    ),
-                ),
-            },
-        }
-    }
-
-    /// Evaluates the policy again for a task that was admitted before, so that what changed in between counts.
-    pub(crate) fn admit_again(
-        &self,
-        agreement: &Verified<Agreement>,
-        task: &Verified<Task>,
-        now: Timestamp,
-    ) -> Result<(PermitHere, Priced, DatasetRecord), NodeError> {
-        match self.admit(agreement, task, now)? {
-            Ok(Admitted { permit, priced, record }) => Ok((permit, priced, record)),
-            Err(no) => Err(peer(format!("no longer permitted: {}", no.why))),
-        }
-    }
-
-    /// Reserves the price, makes this round's secrets, and says yes: one commit.
-    #[expect(clippy::too_many_arguments, reason = "each is a separate fact of one decision")]
-    fn join(
-        &mut self,
-        agreement: &Verified<Agreement>,
-        envelope: &Envelope,
-        task: &Verified<Task>,
-        admitted: Admitted,
-        position: u64,
-        now: Timestamp,
-        rng: &mut dyn CryptoRng,
-    ) -> Result<(), NodeError> {
-        let Admitted { permit, priced, record } = admitted;
-        let account = self.accounts.get(&record.name).ok_or_else(|| own("the dataset has no account"))?;
-        let reserved = match reserve(account, task, permit.permit(), now) {
-            Ok(entry) => entry,
-            Err(why) => {
-                let clauses = vec![format!("{}/budget", agreement.study)];
-                return self.refuse(agreement, envelope, task, No { clauses, why }, position, now);
-            }
+            Some(record) => record.clone(),
         };
-        let context = priced.round_context(agreement, task.hash(), position);
-        let begun = self.chains(agreement).and_then(|mut chains| {
+        if agreement.dataset(&record.name).is_none_or(|terms| terms.schema != record.schema) {
+            let why =
+                format!("the dataset {} at {} has another schema than the agreement", record.name, self.organisation);
+            return no("dataset-here", why);
+        }
+        Ok(match decided {
+            Ok(permit) => Admission::Yes(Box::new(Admitted { permit, priced, record })),
+            Err(_) => Admission::Ask(Box::new(priced), missing),
+        })
+    }
+
+    /// Plans that people here approved under this agreement, where it says that they count again.
+    fn approved_plans(&self, agreement: &Verified<Agreement>) -> Result<BTreeSet<Hash>, NodeError> {
+        if !agreement.approval.automatic.approved_plans {
+            return Ok(BTreeSet::new());
+        }
+        let prefix = format!("{}/", agreement.hash());
+        let known = self.store.scan(APPROVED, &prefix, None, usize::MAX).map_err(own)?;
+        known.iter().map(|(key, _)| key.strip_prefix(&prefix).unwrap_or(key).parse().map_err(own)).collect()
+    }
+
+    /// Moves the pairwise chains to the task and draws the secrets of its round. Nothing of them leaves with this.
+    fn draw_secrets(
+        &self,
+        case: &mut Case,
+        priced: &Priced,
+        changes: &mut Changes,
+        rng: &mut dyn CryptoRng,
+    ) -> Result<Result<(), No>, NodeError> {
+        let context = priced.round_context(&case.agreement, case.task.hash(), case.run.position);
+        let begun = self.chains(&case.agreement).and_then(|mut chains| {
             let begun = Member::begin(context.clone(), &self.organisation, &mut chains, priced.noise(), rng);
             begun.map(|(member, shares)| (chains, member, shares)).map_err(peer)
         });
         let (chains, member, shares) = match begun {
             Ok(begun) => begun,
-            Err(NodeError::Peer(why)) => {
-                let clauses = vec![format!("{}/round", agreement.study)];
-                return self.refuse(agreement, envelope, task, No { clauses, why }, position, now);
-            }
+            Err(NodeError::Peer(why)) => return Ok(Err(case.no("round", why))),
             Err(own) => return Err(own),
+        };
+        for (name, chain) in &chains {
+            put_chain(&mut changes.batch, &case.agreement, name, chain);
+        }
+        case.run.context = Some(context);
+        case.run.member = Some(BASE64.encode(&member.to_secret_bytes().map_err(own)?));
+        case.run.shares = Some(Envelope::sign(&shares, &self.secrets.message).map_err(own)?);
+        Ok(Ok(()))
+    }
+
+    /// The account entry that would reserve the price of a task, or why it cannot be paid here.
+    fn reserved(&self, case: &Case, priced: &Priced, now: Timestamp) -> Result<Result<AccountEntry, No>, NodeError> {
+        let account = self.accounts.get(&case.run.dataset).ok_or_else(|| own("the dataset has no account"))?;
+        Ok(reserve(account, &case.task, priced, now).map_err(|why| case.no("budget", why)))
+    }
+
+    /// Lays the task before people: reserves nothing, promises nothing.
+    fn ask_people(
+        &mut self,
+        mut case: Case,
+        missing: u32,
+        mut changes: Changes,
+        now: Timestamp,
+    ) -> Result<String, NodeError> {
+        let task = case.task.hash();
+        let is_new = case.run.approvals.is_empty();
+        case.run.state = RunState::Waiting;
+        case.run.why = match missing {
+            1 => String::from("one person must approve"),
+            missing => format!("{missing} people must approve"),
+        };
+        let words = case.run.why.clone();
+        changes.batch.put(RUNS, &task.to_string(), json(&case.run)?);
+        if is_new {
+            changes.outgoing.push((Outgoing::Awaiting(task), Some(task)));
+        }
+        self.commit(changes, now)?;
+        Ok(words)
+    }
+
+    /// Reserves the price and says yes: one commit, with what people said.
+    fn join(
+        &mut self,
+        mut case: Case,
+        admitted: Admitted,
+        mut changes: Changes,
+        now: Timestamp,
+    ) -> Result<String, NodeError> {
+        let Admitted { permit, priced, record } = admitted;
+        let (agreement, task) = (&case.agreement, case.task.hash());
+        let reserved = match self.reserved(&case, &priced, now)? {
+            Ok(entry) => entry,
+            Err(no) => return self.refuse(case, no, changes, now),
         };
         let fact = Fact::Permit {
             account: Box::new(reserved.clone()),
             plan: priced.plan_hash(),
             snapshot: record.snapshot,
-            task: task.hash(),
+            task,
         };
         let entry = self.entry(agreement.hash(), &agreement.study, fact, now)?;
-        let shares = Envelope::sign(&shares, &self.secrets.message).map_err(own)?;
-        let mut run = new_run(envelope, task, RunState::Permitted, position, now);
-        run.context = Some(context);
-        run.member = Some(BASE64.encode(&member.to_secret_bytes().map_err(own)?));
-        run.snapshot = Some(record.snapshot);
-        run.why = String::from("waiting for the other members' shares");
-        let mut changes = Changes { account: vec![reserved], decisions: vec![entry.clone()], ..Changes::default() };
-        for (name, chain) in &chains {
-            put_chain(&mut changes.batch, agreement, name, chain);
+        let shares = case.run.shares.take().ok_or_else(|| own("the run has no shares"))?;
+        if let Approval::ByPeople(_) = permit.approvals().outcome() {
+            let key = format!("{}/{}", agreement.hash(), priced.plan_hash());
+            changes.batch.put(APPROVED, &key, json(&task)?);
         }
-        changes.batch.put(RUNS, &task.hash().to_string(), json(&run)?);
-        changes.outgoing.push((Outgoing::Permitted { approvals: Vec::new(), entry, shares }, Some(task.hash())));
-        self.commit(changes, now)
+        case.run.state = RunState::Permitted;
+        case.run.snapshot = Some(record.snapshot);
+        case.run.why = String::from("waiting for the other members' shares");
+        changes.account.push(reserved);
+        changes.decisions.push(entry.clone());
+        changes.batch.put(RUNS, &task.to_string(), json(&case.run)?);
+        let approvals = case.run.approvals;
+        changes.outgoing.push((Outgoing::Permitted { approvals, entry, shares }, Some(task)));
+        self.commit(changes, now)?;
+        Ok(String::from("the task is permitted, and its price reserved"))
     }
 
-    /// Says no, with every clause that fails: one commit.
-    fn refuse(
+    /// Says no, with every clause that fails and what people said: one commit.
+    pub(crate) fn refuse(
         &mut self,
-        agreement: &Verified<Agreement>,
-        envelope: &Envelope,
-        task: &Verified<Task>,
+        mut case: Case,
         no: No,
-        position: u64,
+        mut changes: Changes,
         now: Timestamp,
-    ) -> Result<(), NodeError> {
-        let fact = Fact::Refusal { clauses: no.clauses, task: task.hash(), why: no.why.clone() };
+    ) -> Result<String, NodeError> {
+        let (agreement, task) = (&case.agreement, case.task.hash());
+        let fact = Fact::Refusal { clauses: no.clauses, task, why: no.why.clone() };
         let entry = self.entry(agreement.hash(), &agreement.study, fact, now)?;
-        let mut run = new_run(envelope, task, RunState::Refused, position, now);
-        run.why = no.why;
-        let mut changes = Changes { decisions: vec![entry.clone()], ..Changes::default() };
-        changes.batch.put(RUNS, &task.hash().to_string(), json(&run)?);
-        changes.outgoing.push((Outgoing::Refusal { approvals: Vec::new(), entry }, Some(task.hash())));
-        self.commit(changes, now)
+        case.run.state = RunState::Refused;
+        case.run.why = no.why;
+        case.run.shares = None;
+        self.forget_secrets(&mut changes.batch, &mut case.run);
+        changes.decisions.push(entry.clone());
+        changes.batch.put(RUNS, &task.to_string(), json(&case.run)?);
+        let words = format!("the task is refused: {}", case.run.why);
+        let approvals = case.run.approvals;
+        changes.outgoing.push((Outgoing::Refusal { approvals, entry }, Some(task)));
+        self.commit(changes, now)?;
+        Ok(words)
+    }
+
+    /// Another member's node permits the task: worth knowing for who is asked here. Whoever says so must have signed it.
+    pub(crate) fn on_permitted(&mut self, task: Hash, entry: &Envelope) -> Result<(), NodeError> {
+        let Some(run) = self.run(task)?.filter(|run| run.state == RunState::Waiting) else { return Ok(()) };
+        let mut case = self.case(run)?;
+        let said = open_entry(entry, &case.agreement).map_err(peer)?;
+        let plan = case.task.plan.hash().map_err(own)?;
+        let is_same = matches!(&said.entry().fact, Fact::Permit { task: t, plan: p, .. } if (*t, *p) == (task, plan));
+        match &said.entry().author {
+            Author::Node(name) if is_same && *name != self.organisation => {
+                case.run.permitted_by.insert(name.clone());
+            }
+            _ => return Err(peer("the entry shown is no permit of this plan by another member")),
+        }
+        let mut batch = Batch::new();
+        batch.put(RUNS, &task.to_string(), json(&case.run)?);
+        self.store.commit(batch).map_err(own)
+    }
+
+    /// A run with its agreement and its task, opened again.
+    pub(crate) fn case(&self, run: RunRecord) -> Result<Case, NodeError> {
+        let claims = run.task.peek::<Task>().map_err(own)?;
+        let agreement = self.agreement_by_hash(claims.claims().plan.agreement).map_err(own)?;
+        let task = open_task(&agreement, &run.task)?;
+        Ok(Case { agreement, run, task })
     }
 }
 
 /// The account entry that reserves the task's price, or why it cannot be paid.
-fn reserve(
-    account: &Account,
-    task: &Verified<Task>,
-    permit: &Permit,
-    now: Timestamp,
-) -> Result<cohortium_dp::AccountEntry, String> {
+fn reserve(account: &Account, task: &Verified<Task>, priced: &Priced, now: Timestamp) -> Result<AccountEntry, String> {
     let reservation = Reservation {
         researcher: researcher_scope(&task.study, &task.researcher),
         study: task.study.to_string(),
         task: task.hash().to_string(),
         round: 0,
-        price: permit.price().clone(),
+        price: priced.price().clone(),
         time: Some(now.to_string()),
     };
     match account.reserve(&reservation) {
@@ -235,18 +366,22 @@ fn reserve(
     }
 }
 
-fn new_run(envelope: &Envelope, task: &Verified<Task>, state: RunState, position: u64, now: Timestamp) -> RunRecord {
+fn new_run(envelope: &Envelope, task: &Verified<Task>, position: u64, now: Timestamp) -> RunRecord {
     RunRecord {
+        alarms: Vec::new(),
+        approvals: Vec::new(),
         began_at: now,
         context: None,
         dataset: task.plan.dataset.clone(),
         masked: None,
         member: None,
+        permitted_by: BTreeSet::new(),
         position,
         reading_at: None,
         researcher: task.researcher.clone(),
+        shares: None,
         snapshot: None,
-        state,
+        state: RunState::Waiting,
         study: task.study.clone(),
         survivors: Vec::new(),
         task: envelope.clone(),

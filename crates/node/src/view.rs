@@ -1,12 +1,15 @@
 //! Looking into a node's home without disturbing the node that may run there: what stewards and auditors see.
 
 use cohortium_dp::Account;
-use cohortium_messages::{Agreement, Envelope, Hash};
+use cohortium_messages::{Agreement, Entry, Envelope, Fact, Hash, Name};
 use cohortium_store::{SqliteStore, Store, Table};
 
 use crate::home::Home;
 use crate::node::{NodeError, own, parse, replay_account};
-use crate::records::{AGREEMENTS, DatasetRecord, JOURNAL, JournalRecord, META, RUNS, RunRecord};
+use crate::records::{
+    ACCESS, AGREEMENTS, ALERTS, AccessRecord, DatasetRecord, EVIDENCE, Evidence, HELD, HeldRecord, JOURNAL,
+    JournalRecord, META, NEWS, RUNS, RunRecord, STOPS, VERSIONS,
+};
 
 /// A home, for reading only.
 pub struct View {
@@ -84,6 +87,78 @@ impl View {
     pub fn halted(&self) -> Result<Option<String>, NodeError> {
         let why = self.store.get(META, "halted").map_err(own)?;
         Ok(why.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
+    /// Every agreement that was ever in force here, oldest revision first, with their envelopes.
+    ///
+    /// # Errors
+    /// When a record is damaged.
+    pub fn versions(&self) -> Result<Vec<(Agreement, Envelope)>, NodeError> {
+        let mut versions = self
+            .all::<Envelope>(VERSIONS)?
+            .into_iter()
+            .map(|(_, envelope)| Ok((envelope.peek::<Agreement>().map_err(own)?.claims().clone(), envelope)))
+            .collect::<Result<Vec<_>, NodeError>>()?;
+        versions.sort_by_key(|(agreement, _)| (agreement.study.clone(), agreement.revision));
+        Ok(versions)
+    }
+
+    /// What is held back until a person lets it out, by task.
+    ///
+    /// # Errors
+    /// When a record is damaged.
+    pub fn held(&self) -> Result<Vec<(Hash, HeldRecord)>, NodeError> {
+        let held = self.all::<HeldRecord>(HELD)?.into_iter();
+        held.map(|(task, record)| Ok((task.parse().map_err(own)?, record))).collect()
+    }
+
+    /// What stopped a study here or set it going again: entries, oldest first. The last one decides, unless it is an end
+    /// said with a key that was taken back.
+    ///
+    /// # Errors
+    /// When a record is damaged.
+    pub fn stops(&self, study: &Name) -> Result<Vec<Entry>, NodeError> {
+        self.entries(STOPS, &format!("{study}/"), usize::MAX)
+    }
+
+    /// Alerts of this node, oldest first: what each says, about which study, and when.
+    ///
+    /// # Errors
+    /// When a record is damaged.
+    pub fn alerts(&self) -> Result<Vec<Entry>, NodeError> {
+        let alerts = self.entries(ALERTS, "", usize::MAX)?;
+        Ok(alerts.into_iter().filter(|entry| matches!(entry.fact, Fact::Alert { .. })).collect())
+    }
+
+    /// What other members let a study know, oldest first.
+    ///
+    /// # Errors
+    /// When a record is damaged.
+    pub fn news(&self, study: &Name) -> Result<Vec<Entry>, NodeError> {
+        self.entries(NEWS, &format!("{study}/"), usize::MAX)
+    }
+
+    /// What logs of others showed that contradicts what they showed before, by log.
+    ///
+    /// # Errors
+    /// When a record is damaged.
+    pub fn evidence(&self) -> Result<Vec<(String, Evidence)>, NodeError> {
+        self.all(EVIDENCE)
+    }
+
+    /// The newest `last` records of who asked or changed what, oldest first.
+    ///
+    /// # Errors
+    /// When a record is damaged.
+    pub fn access(&self, last: usize) -> Result<Vec<AccessRecord>, NodeError> {
+        let mut records: Vec<AccessRecord> = self.all(ACCESS)?.into_iter().map(|(_, record)| record).collect();
+        Ok(records.split_off(records.len().saturating_sub(last)))
+    }
+
+    fn entries(&self, table: Table, prefix: &str, limit: usize) -> Result<Vec<Entry>, NodeError> {
+        let records = self.store.scan(table, prefix, None, limit).map_err(own)?;
+        let read = |bytes: &[u8]| Ok(parse::<Envelope>(bytes)?.peek::<Entry>().map_err(own)?.claims().clone());
+        records.iter().map(|(_, bytes)| read(bytes)).collect()
     }
 
     fn all<T: serde::de::DeserializeOwned>(&self, table: Table) -> Result<Vec<(String, T)>, NodeError> {

@@ -1,0 +1,291 @@
+//! The desk: where people of this house say what a node must not decide alone.
+//!
+//! A person signs a log entry and lays it into the folder `desk` of the node's home (the command line does both). The node
+//! takes it from there, checks who speaks and whether they may, and makes two things true in one commit: the entry is in the
+//! node's own log, and its effect holds. What cannot be acted on is refused with a sentence, and changes nothing.
+//! An entry that was acted upon is skipped when it comes again: whoever can write into the folder can repeat what people
+//! said, and nothing else.
+//!
+//! | who | says | and then |
+//! |---|---|---|
+//! | steward, privacy officer | `approval` | the task is decided on again, with everything that is known by then |
+//! | the same | `dispatch` | what is held back leaves |
+//! | operator, steward, privacy officer | `freeze` | the study stands still here: nothing new is permitted, nothing read, nothing let out |
+//! | privacy officer | the end of a freeze | the study goes on |
+//! | privacy officer | `incident` | it is in the own log, with its record beside it; it stays in this house |
+//! | the custodian | `revocation` | agreement or key are dead here at once; the hub is told |
+//!
+//! Assumes: keys of people are theirs alone. A node that ignores its own desk deceives its own house; nobody else can see it.
+
+use cohortium_messages::{Agreement, Author, Entry, Envelope, Fact, Hash, PersonEntry, Timestamp, Verified};
+use cohortium_policy::{Authored, open_entry};
+use cohortium_store::Batch;
+
+use crate::node::{Changes, Node, NodeError, entry_hash, json, own, peer};
+use crate::outgoing::Outgoing;
+use crate::records::{ACCESS, AccessRecord, DeskItem, HEARD, HELD, Heard, HeldRecord, RUNS, RunState, STOPS};
+use crate::standing::speaker;
+
+/// How far ahead of this house's clock an entry may be dated, seconds: a person's machine may be wrong by a little.
+const MAX_AHEAD_S: i64 = 3_600;
+
+/// Something said at the desk, checked: who speaks is of this house and in the agreement.
+struct Said {
+    agreement: Verified<Agreement>,
+    authored: Authored,
+    body: Option<Envelope>,
+    envelope: Envelope,
+}
+
+impl Said {
+    fn entry(&self) -> &Verified<Entry> {
+        self.authored.entry()
+    }
+
+    /// The person who speaks.
+    fn person(&self) -> Result<&PersonEntry, NodeError> {
+        let person = match &self.entry().author {
+            Author::Person { organisation, person } => self.agreement.person(organisation, person),
+            _ => None,
+        };
+        person.ok_or_else(|| peer("only a person can say this"))
+    }
+}
+
+impl Node {
+    /// Acts on what lies on the desk. What it does is durable when this returns.
+    ///
+    /// # Errors
+    /// [`NodeError::Own`] when this node's store or log fail: the item must stay on the desk.
+    pub fn hear(&mut self, bytes: &[u8], now: Timestamp) -> Result<Heard, NodeError> {
+        let item: DeskItem = match serde_json::from_slice(bytes) {
+            Ok(item) => item,
+            Err(error) => return Ok(Heard::Refused(format!("this is no signed entry: {error}"))),
+        };
+        let who = item.entry.peek::<Entry>().map(|claims| speaker(&claims.claims().author));
+        let what = item.entry.peek::<Entry>().map(|claims| claims.claims().fact.kind());
+        let heard = match self.act_on(item, now) {
+            Ok(heard) => heard,
+            Err(NodeError::Peer(why)) => Heard::Refused(why),
+            Err(own) => return Err(own),
+        };
+        let outcome = match &heard {
+            Heard::Acted(words) => words.clone(),
+            Heard::Before => return Ok(heard),
+            Heard::Refused(why) => format!("refused: {why}"),
+        };
+        let (who, what) = (who.unwrap_or_else(|_| String::from("somebody")), what.unwrap_or("unreadable"));
+        let record = AccessRecord { at: now, outcome, what: format!("{what} at the desk"), who };
+        let mut batch = Batch::new();
+        self.append(&mut batch, ACCESS, "", json(&record)?)?;
+        self.store.commit(batch).map_err(own)?;
+        Ok(heard)
+    }
+
+    fn act_on(&mut self, item: DeskItem, now: Timestamp) -> Result<Heard, NodeError> {
+        let DeskItem { body, entry: envelope } = item;
+        let key = entry_hash(&envelope)?.to_string();
+        if self.store.get(HEARD, &key).map_err(own)?.is_some() {
+            return Ok(Heard::Before);
+        }
+        if envelope.signature_count() != 1 {
+            return Err(peer("an entry has one author, so one signature"));
+        }
+        let claims = envelope.peek::<Entry>().map_err(peer)?;
+        let agreement = self.agreement_by_hash(claims.claims().agreement)?;
+        let authored = open_entry(&envelope, &agreement).map_err(peer)?;
+        let said = Said { agreement, authored, body, envelope };
+        self.demand_may_speak(&said, now)?;
+        let mut changes = Changes::default();
+        changes.batch.put(HEARD, &key, json(&now)?);
+        changes.decisions.push(said.envelope.clone());
+        let words = match said.entry().fact.clone() {
+            Fact::Approval { approved, plan, task, .. } => {
+                self.hear_approval(&said, approved, plan, task, changes, now)?
+            }
+            Fact::Dispatch { message, task } => self.hear_dispatch(&said, message, task, changes, now)?,
+            Fact::Freeze { frozen, .. } => self.hear_freeze(&said, frozen, changes, now)?,
+            Fact::Incident { body, .. } => self.hear_incident(&said, body, changes, now)?,
+            Fact::Revocation { .. } => self.hear_revocation(&said, changes, now)?,
+            fact => return Err(peer(format!("a {} is nothing that is said at the desk", fact.kind()))),
+        };
+        Ok(Heard::Acted(words))
+    }
+
+    /// Demands that a person or the custodian of this house speaks, with a key that nobody took back, and now.
+    fn demand_may_speak(&self, said: &Said, now: Timestamp) -> Result<(), NodeError> {
+        let entry = said.entry();
+        let of_this_house = match &entry.author {
+            Author::Custodian(name) | Author::Person { organisation: name, .. } => *name == self.organisation,
+            Author::Hub(_) | Author::Node(_) | Author::Researcher(_) => false,
+        };
+        if !of_this_house {
+            return Err(peer(format!(
+                "{} has nothing to say at the desk of {}",
+                speaker(&entry.author),
+                self.organisation
+            )));
+        }
+        if entry.time > now.plus_seconds(MAX_AHEAD_S) {
+            return Err(peer(format!(
+                "the entry is dated {}, and here it is {now}: set the clock and sign again",
+                entry.time
+            )));
+        }
+        // That somebody stops something is heard whoever says it.
+        let stops = matches!(entry.fact, Fact::Freeze { frozen: true, .. });
+        if let Author::Person { .. } = &entry.author
+            && !stops
+            && self.revoked(&said.agreement)?.key(&said.person()?.key)
+        {
+            return Err(peer(format!("the key of {} was taken back", speaker(&entry.author))));
+        }
+        Ok(())
+    }
+
+    /// Demands the agreement that is in force: people of earlier ones may have left.
+    fn demand_in_force(&self, said: &Said) -> Result<(), NodeError> {
+        match self.agreement(&said.agreement.study)? {
+            Some(in_force) if in_force.hash() == said.agreement.hash() => Ok(()),
+            _ => Err(peer(format!(
+                "the entry was signed under revision {} of study {}, which is no longer in force: sign it again",
+                said.agreement.revision, said.agreement.study
+            ))),
+        }
+    }
+
+    /// A yes or no to a task that waits for people: decided on again, with what is known now.
+    fn hear_approval(
+        &mut self,
+        said: &Said,
+        approved: bool,
+        plan: Hash,
+        task: Hash,
+        changes: Changes,
+        now: Timestamp,
+    ) -> Result<String, NodeError> {
+        if let Some(why) = self.halted()? {
+            return Err(peer(format!("this node has stopped: {why}")));
+        }
+        let run = self.run(task)?.ok_or_else(|| peer(format!("no task {} has reached this node", task.short())))?;
+        if run.state != RunState::Waiting {
+            return Err(peer(format!("task {} is {}: nobody is asked about it", task.short(), run.state)));
+        }
+        let mut case = self.case(run)?;
+        if case.agreement.hash() != said.agreement.hash() || case.task.plan.hash().map_err(own)? != plan {
+            return Err(peer("the entry speaks of another plan than the task's"));
+        }
+        let person = said.person()?;
+        let is_whoever_asks =
+            case.agreement.researcher(&case.task.researcher).is_some_and(|asks| asks.key == person.key);
+        if is_whoever_asks || person.person == case.task.researcher {
+            return Err(peer("whoever asks does not approve: somebody else must"));
+        }
+        if approved {
+            demand_role(&case.agreement, person)?;
+        }
+        let author = &said.entry().author;
+        let spoke = |before: &Envelope| before.peek::<Entry>().is_ok_and(|before| before.claims().author == *author);
+        if case.run.approvals.iter().any(spoke) {
+            return Err(peer(format!("{} has approved this task already: somebody else must", person.person)));
+        }
+        case.run.approvals.push(said.envelope.clone());
+        let stopped = self.stopped(&case.agreement.study)?.is_some();
+        let admission = self.admit(&case, stopped, now)?;
+        self.act(case, admission, changes, now)
+    }
+
+    /// Lets what is held back for a task leave: exactly what the person looked at.
+    fn hear_dispatch(
+        &mut self,
+        said: &Said,
+        message: Hash,
+        task: Hash,
+        mut changes: Changes,
+        now: Timestamp,
+    ) -> Result<String, NodeError> {
+        if let Some(stopped) = self.stopped(&said.agreement.study)? {
+            return Err(peer(format!("the study stands still here ({}): nothing is let out", stopped.why)));
+        }
+        if self.revoked(&said.agreement)?.agreement() {
+            return Err(peer("the agreement was taken back: nothing is let out"));
+        }
+        let held: HeldRecord = self
+            .record(HELD, &task.to_string())?
+            .ok_or_else(|| peer(format!("nothing is held back for task {}", task.short())))?;
+        let mut case = self.case(self.run(task)?.ok_or_else(|| own("a held message without a run"))?)?;
+        if case.agreement.hash() != said.agreement.hash() || held.message != message {
+            return Err(peer(format!("what is held back for task {} is another message", task.short())));
+        }
+        let person = said.person()?;
+        demand_role(&case.agreement, person)?;
+        if person.person == case.task.researcher {
+            return Err(peer("whoever asks does not let the answer out: somebody else must"));
+        }
+        case.run.why = String::from("waiting for the set of survivors");
+        changes.batch.delete(HELD, &task.to_string());
+        changes.batch.put(RUNS, &task.to_string(), json(&case.run)?);
+        changes.dispatched.push(held.record);
+        self.commit(changes, now)?;
+        Ok(String::from("it leaves"))
+    }
+
+    fn hear_freeze(
+        &mut self,
+        said: &Said,
+        frozen: bool,
+        mut changes: Changes,
+        now: Timestamp,
+    ) -> Result<String, NodeError> {
+        self.demand_in_force(said)?;
+        let study = &said.agreement.study;
+        if !frozen {
+            let stopped =
+                self.stopped(study)?.ok_or_else(|| peer(format!("study {study} does not stand still here")))?;
+            if said.entry().time < stopped.since {
+                return Err(peer("the end of a freeze must be said after what it ends: sign it again"));
+            }
+        }
+        changes.append.push((STOPS, format!("{study}/"), json(&said.envelope)?));
+        changes.outgoing.push((Outgoing::Freeze(said.envelope.clone()), None));
+        self.commit(changes, now)?;
+        Ok(format!("study {study} {}", if frozen { "stands still here" } else { "goes on here" }))
+    }
+
+    /// An incident stays in this house: what is in its record is for people to tell.
+    fn hear_incident(
+        &mut self,
+        said: &Said,
+        body: Hash,
+        mut changes: Changes,
+        now: Timestamp,
+    ) -> Result<String, NodeError> {
+        self.demand_in_force(said)?;
+        let document =
+            said.body.as_ref().ok_or_else(|| peer("the record of the incident is missing beside its entry"))?;
+        let bytes = cohortium_messages::canonical_bytes(document).map_err(peer)?;
+        if Hash::of(&bytes) != body {
+            return Err(peer("the record beside the entry is not the one that the entry names"));
+        }
+        changes.bodies.push(bytes);
+        self.commit(changes, now)?;
+        Ok(String::from("the incident is in this node's log"))
+    }
+
+    fn hear_revocation(&mut self, said: &Said, mut changes: Changes, now: Timestamp) -> Result<String, NodeError> {
+        self.put_revocation(&mut changes, &said.agreement, &said.envelope)?;
+        changes.outgoing.push((Outgoing::Revocation(said.envelope.clone()), None));
+        self.commit(changes, now)?;
+        Ok(String::from("it holds here, and the hub is told"))
+    }
+}
+
+/// A person whose word the agreement counts.
+fn demand_role(agreement: &Agreement, person: &PersonEntry) -> Result<(), NodeError> {
+    let roles = &agreement.approval.roles;
+    if roles.contains(&person.role) {
+        return Ok(());
+    }
+    let names: Vec<String> = roles.iter().map(ToString::to_string).collect();
+    Err(peer(format!("{} is {}, and here only {} counts", person.person, person.role, names.join(" or "))))
+}
