@@ -4,7 +4,7 @@
 //! that plays a dishonest member) derives it again. Nothing here is secret: the seed is printed by every test.
 
 use chacha20::ChaCha20Rng;
-use cohortium_messages::{Hash, OrganisationSecrets, ResearcherSecrets, SigningKey};
+use cohortium_messages::{Hash, OrganisationSecrets, PersonSecrets, ResearcherSecrets, SigningKey};
 use rand_core::SeedableRng as _;
 
 /// The generator of `whose` in the world of `seed`, from its beginning.
@@ -18,6 +18,12 @@ pub fn generator(seed: u64, whose: &str) -> ChaCha20Rng {
 #[must_use]
 pub fn organisation(seed: u64, name: &str) -> OrganisationSecrets {
     OrganisationSecrets::generate(&mut generator(seed, &format!("keys of organisation {name}")))
+}
+
+/// The key of a person who acts for an organisation.
+#[must_use]
+pub fn person(seed: u64, organisation: &str, name: &str) -> PersonSecrets {
+    PersonSecrets::generate(&mut generator(seed, &format!("keys of {name} of {organisation}")))
 }
 
 /// The key of a researcher.

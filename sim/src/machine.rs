@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use chacha20::ChaCha20Rng;
 use cohortium_messages::{HubEntry, InboxItem, Name, OrganisationSecrets, Schema, Timestamp};
 use cohortium_node::home::{CsvOptions, Home, NewDataset};
-use cohortium_node::{DatasetRecord, JournalRecord, Node, NodeConfig, NodeError};
+use cohortium_node::{DatasetRecord, DeskItem, Heard, JournalRecord, Node, NodeConfig, NodeError};
+use cohortium_policy::watch::Rules;
 
 use crate::Disk;
 use crate::keys;
@@ -32,6 +33,8 @@ pub struct Machine {
     record: DatasetRecord,
     pub(crate) rng: ChaCha20Rng,
     rows: WatchedRows,
+    /// The rules by which its house wants to be told.
+    rules: Option<Rules>,
     /// Its keys.
     pub secrets: OrganisationSecrets,
     seed: u64,
@@ -72,6 +75,7 @@ impl Machine {
             record,
             rng: keys::generator(config.seed, &format!("chance of {}", hospital.name)),
             rows: WatchedRows::new(home, disk.clone()),
+            rules: config.rules.clone(),
             secrets,
             seed: config.seed,
             shift: 0,
@@ -93,6 +97,7 @@ impl Machine {
             record: self.record.clone(),
             rng: keys::copy(&self.rng),
             rows: WatchedRows::new(Home::new(dir), disk.clone()),
+            rules: self.rules.clone(),
             secrets: keys::organisation(self.seed, self.name.as_str()),
             seed: self.seed,
             shift: self.shift,
@@ -110,6 +115,7 @@ impl Machine {
             datasets: vec![self.record.clone()],
             hub: self.hub.clone(),
             organisation: self.name.clone(),
+            rules: self.rules.clone(),
             secrets: keys::organisation(self.seed, self.name.as_str()),
         };
         let node = Node::open(config, Box::new(self.disk.clone()), &self.dir.join("log")).map_err(broken)?;
@@ -163,6 +169,28 @@ impl Machine {
         home.add_dataset(&self.secrets, new, csv.as_bytes(), &mut self.rng).map_err(broken)?.map_err(broken)?;
         self.record = home.datasets().map_err(broken)?.pop().ok_or_else(|| broken("no dataset"))?;
         self.open()
+    }
+
+    /// Lays something on the node's desk, and lets it act on it at once.
+    ///
+    /// # Errors
+    /// [`SimError::Down`].
+    pub fn hear(&mut self, item: &DeskItem, now: Timestamp) -> Result<Heard, SimError> {
+        let bytes = serde_json::to_vec(item).map_err(broken)?;
+        self.hear_bytes(&bytes, now)
+    }
+
+    /// Lays any bytes on the node's desk.
+    ///
+    /// # Errors
+    /// [`SimError::Down`].
+    pub fn hear_bytes(&mut self, bytes: &[u8], now: Timestamp) -> Result<Heard, SimError> {
+        self.step(|node| node.hear(bytes, now))
+    }
+
+    /// Shows the head of the node's own log to the other members, where it has grown.
+    pub(crate) fn show_own_log(&mut self, now: Timestamp) -> Result<(), SimError> {
+        self.step(|node| node.show_own_log(now))
     }
 
     /// Offers the dataset, where that has not been done.

@@ -11,10 +11,11 @@ use chacha20::ChaCha20Rng;
 use cohortium_messages::{
     AGREEMENT_VERSION, Agreement, Analysis, AnalysisTerms, ApprovalTerms, AttackThresholds, Author, Budgets, Call,
     DatasetTerms, Decimal, Entry, Envelope, Fact, Hash, HubEntry, InboxItem, Name, Ownership, PROTOCOL_VERSION, Party,
-    Principal, PrincipalKind, Refused, ReleaseMode, Reply, Request, ResearcherTerms, Response, RiskAcceptance,
-    RosterEntry, Schema, SecureSumTerms, SigningKey, Timestamp, Verified, canonical_bytes,
+    PersonEntry, Principal, PrincipalKind, Refused, ReleaseMode, Reply, Request, ResearcherTerms, Response,
+    RiskAcceptance, Role, RosterEntry, Schema, SecureSumTerms, SigningKey, Timestamp, Verified, canonical_bytes,
 };
-use cohortium_node::JournalRecord;
+use cohortium_node::{DeskItem, Heard, JournalRecord};
+use cohortium_policy::watch::Rules;
 use cohortium_policy::{LogTerms, log_policy, open_agreement};
 use rand_core::Rng as _;
 
@@ -68,6 +69,8 @@ pub struct Hospital {
 /// What a world is made from.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// How tasks are approved; everything automatically where nothing is said.
+    pub approval: Option<ApprovalTerms>,
     /// How many members may collude.
     pub colluders: u32,
     /// δ of all budgets.
@@ -80,8 +83,14 @@ pub struct Config {
     pub epsilon_total: String,
     /// The hospitals.
     pub hospitals: Vec<Hospital>,
+    /// Whether the members show one another the heads of their own logs.
+    pub members_witness: bool,
+    /// Who acts for every hospital: names and roles.
+    pub people: Vec<(String, Role)>,
     /// How long a phase of a task may take, in seconds.
     pub phase_timeout_s: u32,
+    /// The rules by which every house wants to be told of remarkable tasks.
+    pub rules: Option<Rules>,
     /// The dataset's schema, as TOML.
     pub schema: String,
     /// The seed of every key and every other random bit.
@@ -99,13 +108,17 @@ impl Config {
         let threshold = u32::try_from(hospitals.len()).unwrap_or(u32::MAX);
         let hospital = |(name, csv)| Hospital { csv, epsilon: String::from("900"), name };
         Self {
+            approval: None,
             colluders: 1,
             delta: String::from("0.000001"),
             epsilon_per_query: String::from("10"),
             epsilon_per_researcher: String::from("500"),
             epsilon_total: String::from("500"),
             hospitals: hospitals.into_iter().map(hospital).collect(),
+            members_witness: false,
+            people: Vec::new(),
             phase_timeout_s: 60,
+            rules: None,
             schema: schema.to_owned(),
             seed,
             threshold,
@@ -188,6 +201,37 @@ impl World {
             self.call_as_node(&name, Call::Sign { agreement: envelope, entry })?;
         }
         Ok(())
+    }
+
+    /// The agreement of this world as it would be amended: the next revision, signed by all its custodians.
+    ///
+    /// # Errors
+    /// When it is no agreement.
+    pub fn amended(&self, edit: impl FnOnce(&mut Agreement)) -> Result<(Verified<Agreement>, Envelope), SimError> {
+        let mut agreement = (*self.agreement).clone();
+        agreement.revision += 1;
+        agreement.previous = Some(self.agreement.hash());
+        edit(&mut agreement);
+        let names = agreement.participants();
+        let entries: Vec<&RosterEntry> = agreement.parties.iter().map(|party| &party.entry).collect();
+        let log_terms = LogTerms { post_quantum: false, quorum: agreement.secure_sum.threshold };
+        agreement.log_policy =
+            log_policy(&agreement.hub, &entries, agreement.secure_sum, log_terms).map_err(broken)?.to_string();
+        let mut envelope: Option<Envelope> = None;
+        for name in names {
+            let key = keys::organisation(self.config.seed, name.as_str()).agreement;
+            match envelope.as_mut() {
+                Some(envelope) => envelope.also_sign(&key).map_err(broken)?,
+                None => envelope = Some(Envelope::sign(&agreement, &key).map_err(broken)?),
+            }
+        }
+        let envelope = envelope.ok_or_else(|| broken("a world needs hospitals"))?;
+        Ok((open_agreement(&envelope).map_err(broken)?, envelope))
+    }
+
+    /// From now on researchers ask, and people speak, under this agreement.
+    pub fn take_agreement(&mut self, agreement: Verified<Agreement>, envelope: Envelope) {
+        (self.agreement, self.envelope) = (agreement, envelope);
     }
 
     /// The same world once more: same records, files and chance ahead; nothing on the wire yet, nobody on the network.
@@ -334,6 +378,43 @@ impl World {
         self.config.seed
     }
 
+    /// What a person of a hospital says, signed under the agreement of this world.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn said(&self, hospital: &str, person: &str, fact: Fact) -> Result<Envelope, SimError> {
+        let name = |text: &str| Name::new(text).map_err(broken);
+        let author = Author::Person { organisation: name(hospital)?, person: name(person)? };
+        self.signed(author, fact, &keys::person(self.config.seed, hospital, person).key)
+    }
+
+    /// An entry under the agreement of this world, signed with any key.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn signed(&self, author: Author, fact: Fact, key: &SigningKey) -> Result<Envelope, SimError> {
+        let (agreement, study) = (self.agreement.hash(), self.agreement.study.clone());
+        Envelope::sign(&Entry { agreement, author, fact, study, time: self.clock }, key).map_err(broken)
+    }
+
+    /// Lays what a person says on the desk of their hospital; its node acts on it at once.
+    ///
+    /// # Errors
+    /// [`SimError::Down`].
+    pub fn say(&mut self, hospital: &str, person: &str, fact: Fact) -> Result<Heard, SimError> {
+        let entry = self.said(hospital, person, fact)?;
+        self.lay_on_desk(hospital, entry)
+    }
+
+    /// Lays an entry on the desk of a hospital; its node acts on it at once.
+    ///
+    /// # Errors
+    /// [`SimError::Down`].
+    pub fn lay_on_desk(&mut self, hospital: &str, entry: Envelope) -> Result<Heard, SimError> {
+        let now = self.clock;
+        self.machine_mut(hospital)?.hear(&DeskItem { body: None, entry }, now)
+    }
+
     /// A directory that nobody has used yet.
     pub(crate) fn fresh_dir(&mut self, label: &str) -> PathBuf {
         self.fresh += 1;
@@ -374,6 +455,9 @@ impl World {
     fn try_turn(&mut self, name: &str) -> Result<bool, SimError> {
         let now = self.clock;
         self.machine_mut(name)?.offer(now)?;
+        if self.config.members_witness {
+            self.machine_mut(name)?.show_own_log(now)?;
+        }
         let mut progress = self.send_journal(name)?;
         let after = self.machine_mut(name)?.cursor()?;
         let Reply::Inbox(items) = self.call_as_node(name, Call::Inbox { after, wait_ms: 0 })? else {
@@ -598,6 +682,15 @@ fn shuffle(names: &mut [String], rng: &mut ChaCha20Rng) {
     }
 }
 
+/// Who acts for a hospital.
+fn people_of(config: &Config, hospital: &Name) -> Result<Vec<PersonEntry>, SimError> {
+    let entry = |(person, role): &(String, Role)| {
+        let person = Name::new(person.as_str()).map_err(broken)?;
+        Ok(keys::person(config.seed, hospital.as_str(), person.as_str()).entry(&person, *role))
+    };
+    config.people.iter().map(entry).collect()
+}
+
 /// The agreement that the custodians of this world make, with all their signatures.
 fn agree(
     config: &Config,
@@ -611,8 +704,10 @@ fn agree(
     let secure_sum = SecureSumTerms { colluders: config.colluders, threshold: config.threshold };
     let parties: Vec<Party> = machines
         .values()
-        .map(|machine| Party { entry: machine.secrets.entry(&machine.name), people: Vec::new() })
-        .collect();
+        .map(|machine| {
+            Ok(Party { entry: machine.secrets.entry(&machine.name), people: people_of(config, &machine.name)? })
+        })
+        .collect::<Result<_, SimError>>()?;
     let entries: Vec<&RosterEntry> = parties.iter().map(|party| &party.entry).collect();
     // As many witnesses as a round needs members: 2t > n + c.
     let log_terms = LogTerms { post_quantum: false, quorum: config.threshold };
@@ -621,7 +716,10 @@ fn agree(
         analyses: [Analysis::Count, Analysis::Mean, Analysis::Sum]
             .map(|analysis| AnalysisTerms { analysis, max_cells: 10_000, max_epsilon: epsilon })
             .into(),
-        approval: ApprovalTerms::everything_automatic(vec![name(DATASET)?], epsilon),
+        approval: match &config.approval {
+            Some(approval) => approval.clone(),
+            None => ApprovalTerms::everything_automatic(vec![name(DATASET)?], epsilon),
+        },
         attack_thresholds: AttackThresholds {
             attribute_advantage: Decimal::from(1),
             membership_advantage: Decimal::from(1),

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cohortium_dp::{EntryKind, RunState as Charge};
-use cohortium_messages::{Call, Entry, Envelope, Hash, InboxItem, Name, TaskState, TaskStatus};
+use cohortium_messages::{
+    ApprovalTerms, AutomaticApproval, Call, Entry, Envelope, Fact, Hash, InboxItem, Name, Role, TaskState, TaskStatus,
+};
 use cohortium_node::{JournalRecord, RunState};
 use cohortium_sim::people::{self, Patient};
 use cohortium_sim::{Asked, Config, DATASET, Fate, Seen, World};
@@ -29,6 +31,37 @@ pub fn config_of(seed: u64, patients: [Vec<Patient>; 3]) -> Config {
 /// A small world in which nobody has asked anything.
 pub fn world(seed: u64) -> World {
     World::new(config(seed, 30)).unwrap()
+}
+
+/// Who acts for every hospital of a world with people.
+pub const PEOPLE: [(&str, Role); 4] =
+    [("otto", Role::Operator), ("paula", Role::PrivacyOfficer), ("stella", Role::Steward), ("stefan", Role::Steward)];
+
+/// A configuration in which one person at each hospital must approve whatever is asked.
+pub fn config_with_people(seed: u64) -> Config {
+    let mut config = config(seed, 30);
+    config.people = PEOPLE.iter().map(|(name, role)| ((*name).to_owned(), *role)).collect();
+    config.approval = Some(ApprovalTerms {
+        automatic: AutomaticApproval { approved_plans: false, classes: Vec::new() },
+        hold: false,
+        needed: 1,
+        roles: vec![Role::Steward, Role::PrivacyOfficer],
+        wait_hours: 48,
+    });
+    config
+}
+
+/// Asks, and lets the task come to rest before people.
+pub fn ask_people(world: &mut World) -> Asked {
+    let asked = world.prepare(QUESTION, "1", 0).unwrap();
+    world.submit(&asked).unwrap();
+    world.run_until_quiet().unwrap();
+    asked
+}
+
+/// A yes to what was asked.
+pub fn yes(asked: &Asked) -> Fact {
+    Fact::Approval { approved: true, plan: asked.plan.hash().unwrap(), task: asked.hash, why: String::from("agreed") }
 }
 
 /// What must be true at any moment of any story, crash or no crash:
@@ -135,6 +168,26 @@ pub fn account_kinds(world: &World, name: &str, task: Hash) -> Vec<EntryKind> {
     let records = world.machine(name).unwrap().disk.table("account").unwrap();
     let entries = records.iter().map(|(_, bytes)| serde_json::from_slice::<cohortium_dp::AccountEntry>(bytes).unwrap());
     entries.filter(|entry| entry.task == task.to_string()).map(|entry| entry.kind).collect()
+}
+
+/// The kinds of a node's own log's entries about a task, in order.
+pub fn own_log_of(world: &World, name: &str, task: Hash) -> Vec<&'static str> {
+    let entries = own_log(world, name).into_iter().filter(|entry| entry.fact.task() == Some(task));
+    entries.map(|entry| entry.fact.kind()).collect()
+}
+
+/// All entries of a node's own log.
+pub fn own_log(world: &World, name: &str) -> Vec<Entry> {
+    let machine = world.machine(name).unwrap();
+    let seed = machine.secrets.log.expose_seed();
+    let signer = cohortium_ledger::SignerKey::from_seed(name, cohortium_ledger::KeyKind::Log, &seed).unwrap();
+    let log = cohortium_ledger::Log::open(&machine.log_dir(), &machine.disk.copy(), &signer).unwrap();
+    (0..log.size())
+        .map(|index| {
+            let envelope: Envelope = serde_json::from_slice(&log.entry(index).unwrap()).unwrap();
+            envelope.peek::<Entry>().unwrap().claims().clone()
+        })
+        .collect()
 }
 
 /// All entries of the hub's log.

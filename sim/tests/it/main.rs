@@ -6,6 +6,8 @@
 //! The `cfg(test)` is always true here; it tells the lints that these are tests, helpers included.
 
 #[cfg(test)]
+mod amendments;
+#[cfg(test)]
 mod answers;
 #[cfg(test)]
 mod audit;
@@ -13,6 +15,8 @@ mod audit;
 mod common;
 #[cfg(test)]
 mod crashes;
+#[cfg(test)]
+mod desk;
 #[cfg(test)]
 mod dropouts;
 #[cfg(test)]
@@ -35,3 +39,5 @@ mod schedules;
 mod statistics;
 #[cfg(test)]
 mod uploads;
+#[cfg(test)]
+mod watching;
