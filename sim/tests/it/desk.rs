@@ -561,8 +561,22 @@ fn the_desk_is_a_folder_with_limits() {
         std::fs::write(desk.join(format!("{number}.json")), b"{}").unwrap();
     }
     assert_eq!(home.on_desk().unwrap().len(), 64);
-    let long = DeskItem { body: Some(world.agreement_envelope().clone()), entry };
-    assert!(home.lay_on_desk(&long).is_err(), "an agreement is too long for a desk");
+    let words = "x".repeat(3_900);
+    let (_, agreement) = world
+        .amended(|agreement| {
+            let owners = &mut agreement.ownership;
+            for text in [&mut owners.data, &mut owners.models, &mut owners.passing_on, &mut owners.results] {
+                words.clone_into(text);
+            }
+            let risk = &mut agreement.risk_acceptance;
+            for text in [&mut agreement.title, &mut agreement.purpose_text, &mut risk.accepted_by, &mut risk.statement] {
+                words.clone_into(text);
+            }
+        })
+        .unwrap();
+    let long = DeskItem { body: Some(agreement), entry };
+    let bytes = serde_json::to_vec(&long).unwrap().len();
+    assert!(home.lay_on_desk(&long).is_err(), "{bytes} bytes are too long for a desk");
     // The rules of watching: defaults without a file, and an error that names the file where it says something else.
     assert_eq!(home.rules().unwrap(), cohortium_policy::watch::Rules::default());
     std::fs::write(folder.path().join("watch.toml"), "freeze = [\"differencing\"]").unwrap();
