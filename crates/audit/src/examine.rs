@@ -49,7 +49,7 @@ impl Examined {
         let (mut tasks, mut books) = (Tasks::default(), Books::default());
         for leaf in &leaves {
             match studies.get(&leaf.claims().agreement) {
-                Some(study) => tasks.take(leaf.index, leaf.open(&study.agreement)?, study, &bodies, &mut books)?,
+                Some(study) => tasks.take(leaf.index, &leaf.open(&study.agreement)?, study, &bodies, &mut books)?,
                 None => findings.not_covered(leaf),
             }
         }

@@ -4,11 +4,11 @@
 //! entry (RFC 8785) and one signature, so that no two leaves say the same thing in different bytes. What an entry claims before its
 //! signature is checked is used only to find the key to check it with.
 //!
-//! Assumes the agreement, which states one key per author and role; a key of one role signs nothing in another, because
-//! [`author_key`] asks for the key of exactly the author that the kind of entry demands.
+//! Who may say what, and with which key, is `policy`'s to know ([`open_entry`]): hub and nodes ask the same function.
 
 use cohortium_ledger::VerifiedLog;
-use cohortium_messages::{Agreement, Author, Entry, Envelope, Fact, PublicKey, Unverified, Verified, canonical_bytes};
+use cohortium_messages::{Agreement, Entry, Envelope, PublicKey, Unverified, Verified, canonical_bytes};
+use cohortium_policy::{Authored, EntryError, open_entry};
 
 use crate::{AuditError, at};
 
@@ -51,16 +51,20 @@ impl Leaf {
         bytes.map(Vec::as_slice).ok_or_else(|| at(self.index, "is not in this log"))
     }
 
-    /// The entry, once its author's signature has been checked under the key that the agreement states.
-    pub(crate) fn open(&self, agreement: &Verified<Agreement>) -> Result<Verified<Entry>, AuditError> {
-        let claims = self.claims();
-        if claims.agreement != agreement.hash() || claims.study != agreement.study {
-            return Err(at(self.index, "names a study that is not the one of its agreement"));
-        }
-        let key = author_key(agreement, claims).ok_or_else(|| {
-            at(self.index, format!("is a {} by someone who may not say so in this study", claims.fact.kind()))
-        })?;
-        self.open_with(&key)
+    /// The entry, once its author's signature has been checked under the key that the agreement states for such an author.
+    pub(crate) fn open(&self, agreement: &Verified<Agreement>) -> Result<Authored, AuditError> {
+        open_entry(&self.envelope, agreement).map_err(|error| {
+            let why = match error {
+                EntryError::Envelope(error) => format!("is not signed by the author it names: {error}"),
+                EntryError::Author { .. } | EntryError::Kind { .. } | EntryError::Role { .. } => {
+                    format!("is by someone who may not say so in this study: {error}")
+                }
+                EntryError::Agreement { .. } | EntryError::Study(_) => {
+                    String::from("names a study that is not the one of its agreement")
+                }
+            };
+            at(self.index, why)
+        })
     }
 
     /// The entry, once the signature by this key has been checked.
@@ -68,26 +72,5 @@ impl Leaf {
         self.envelope
             .open(key)
             .map_err(|error| at(self.index, format!("is not signed by the author it names: {error}")))
-    }
-}
-
-/// The key that must have signed: of the author named, in the one role that says this kind of thing.
-fn author_key(agreement: &Agreement, entry: &Entry) -> Option<PublicKey> {
-    match (&entry.fact, &entry.author) {
-        (Fact::Agreement { .. }, Author::Custodian(name)) => Some(agreement.party(name)?.agreement_key),
-        (Fact::Task { .. }, Author::Researcher(name)) => Some(agreement.researcher(name)?.key),
-        (Fact::Permit { .. } | Fact::Price { .. } | Fact::Refusal { .. }, Author::Node(name)) => {
-            Some(agreement.party(name)?.message_key)
-        }
-        (Fact::Refusal { .. } | Fact::Failure { .. } | Fact::Release { .. }, Author::Hub(name)) => {
-            (*name == agreement.hub.hub).then_some(agreement.hub.message_key)
-        }
-        (Fact::Revocation { .. }, Author::Custodian(name)) => Some(agreement.party(name)?.agreement_key),
-        (Fact::Alert { .. }, Author::Node(name)) => Some(agreement.party(name)?.message_key),
-        (
-            Fact::Approval { .. } | Fact::Dispatch { .. } | Fact::Freeze { .. } | Fact::Incident { .. },
-            Author::Person { organisation, person },
-        ) => Some(agreement.person(organisation, person)?.key),
-        _ => None,
     }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use cohortium_ledger::VerifiedLog;
+use cohortium_ledger::{KeyKind, VerifiedLog};
 use cohortium_messages::{Author, Decimal, ENTRY_KINDS, Hash, Name, Timestamp};
 use serde::Serialize;
 
@@ -57,12 +57,14 @@ pub struct LogReport {
     pub size: u64,
 }
 
-/// A cosignature that was checked.
+/// Who cosigned, with one key or both, each checked.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Cosigner {
+    /// With which of its keys: `ed25519`, `ml-dsa-44`.
+    pub keys: Vec<&'static str>,
     /// Whose.
     pub organisation: String,
-    /// When, by its own clock.
+    /// When, by its own clock: the first of its cosignatures.
     pub time: Timestamp,
 }
 
@@ -191,13 +193,18 @@ pub enum FindingKind {
 impl LogReport {
     pub(crate) fn of(log: &VerifiedLog) -> Self {
         let head = log.checkpoint().checkpoint();
-        let cosigner = |by: &cohortium_ledger::Witnessed| Cosigner {
-            organisation: by.witness.name().to_owned(),
-            time: Timestamp::from_seconds(i64::try_from(by.time_s).unwrap_or(i64::MAX)),
-        };
+        let mut cosigned_by: Vec<Cosigner> = Vec::new();
+        for by in log.cosigned_by() {
+            let (organisation, key) = (by.witness.name(), key_name(by.witness.kind()));
+            let time = Timestamp::from_seconds(i64::try_from(by.time_s).unwrap_or(i64::MAX));
+            match cosigned_by.iter_mut().find(|known| known.organisation == organisation) {
+                Some(known) => known.keys.push(key),
+                None => cosigned_by.push(Cosigner { keys: vec![key], organisation: organisation.to_owned(), time }),
+            }
+        }
         Self {
             checkpoint: log.checkpoint().to_string(),
-            cosigned_by: log.cosigned_by().iter().map(cosigner).collect(),
+            cosigned_by,
             origin: head.origin().to_owned(),
             root: Hash::from_bytes(*head.root()),
             size: head.size(),
@@ -259,5 +266,13 @@ pub(crate) fn who(author: &Author) -> &Name {
     match author {
         Author::Custodian(name) | Author::Hub(name) | Author::Node(name) | Author::Researcher(name) => name,
         Author::Person { person, .. } => person,
+    }
+}
+
+/// What a cosigner's key is called.
+const fn key_name(kind: KeyKind) -> &'static str {
+    match kind {
+        KeyKind::WitnessMlDsa44 => "ml-dsa-44",
+        KeyKind::Log | KeyKind::Witness => "ed25519",
     }
 }

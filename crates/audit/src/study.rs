@@ -9,9 +9,11 @@ use std::path::Path;
 use std::rc::Rc;
 
 use cohortium_ledger::note::SIGNATURES_MAX;
-use cohortium_ledger::{CheckpointError, KeyKind, VerifiedLog, VerifierKey, VerifyError, verify_directory};
+use cohortium_ledger::{
+    CheckpointError, KeyKind, VerifiedLog, VerifierKey, VerifyError, verify_directory, verify_directory_under,
+};
 use cohortium_messages::{Agreement, Author, Envelope, Fact, Hash, PublicKey, Verified};
-use cohortium_policy::{Policy, open_agreement};
+use cohortium_policy::{Policy, agreed_log_policy, open_agreement};
 
 use crate::body::{Bodies, unverified_agreements};
 use crate::leaf::Leaf;
@@ -45,25 +47,20 @@ pub(crate) fn log_key(name: &str, key: &PublicKey) -> Result<VerifierKey, AuditE
     VerifierKey::new(name, KeyKind::Log, key.as_bytes()).map_err(unusable)
 }
 
-/// Verifies the directory as the log of the agreement's hub, cosigned by the quorum of parties that the agreement's log
-/// policy asks for: 2q > n + c, so that no other history can have as many.
+/// Verifies the directory as the log of the agreement's hub, under a head that meets the agreement's log policy.
 ///
-/// Members of other studies cosign the same head. Their signatures are neither needed nor trusted, but must be by
-/// somebody: where the head has such, the agreements in the directory say who these may be.
+/// Members of other studies cosign the same head, and members sign with a second key that this policy may not ask for. Such
+/// signatures are neither needed nor trusted, but must be by somebody: where the head has some, the agreements in the
+/// directory say who these may be.
 pub(crate) fn verify_log(dir: &Path, given: &Agreement) -> Result<VerifiedLog, AuditError> {
-    let log = log_key(given.hub.hub.as_str(), &given.hub.log_key)?;
-    let own = witness_keys(given)?;
-    let quorum = cohortium_policy::log_terms(given).map_err(unusable)?.quorum as usize;
-    let verified = match verify_directory(dir, &log, &own, quorum) {
-        Err(VerifyError::Checkpoint(CheckpointError::UnknownSigner { .. })) => {
-            verify_directory(dir, &log, &with_other_witnesses(dir, given, &own), quorum)?
-        }
-        verified => verified?,
-    };
-    let found = own.iter().filter(|key| verified.cosigned_by().iter().any(|by| by.witness == **key)).count();
-    if found < quorum {
-        return Err(VerifyError::from(CheckpointError::NoQuorum { needed: quorum, found }).into());
+    let policy = agreed_log_policy(given).map_err(unusable)?;
+    match verify_directory_under(dir, &policy) {
+        Err(VerifyError::Checkpoint(CheckpointError::UnknownSigner { .. })) => {}
+        verified => return Ok(verified?),
     }
+    let log = log_key(given.hub.hub.as_str(), &given.hub.log_key)?;
+    let verified = verify_directory(dir, &log, &with_other_witnesses(dir, given)?, 0)?;
+    policy.is_met(verified.checkpoint()).map_err(VerifyError::from)?;
     Ok(verified)
 }
 
@@ -131,17 +128,41 @@ fn note_missing_custodians(given: &Verified<Agreement>, leaves: &[Leaf], finding
     }
 }
 
-/// The parties' witness keys.
-pub(crate) fn witness_keys(agreement: &Agreement) -> Result<Vec<VerifierKey>, AuditError> {
-    let parties = agreement.parties.iter().map(|party| &party.entry);
-    parties
-        .map(|entry| VerifierKey::new(entry.organisation.as_str(), KeyKind::Witness, entry.witness_key.as_bytes()))
-        .collect::<Result<_, _>>()
-        .map_err(unusable)
+/// The parties' witness keys, both of each.
+fn witness_keys(agreement: &Agreement) -> Result<Vec<VerifierKey>, AuditError> {
+    let mut keys = Vec::new();
+    for party in &agreement.parties {
+        let (entry, name) = (&party.entry, party.entry.organisation.as_str());
+        for (kind, key) in [
+            (KeyKind::Witness, entry.witness_key.as_bytes().as_slice()),
+            (KeyKind::WitnessMlDsa44, entry.witness_ml_dsa_key.as_bytes()),
+        ] {
+            keys.push(VerifierKey::new(name, kind, key).map_err(unusable)?);
+        }
+    }
+    Ok(keys)
 }
 
-/// `own`, and the witnesses of other complete agreements of the same hub; no name and no key twice.
-fn with_other_witnesses(dir: &Path, given: &Agreement, own: &[VerifierKey]) -> Vec<VerifierKey> {
+/// The witnesses of `given`, and those of other complete agreements of the same hub; no key twice, and no name with two
+/// keys of one kind.
+fn with_other_witnesses(dir: &Path, given: &Agreement) -> Result<Vec<VerifierKey>, AuditError> {
+    let mut witnesses = witness_keys(given)?;
+    for other in unverified_complete(dir).iter().filter(|agreement| agreement.hub == given.hub) {
+        for key in witness_keys(other)? {
+            let is_new = |known: &VerifierKey| {
+                (known.name(), known.kind()) != (key.name(), key.kind()) && known.public_key() != key.public_key()
+            };
+            // A note carries no more signatures than this, so more signers are of no use.
+            if witnesses.len() < SIGNATURES_MAX && witnesses.iter().all(is_new) {
+                witnesses.push(key);
+            }
+        }
+    }
+    Ok(witnesses)
+}
+
+/// Agreements beside the log that all their custodians signed, before anything about the directory is checked.
+fn unverified_complete(dir: &Path) -> Vec<Verified<Agreement>> {
     let mut merged: BTreeMap<Hash, Envelope> = BTreeMap::new();
     for copy in unverified_agreements(dir) {
         let Ok(claims) = copy.peek::<Agreement>() else { continue };
@@ -151,15 +172,5 @@ fn with_other_witnesses(dir: &Path, given: &Agreement, own: &[VerifierKey]) -> V
             None => drop(merged.insert(claims.hash(), copy)),
         }
     }
-    let complete = merged.values().filter_map(|envelope| open_agreement(envelope).ok());
-    let others = complete.filter(|agreement| agreement.hub == given.hub).filter_map(|other| witness_keys(&other).ok());
-    let mut witnesses = own.to_vec();
-    for key in others.flatten() {
-        let is_new = |known: &VerifierKey| known.name() != key.name() && known.public_key() != key.public_key();
-        // A note carries no more signatures than this, so more signers are of no use.
-        if witnesses.len() < SIGNATURES_MAX && witnesses.iter().all(is_new) {
-            witnesses.push(key);
-        }
-    }
-    witnesses
+    merged.values().filter_map(|envelope| open_agreement(envelope).ok()).collect()
 }

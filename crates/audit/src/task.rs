@@ -15,7 +15,7 @@ use cohortium_dp::{Curve, NanoNats};
 use cohortium_messages::{
     Author, Entry, Fact, Hash, Name, Receipt, ReleaseDocument, RosterEntry, Task, Timestamp, Verified,
 };
-use cohortium_policy::{Denial, ReceiptEvidence, Request, Statement, open_task, verify_release};
+use cohortium_policy::{Authored, Denial, ReceiptEvidence, Request, Revoked, Statement, open_task, verify_release};
 use cohortium_query::{PlanError, Priced};
 
 use crate::account::{AccountKey, Books};
@@ -70,11 +70,12 @@ impl Tasks {
     pub(crate) fn take(
         &mut self,
         index: u64,
-        entry: Verified<Entry>,
+        authored: &Authored,
         study: &Rc<Study>,
         bodies: &Bodies<'_>,
         books: &mut Books,
     ) -> Result<(), AuditError> {
+        let entry = authored.entry();
         match &entry.fact {
             // What people, custodians and nodes say beside the course of a task is listed, not judged.
             Fact::Agreement { .. }
@@ -85,27 +86,27 @@ impl Tasks {
             | Fact::Incident { .. }
             | Fact::Revocation { .. } => Ok(()),
             Fact::Task { body, plan, task } => {
-                let asked = TaskRecord::ask(index, &entry, (*body, *plan), study, bodies)?;
+                let asked = TaskRecord::ask(index, entry, (*body, *plan), study, bodies)?;
                 match self.by_hash.insert(*task, asked) {
                     Some(earlier) => Err(at(index, format!("asks the task of entry {} again", earlier.index))),
                     None => Ok(()),
                 }
             }
             Fact::Permit { account, task, .. } => {
-                let key = self.record(index, *task, &entry)?.permit(index, &entry)?;
+                let key = self.record(index, *task, entry)?.permit(index, entry)?;
                 books.add(index, &key, account);
                 Ok(())
             }
             Fact::Price { account, task } => {
-                let key = self.record(index, *task, &entry)?.price(index, &entry)?;
+                let key = self.record(index, *task, entry)?.price(index, entry)?;
                 account.iter().for_each(|account| books.add(index, &key, account));
                 Ok(())
             }
             Fact::Refusal { clauses, task, why } => {
-                self.record(index, *task, &entry)?.refuse(index, &entry, (clauses, why))
+                self.record(index, *task, entry)?.refuse(index, entry, (clauses, why))
             }
-            Fact::Failure { reason, task } => self.record(index, *task, &entry)?.fail(index, reason),
-            Fact::Release { body, task, .. } => self.record(index, *task, &entry)?.release(index, *body, bodies, books),
+            Fact::Failure { reason, task } => self.record(index, *task, entry)?.fail(index, reason),
+            Fact::Release { body, task, .. } => self.record(index, *task, entry)?.release(index, *body, bodies, books),
         }
     }
 

@@ -177,7 +177,7 @@ impl Case<'_> {
         self.workflow(&mut parts)?;
         self.log(&mut parts)?;
         attest::write(self, &mut parts)?;
-        parts.put("verification.json", "What was checked", parts::JSON, canonical_bytes(&self.verification())?);
+        parts.put("verification.json", "What was checked", parts::JSON, canonical_bytes(&self.verification()?)?);
         preview::write(self, &mut parts);
         metadata::write(self, &mut parts)?;
         Ok(parts)
@@ -233,8 +233,8 @@ impl Case<'_> {
     fn log(&self, parts: &mut Parts) -> Result<(), ExportError> {
         let head = self.examined.log.checkpoint().to_string();
         parts.put("log/checkpoint", "The log's head with the members' cosignatures", parts::TEXT, head.into_bytes());
-        let policy = proof::log_policy(self.agreement)?;
-        parts.put("log/log-policy.txt", "Whose cosignatures make a head count", parts::TEXT, policy.into_bytes());
+        let policy = self.agreement.log_policy.clone().into_bytes();
+        parts.put("log/log-policy.txt", "Whose cosignatures make a head count", parts::TEXT, policy);
         let proofs = proof::Proofs::new(&self.examined.log);
         for leaf in self.leaves() {
             let path = entry_path(leaf);
@@ -268,21 +268,21 @@ impl Case<'_> {
         cohortium_query::answer(self.task.priced.as_ref().ok()?, &cells, variance).ok()
     }
 
-    fn verification(&self) -> VerificationSummary {
+    fn verification(&self) -> Result<VerificationSummary, ExportError> {
         let own: Vec<u64> = self.leaves().map(|leaf| leaf.index).collect();
         let is_own = |finding: &&crate::Finding| finding.entry.is_some_and(|entry| own.contains(&entry));
         let findings = self.examined.findings.iter().filter(is_own).cloned().collect();
-        VerificationSummary {
+        Ok(VerificationSummary {
             agreement: self.examined.given.agreement.hash(),
             attester: self.attester.name.clone(),
             checked_at: self.attester.at,
             entries: own,
             findings,
             log: LogReport::of(&self.examined.log),
-            quorum: self.agreement.secure_sum.threshold,
+            quorum: cohortium_policy::log_terms(self.agreement).map_err(crate::unusable)?.quorum,
             release: self.released.document.hash(),
             version: env!("CARGO_PKG_VERSION"),
-        }
+        })
     }
 }
 

@@ -150,5 +150,8 @@ fn cell(cell: &AnswerCell) -> Markup {
             &[("class", &"interval")],
             Markup::text(format!(" {low:.1} to {high:.1}")),
         )),
+        AnswerCell::Suppressed { fewer_than } => {
+            tag("i", Markup::text(format!("not shown: fewer than {fewer_than} persons")))
+        }
     }
 }

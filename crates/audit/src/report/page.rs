@@ -39,7 +39,7 @@ pub(crate) fn write(examined: &Examined) -> Result<Page, AuditError> {
     let title = format!("Study {}", agreement.study);
     let body = tag("h1", Markup::text(&title))
         .and(paragraph(&agreement.title))
-        .and(verdict(examined, verified))
+        .and(verdict(examined, verified)?)
         .and(people(examined, agreement))
         .and(budgets(examined, agreement)?)
         .and(questions(examined, &tasks))
@@ -48,7 +48,7 @@ pub(crate) fn write(examined: &Examined) -> Result<Page, AuditError> {
     Ok(Page { html: markup::page(&title, STYLE, body), verified })
 }
 
-fn verdict(examined: &Examined, verified: bool) -> Markup {
+fn verdict(examined: &Examined, verified: bool) -> Result<Markup, AuditError> {
     let (log, agreement) = (LogReport::of(&examined.log), &examined.given.agreement);
     let (class, heading) = if verified {
         ("verdict good", "Verified")
@@ -67,7 +67,7 @@ fn verdict(examined: &Examined, verified: bool) -> Markup {
             "{} of {} organisations cosigned this state of it, and {} must: {}.",
             cosigners.len(),
             agreement.parties.len(),
-            agreement.secure_sum.threshold,
+            cohortium_policy::log_terms(agreement).map_err(crate::unusable)?.quorum,
             cosigners.join(", ")
         ),
         format!(
@@ -89,7 +89,7 @@ fn verdict(examined: &Examined, verified: bool) -> Markup {
     let list =
         if list.is_empty() { paragraph("Nothing is left open.") } else { paragraph("To be known:").and(points(list)) };
     let body = tag("h2", Markup::text(heading)).and(points(checked.map(Markup::text))).and(list);
-    Markup::element("div", &[("class", &class)], body)
+    Ok(Markup::element("div", &[("class", &class)], body))
 }
 
 fn finding(finding: &Finding) -> Markup {
@@ -213,6 +213,14 @@ fn besides(examined: &Examined) -> Markup {
         .filter_map(|(index, claims)| {
             let said = match &claims.fact {
                 Fact::Agreement { revision, .. } => format!("signed revision {revision} of the agreement"),
+                Fact::Alert { rule, why, .. } => format!("reports an alert ({rule}): {why}"),
+                Fact::Approval { approved: true, why, .. } => format!("approves a question: {why}"),
+                Fact::Approval { approved: false, why, .. } => format!("refuses a question: {why}"),
+                Fact::Dispatch { .. } => String::from("lets a held message out"),
+                Fact::Freeze { frozen: true, why } => format!("stops the study: {why}"),
+                Fact::Freeze { frozen: false, why } => format!("lets the study go on: {why}"),
+                Fact::Incident { incident, .. } => format!("records a step of the incident {incident}"),
+                Fact::Revocation { why, .. } => format!("takes something back: {why}"),
                 // The questions above tell of these.
                 Fact::Failure { .. }
                 | Fact::Permit { .. }
@@ -225,10 +233,7 @@ fn besides(examined: &Examined) -> Markup {
             Some(Markup::text(format!("Entry {index}, {}: {author} {said}.", claims.time)))
         })
         .collect();
-    tag("h2", Markup::text("What else was logged")).and(points(lines)).and(paragraph(
-        "Agreements of this version have no entries for alerts, freezes, revocations and incidents: whether there were any, \
-         the houses know.",
-    ))
+    tag("h2", Markup::text("What else was logged")).and(points(lines))
 }
 
 fn limits() -> Markup {

@@ -20,6 +20,7 @@ fn a_good_log_is_reported() {
         [("agreement", 3), ("failure", 1), ("permit", 6), ("price", 5), ("refusal", 1), ("release", 1), ("task", 3)];
     let found: Vec<(&str, u64)> = report.entries.clone().into_iter().filter(|(_, count)| *count > 0).collect();
     assert_eq!(found, kinds);
+    assert_eq!(report.entries.len(), 13);
     assert_eq!((report.log.size, report.log.origin.as_str()), (20, "hub"));
     assert_eq!(report.log.cosigned_by.len(), 3);
     assert_eq!(report.studies.len(), 1);

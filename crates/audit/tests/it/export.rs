@@ -7,9 +7,10 @@ use chacha20::ChaCha20Rng;
 use cohortium_audit::export::Statement;
 use cohortium_audit::{Attester, ExportError, Exported, export};
 use cohortium_dp::account::GENESIS;
-use cohortium_ledger::{SignedCheckpoint, VerifierKey, tree};
+use cohortium_ledger::{LogPolicy, LogProof};
 use cohortium_messages::{Entry, Envelope, Hash, Receipt, ReleaseDocument, SigningKey, Task, canonical_bytes};
-use data_encoding::{BASE64, HEXLOWER};
+use cohortium_policy::Revoked;
+use data_encoding::HEXLOWER;
 use rand_core::SeedableRng as _;
 use sha2::{Digest as _, Sha512};
 
@@ -85,7 +86,7 @@ fn everything_in_a_crate_can_be_checked_from_its_files() {
     let found = files(&out.join("data"));
     let agreement = cohortium_policy::open_agreement(&envelope(&found, "agreement.json")).unwrap();
     assert_eq!(agreement.hash(), story.world.agreement.hash());
-    let task = cohortium_policy::open_task(&envelope(&found, "task.json"), &agreement).unwrap();
+    let task = cohortium_policy::open_task(&envelope(&found, "task.json"), &agreement, &Revoked::nothing()).unwrap();
     let release = envelope(&found, "release.json").open::<ReleaseDocument>(&agreement.hub.message_key).unwrap();
     assert_eq!((release.task, release.hash()), (task.hash(), release_of(&story)));
     for (number, party) in agreement.parties.iter().enumerate() {
@@ -95,35 +96,24 @@ fn everything_in_a_crate_can_be_checked_from_its_files() {
     }
 
     // Each entry, by its proof, under the head with the cosignatures that the policy names.
-    let policy = String::from_utf8(found["log/log-policy.txt"].clone()).unwrap();
-    let keys: Vec<VerifierKey> = policy
-        .lines()
-        .filter(|line| line.starts_with("log ") || line.starts_with("witness "))
-        .map(|line| VerifierKey::parse(line.rsplit(' ').next().unwrap()).unwrap())
-        .collect();
-    assert!(policy.ends_with("group members.all 3 a b c\nquorum members.all\n"), "{policy}");
+    let policy = LogPolicy::parse(&found["log/log-policy.txt"]).unwrap();
+    assert_eq!(policy.to_string(), agreement.log_policy);
     let entries: Vec<&String> = found.keys().filter(|path| path.ends_with(".tlog-proof")).collect();
     let expected: Vec<usize> = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10].to_vec();
-    let mut proven = Vec::new();
+    let mut indices = Vec::new();
     for path in entries {
-        let text = std::str::from_utf8(&found[path]).unwrap();
-        let (proof, note) = text.split_once("\n\n").unwrap();
-        let mut lines = proof.lines();
-        assert_eq!(lines.next(), Some("c2sp.org/tlog-proof@v1"));
-        let index: u64 = lines.next().unwrap().strip_prefix("index ").unwrap().parse().unwrap();
-        let hashes: Vec<tree::Hash> =
-            lines.map(|line| BASE64.decode(line.as_bytes()).unwrap().try_into().unwrap()).collect();
-        let head = SignedCheckpoint::open(note.as_bytes(), &keys[0]).unwrap();
-        head.verify_quorum(&keys[1..], 3).unwrap();
-        let head = head.checkpoint();
+        let proof = LogProof::parse(&found[path]).unwrap();
         let entry = &found[&path.replace(".tlog-proof", ".json")];
-        tree::verify_inclusion(&tree::leaf_hash(entry), index, head.size(), &hashes, head.root()).unwrap();
+        let proven = proof.verify(entry, &policy).unwrap();
+        assert_eq!(proven.head().cosigned_by().len(), 3);
+        assert!(proof.verify(b"another", &policy).is_err());
+        let index = proven.index();
         let claims = serde_json::from_slice::<Envelope>(entry).unwrap().peek::<Entry>().unwrap().claims().clone();
         assert!(path.ends_with(&format!("/{index}-{}.tlog-proof", claims.fact.kind())), "{path}");
-        proven.push(usize::try_from(index).unwrap());
+        indices.push(usize::try_from(index).unwrap());
     }
-    proven.sort_unstable();
-    assert_eq!(proven, expected);
+    indices.sort_unstable();
+    assert_eq!(indices, expected);
 }
 
 /// A statement opens with the attester's key alone, and each digest in it is that of a file in the crate.

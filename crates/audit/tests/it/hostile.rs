@@ -166,11 +166,13 @@ fn an_author_who_may_not_say_so_is_named() {
     for index in KINDS {
         let own = match &lines[index].entry.author {
             Author::Custodian(own) | Author::Hub(own) | Author::Node(own) | Author::Researcher(own) => own.clone(),
+            Author::Person { organisation, .. } => organisation.clone(),
         };
         let roles = [
             Author::Custodian(own.clone()),
             Author::Hub(own.clone()),
             Author::Node(own.clone()),
+            Author::Person { organisation: own.clone(), person: name("paula") },
             Author::Researcher(own),
         ];
         for author in roles.into_iter().filter(|author| *author != lines[index].entry.author) {
@@ -186,6 +188,7 @@ fn an_author_who_may_not_say_so_is_named() {
                 Author::Custodian(_) => Author::Custodian(stranger),
                 Author::Hub(_) => Author::Hub(stranger),
                 Author::Node(_) => Author::Node(stranger),
+                Author::Person { person, .. } => Author::Person { organisation: stranger, person: person.clone() },
                 Author::Researcher(_) => Author::Researcher(stranger),
             };
             let (defect, place) = (format!("entry {index} in another's name"), format!("entry {index}: "));
@@ -493,7 +496,7 @@ fn an_edited_agreement_is_no_agreement() {
     // Signed by all, and not what this log is about.
     type Edit = fn(&mut cohortium_messages::Agreement);
     let edits: [(&str, Edit); 4] = [
-        ("the next revision", |a| a.revision += 1),
+        ("the next revision", |a| (a.revision, a.previous) = (2, Some(Hash::of(b"the first")))),
         ("more to spend", |a| a.budgets.epsilon_total = 11.into()),
         ("another title", |a| a.title.push('!')),
         ("a longer term", |a| a.valid_until = a.valid_until.plus_seconds(1)),
@@ -513,9 +516,10 @@ fn edited(value: &Value) -> Value {
             Ok(time) => json!(time.plus_seconds(1)),
             Err(_) => json!(format!("{text}x")),
         },
+        Value::Bool(flag) => json!(!flag),
         Value::Array(items) => {
             let mut items = items.clone();
-            let first = items[0].clone();
+            let first = items.first().cloned().unwrap_or_default();
             items.push(first);
             Value::Array(items)
         }
@@ -525,7 +529,7 @@ fn edited(value: &Value) -> Value {
             fields.insert(name, first);
             Value::Object(fields)
         }
-        other => other.clone(),
+        Value::Null => json!(0),
     }
 }
 
@@ -538,7 +542,7 @@ fn a_head_that_is_not_cosigned_by_the_members_is_named() {
     let names = |houses: &[usize]| format!("{houses:?} cosigned");
     for houses in [&[][..], &[0], &[1], &[2], &[0, 1], &[0, 2], &[1, 2]] {
         let scratch = story.write_leaves(&leaves, houses);
-        let words = format!("{} of 3 needed witnesses", houses.len());
+        let words = format!("{} of 3 cosigned", houses.len());
         cases.refuse(&names(houses), &scratch, &story.world.envelope, &["checkpoint", &words]);
     }
     for houses in [&[0, 1, 3][..], &[3], &[0, 1, 2, 3]] {
@@ -582,14 +586,18 @@ fn a_head_that_is_not_cosigned_by_the_members_is_named() {
             "unknown key named b",
         ),
         ("signed by another key", by_other_log.to_string(), "not signed by hub"),
-        ("another origin", SignedCheckpoint::sign(other_origin, &renamed).unwrap().to_string(), "of bub, not of hub"),
+        (
+            "another origin",
+            SignedCheckpoint::sign(other_origin, &renamed).unwrap().to_string(),
+            "does not list the log bub",
+        ),
         ("an extension line", note.replacen("\n\n", "\nmore\n\n", 1), "extension lines"),
         ("a size with a zero before it", note.replacen("\n20\n", "\n020\n", 1), "not in its one form"),
         ("a size that is none", note.replacen("\n20\n", "\ntwenty\n", 1), "size is not a number"),
         ("a size rolled back", note.replacen("\n20\n", "\n19\n", 1), "does not verify"),
         ("a size beyond all trees", note.replacen("\n20\n", "\n9223372036854775807\n", 1), "tree size over"),
         ("a carriage return", note.replace('\n', "\r\n"), "malformed note"),
-        ("a byte-order mark", format!("\u{feff}{note}"), "not of hub"),
+        ("a byte-order mark", format!("\u{feff}{note}"), "does not list the log"),
         ("no signatures", text(head), "malformed note"),
         ("nothing after it", note.trim_end().to_owned(), "malformed note"),
     ];

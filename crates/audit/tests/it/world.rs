@@ -11,12 +11,13 @@ use cohortium_dp::{Account, AccountConfig, AccountEntry, AttoDelta, Budget, Nano
 use cohortium_ledger::tile::{self, TileKind};
 use cohortium_ledger::{Checkpoint, Frontier, KeyKind, SignedCheckpoint, SignerKey, VerifierKey, tree};
 use cohortium_messages::{
-    AGREEMENT_VERSION, Agreement, Analysis, Approval, Author, Bounding, Budgets, DatasetTerms, Document, Entry,
-    Envelope, Fact, Hash, HubEntry, Measure, Name, OrganisationSecrets, Output, OutputColumn, PLAN_VERSION,
-    PROTOCOL_VERSION, Party, Plan, RELEASE_VERSION, Receipt, ReleaseDocument, ResearcherSecrets, ResearcherTerms,
-    RiskAcceptance, RoundContext, SecureSumTerms, SigningKey, SurvivorSet, Task, Timestamp, Verified, canonical_bytes,
-    encode_cells,
+    AGREEMENT_VERSION, Agreement, Analysis, AnalysisTerms, ApprovalTerms, AttackThresholds, Author, Bounding, Budgets,
+    DatasetTerms, Document, Entry, Envelope, Fact, Hash, HubEntry, Measure, Name, OrganisationSecrets, Output,
+    OutputColumn, Ownership, PLAN_VERSION, PROTOCOL_VERSION, Party, PersonEntry, Plan, RELEASE_VERSION, Receipt,
+    ReleaseDocument, ReleaseMode, ResearcherSecrets, ResearcherTerms, RiskAcceptance, Role, RosterEntry, RoundContext,
+    SecureSumTerms, SigningKey, SurvivorSet, Task, Timestamp, Verified, canonical_bytes, encode_cells,
 };
+use cohortium_policy::{LogTerms, log_policy};
 use cohortium_query::Priced;
 use rand_core::SeedableRng as _;
 
@@ -27,8 +28,18 @@ pub struct World {
     pub houses: Vec<(Name, OrganisationSecrets)>,
     pub hub_key: SigningKey,
     pub log_key: SigningKey,
+    /// The keys of the people of each house.
+    pub people: Vec<Vec<SigningKey>>,
     pub researcher: ResearcherSecrets,
 }
+
+/// The people of each house.
+pub const PEOPLE: [(&str, Role); 4] =
+    [("paula", Role::PrivacyOfficer), ("stella", Role::Steward), ("stefan", Role::Steward), ("otto", Role::Operator)];
+pub const PAULA: usize = 0;
+pub const STELLA: usize = 1;
+pub const STEFAN: usize = 2;
+pub const OTTO: usize = 3;
 
 /// Who signs an entry.
 #[derive(Clone, Copy)]
@@ -36,6 +47,8 @@ pub enum Key {
     Custodian(usize),
     Hub,
     Node(usize),
+    /// The house, and the place in [`PEOPLE`].
+    Person(usize, usize),
     Researcher,
 }
 
@@ -69,11 +82,14 @@ impl World {
         let researcher = ResearcherSecrets::generate(&mut rng);
         let (hub_key, log_key) = (SigningKey::generate(&mut rng), SigningKey::generate(&mut rng));
         let hub = HubEntry { hub: name("hub"), log_key: log_key.public(), message_key: hub_key.public() };
+        let people: Vec<Vec<SigningKey>> =
+            houses.iter().map(|_| PEOPLE.map(|_| SigningKey::generate(&mut rng)).into()).collect();
         let mut agreement = agreement("heart-study", hub, &houses[..3], &researcher);
+        agreement.parties.iter_mut().zip(&people).for_each(|(party, keys)| party.people = staff(keys));
         edit(&mut agreement);
         let envelope = signed_by_all(&agreement, &houses[..3]);
         let agreement = cohortium_policy::open_agreement(&envelope).unwrap();
-        Self { agreement, envelope, houses, hub_key, log_key, researcher }
+        Self { agreement, envelope, houses, hub_key, log_key, people, researcher }
     }
 
     pub fn key(&self, key: Key) -> &SigningKey {
@@ -81,6 +97,7 @@ impl World {
             Key::Custodian(house) => &self.houses[house].1.agreement,
             Key::Hub => &self.hub_key,
             Key::Node(house) => &self.houses[house].1.message,
+            Key::Person(house, person) => &self.people[house][person],
             Key::Researcher => &self.researcher.key,
         }
     }
@@ -90,6 +107,9 @@ impl World {
             Key::Custodian(house) => Author::Custodian(self.houses[house].0.clone()),
             Key::Hub => Author::Hub(name("hub")),
             Key::Node(house) => Author::Node(self.houses[house].0.clone()),
+            Key::Person(house, person) => {
+                Author::Person { organisation: self.houses[house].0.clone(), person: name(PEOPLE[person].0) }
+            }
             Key::Researcher => Author::Researcher(name("rosa")),
         }
     }
@@ -116,6 +136,7 @@ impl World {
 
     pub fn task(&self, nonce: &str, purpose: &str) -> Task {
         Task {
+            affirms: Vec::new(),
             asked_at: start(),
             nonce: Hash::of(nonce.as_bytes()),
             participants: self.agreement.participants(),
@@ -219,6 +240,7 @@ impl World {
             receipts: (0..3).map(receipt).collect(),
             released_at: start().plus_seconds(60),
             study: self.agreement.study.clone(),
+            suppressed: Vec::new(),
             survivors: self.agreement.participants(),
             task: hash_of(task),
             version: RELEASE_VERSION,
@@ -239,30 +261,75 @@ pub fn agreement(
         {"name": "age", "type": "integer", "bounds": ["0", "120"], "roles": ["filter", "aggregate"]},
         {"name": "sex", "type": "integer", "domain": [{"number": "0"}, {"number": "1"}], "roles": ["group"]}
     ], "max_groups_per_person": 1, "max_rows_per_person": 1}"#;
+    let secure_sum = SecureSumTerms { colluders: 1, threshold: (houses.len() as u32).div_ceil(2) + 1 };
+    let parties: Vec<Party> =
+        houses.iter().map(|(name, keys)| Party { entry: keys.entry(name), people: Vec::new() }).collect();
     Agreement {
-        analyses: vec![Analysis::Count],
-        approval: Approval::Automatic,
+        analyses: vec![AnalysisTerms { analysis: Analysis::Count, max_cells: 1000, max_epsilon: 1.into() }],
+        approval: ApprovalTerms::everything_automatic(vec![name("heart")], 1.into()),
+        attack_thresholds: AttackThresholds {
+            attribute_advantage: 1.into(),
+            membership_advantage: 1.into(),
+            reconstruction_rate: 1.into(),
+        },
         budgets: Budgets {
             delta: "0.000001".parse().unwrap(),
             epsilon_per_query: 1.into(),
             epsilon_per_researcher: 5.into(),
             epsilon_total: 10.into(),
         },
-        datasets: vec![DatasetTerms { name: name("heart"), schema: serde_json::from_str(schema).unwrap() }],
+        conditions: Vec::new(),
+        datasets: vec![DatasetTerms {
+            minimum_cohort: 0,
+            mode: ReleaseMode::Noised,
+            name: name("heart"),
+            schema: serde_json::from_str(schema).unwrap(),
+        }],
+        log_policy: policy_of(
+            &hub,
+            &parties,
+            secure_sum,
+            LogTerms { post_quantum: false, quorum: secure_sum.threshold },
+        ),
         hub,
-        parties: houses.iter().map(|(name, keys)| Party { entry: keys.entry(name) }).collect(),
+        ownership: Ownership {
+            data: "each its own".into(),
+            models: "all".into(),
+            passing_on: "results only".into(),
+            results: "all".into(),
+        },
+        parties,
+        phases: Vec::new(),
+        previous: None,
+        purpose_text: "age and sex".into(),
         purposes: vec!["HMB".parse().unwrap()],
         researchers: vec![ResearcherTerms { entry: researcher.entry(&name("rosa")) }],
         retention_days: 365,
         revision: 1,
         risk_acceptance: RiskAcceptance { accepted_by: "the board".into(), statement: "accepted".into() },
-        secure_sum: SecureSumTerms { colluders: 1, threshold: (houses.len() as u32).div_ceil(2) + 1 },
+        secure_sum,
         study: name(study),
         title: "Age and sex".into(),
         valid_from: start(),
         valid_until: start().plus_seconds(365 * 86_400),
         version: AGREEMENT_VERSION,
     }
+}
+
+/// Whose cosignatures make a head count.
+pub fn policy_of(hub: &HubEntry, parties: &[Party], secure_sum: SecureSumTerms, terms: LogTerms) -> String {
+    let entries: Vec<&RosterEntry> = parties.iter().map(|party| &party.entry).collect();
+    log_policy(hub, &entries, secure_sum, terms).unwrap().to_string()
+}
+
+/// The people of a house, with these keys.
+pub fn staff(keys: &[SigningKey]) -> Vec<PersonEntry> {
+    let entry = |((person, role), key): (&(&str, Role), &SigningKey)| PersonEntry {
+        key: key.public(),
+        person: name(person),
+        role: *role,
+    };
+    PEOPLE.iter().zip(keys).map(entry).collect()
 }
 
 pub fn signed_by_all(agreement: &Agreement, houses: &[(Name, OrganisationSecrets)]) -> Envelope {
