@@ -180,6 +180,8 @@ def pair_roots(vector, members):
 def compute(vector):
     """Everything that a vector records, computed; `None` when its parts do not fit one another."""
     context = vector["context"]
+    if context["mode"] != "dp":
+        return None  # nothing may be masked in another mode
     names, n, t = context["participants"], len(context["participants"]), context["threshold"]
     noise_plan = context["sigma2"], n, t, context["colluders"]
     variances = components(*noise_plan)

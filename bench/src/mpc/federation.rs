@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 use chacha20::ChaCha20Rng;
 use cohortium_dp::{NoisePlan, Noised, Raw, add_noise};
 use cohortium_messages::{
-    Envelope, Hash, KemPublicKey, KemSecretKey, Name, PROTOCOL_VERSION, PairwiseCiphertext, Reveal, Ring, RoundContext,
-    RoundShares, SigningKey, SurvivorSet, Verified,
+    Envelope, Hash, KemPublicKey, KemSecretKey, Name, PROTOCOL_VERSION, PairwiseCiphertext, ReleaseMode, Reveal, Ring,
+    RoundContext, RoundShares, SigningKey, SurvivorSet, Verified,
 };
 use cohortium_mpc::{Chain, Coordinator, Masked, Member, MpcError, accept, encapsulate};
 use rand_core::SeedableRng as _;
@@ -145,6 +145,7 @@ impl Federation {
             agreement: self.agreement,
             colluders: self.colluders,
             elements,
+            mode: ReleaseMode::Noised,
             participants: self.organisations.iter().map(|organisation| organisation.name.clone()).collect(),
             plan: Hash::of(b"plan"),
             position: self.position,

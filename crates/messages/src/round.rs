@@ -5,13 +5,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{CanonicalError, Document, Hash, Name, Ring, canonical_bytes};
+use crate::{CanonicalError, Document, Hash, Name, ReleaseMode, Ring, canonical_bytes};
 
 /// Bits of the ring in which queries are summed: Z_2^64.
 pub const RING_BITS: u32 = 64;
 
 /// What a round is about. Its hash goes into every key derivation and every message of the round: whoever is shown
-/// another plan, task, agreement or participant set derives keys that do not cancel.
+/// another plan, task, agreement, release mode or participant set derives keys that do not cancel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RoundContext {
@@ -21,6 +21,8 @@ pub struct RoundContext {
     pub colluders: u32,
     /// How many elements the vector has.
     pub elements: u32,
+    /// What protects a member's input in the sum. Nobody masks for one mode what is opened in the other.
+    pub mode: ReleaseMode,
     /// Who takes part, sorted. A member's position + 1 is its evaluation point in secret sharing.
     pub participants: Vec<Name>,
     /// The plan.

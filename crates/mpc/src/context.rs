@@ -13,7 +13,8 @@ const MAX_POSITION: u64 = (1 << 53) - 2;
 /// The hash of the context, when it keeps every rule and the noise plan is its own.
 ///
 /// Promise: given any context, accepts only those in which 2t > n + c, so that no two survivor sets can both get t
-/// signatures and no member can be made to open both halves of a mask. Argued in the specification.
+/// signatures and no member can be made to open both halves of a mask, and only those in whose mode something may be
+/// masked. Argued in the specification.
 pub(crate) fn check(context: &RoundContext, noise: &NoisePlan) -> Result<Hash, MpcError> {
     let refuse = |why| Err(MpcError::Context(why));
     if context.protocol != PROTOCOL_VERSION {
@@ -29,11 +30,16 @@ pub(crate) fn check(context: &RoundContext, noise: &NoisePlan) -> Result<Hash, M
         return refuse("position must be below 2^53 - 1");
     }
     let (n, t, c) = (context.participants.len(), context.threshold, context.colluders);
-    if let Err(broken) = check_thresholds(n, t, c, ReleaseMode::Noised) {
+    if let Err(broken) = check_thresholds(n, t, c, context.mode) {
         return refuse(rule(broken));
     }
     if !is_sorted(&context.participants) {
         return refuse("participants must be sorted, each once");
+    }
+    match context.mode {
+        ReleaseMode::Noised => {}
+        // Then only what is `Cleared` may be masked, and there is no such value.
+        ReleaseMode::Exact => return refuse("exact sums need cleared values, which this version cannot make"),
     }
     if (noise.sigma2(), noise.participants() as usize, noise.threshold(), noise.colluders())
         != (context.sigma2, n, t, c)
@@ -79,6 +85,6 @@ const fn rule(broken: ThresholdError) -> &'static str {
         ThresholdError::Colluders => "colluders must be at least 1",
         ThresholdError::Threshold => "the threshold must be above the colluders and at most the participants",
         ThresholdError::TwoSets => "2 threshold > participants + colluders is needed",
-        ThresholdError::Alone => "an exact sum needs a threshold of colluders + 2",
+        ThresholdError::Alone => "an exact sum needs 3 participants and a threshold of colluders + 2",
     }
 }

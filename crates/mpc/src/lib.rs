@@ -14,6 +14,7 @@
 //! | `chain` | its ratchet: one key per position of the log, each usable once |
 //! | `shamir` | threshold sharing of 32-byte secrets |
 //! | `keystream` | masks: AES-256 in counter mode, added into a vector in Z_2^32, Z_2^64 or Z_2^128 |
+//! | `cleared` | what may be masked without noise: nothing yet |
 //! | `member` | one organisation's side of a round |
 //! | `coordinator` | the hub's side of a round |
 //! | `unmask` | opening the sum, chunk by chunk |
@@ -34,6 +35,7 @@
 //! never happens to an honest member is the planner's part ([`cohortium_messages::Ring::for_inputs`]).
 
 mod chain;
+mod cleared;
 mod context;
 mod coordinator;
 mod error;
@@ -46,6 +48,7 @@ mod state;
 mod unmask;
 
 pub use chain::{Chain, MAX_JUMP};
+pub use cleared::Cleared;
 pub use coordinator::{Coordinator, Disagreement, Inconsistency, Total};
 pub use error::MpcError;
 pub use keystream::CHUNK_ELEMENTS;

@@ -27,7 +27,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 use crate::chain::PairRoundSecret;
 use crate::keystream::{CHUNK_ELEMENTS, Mask, Masker, Sign, Word, Z32, Z64, Z128};
 use crate::schedule::{self, DEPOSIT_AAD, Key, SHARES_AAD};
-use crate::{Chain, MpcError, context, shamir, state};
+use crate::{Chain, Cleared, MpcError, context, shamir, state};
 
 /// Two shares, of the self-mask seed and of the deposit key.
 pub(crate) const SHARE_PAIR_BYTES: usize = 64;
@@ -79,8 +79,7 @@ struct Progress {
 
 /// A masked vector with the header that announces it. Made by [`Member::mask`] alone.
 ///
-/// Promise: evidence that what it holds was noised (it came from [`Noised`]) and is masked with keys of this round.
-/// Given that at least one other participant outside the coalition takes part, its bytes cannot be told from uniform.
+/// Promise: evidence that what it holds was noised (it came from [`Noised`]) and is masked with keys of this round. Given that at least one other participant outside the coalition takes part, its bytes cannot be told from uniform.
 ///
 /// ```compile_fail,E0451
 /// let masked = cohortium_mpc::Masked { bytes: vec![0; 8], header: todo!() };
@@ -288,6 +287,15 @@ impl Member {
             Ring::Z128 => mask_at_once(Stream::<Z128>::new(&self.context, ring, &masks), noised)?,
         };
         Ok(Masked { bytes, header: self.record_masked(sha256)? })
+    }
+
+    /// Masks values without noise, in a round whose mode is exact. Nobody can call this yet: there is no [`Cleared`]
+    /// value, and no such round begins.
+    ///
+    /// # Errors
+    /// None: it does not return.
+    pub fn mask_cleared(&mut self, cleared: &Cleared) -> Result<Masked, MpcError> {
+        match *cleared {}
     }
 
     /// Masks a vector that does not fit in memory, in chunks of [`CHUNK_ELEMENTS`] elements (the last may be shorter).

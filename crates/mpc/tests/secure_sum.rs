@@ -16,8 +16,8 @@ use cohortium_dp::noise::MAX_RAW_MAGNITUDE;
 use cohortium_dp::sampler::MAX_LEN;
 use cohortium_dp::{NoisePlan, NoiseStream, Noised, Raw, Seed, Variance, add_noise, gaussian_vector};
 use cohortium_messages::{
-    Document, Envelope, Hash, KemSecretKey, Name, Reveal, Ring, RoundContext, RoundShares, SealedShare, SigningKey,
-    SurvivorSet, Verified, noise_margin,
+    Document, Envelope, Hash, KemSecretKey, Name, ReleaseMode, Reveal, Ring, RoundContext, RoundShares, SealedShare,
+    SigningKey, SurvivorSet, Verified, noise_margin,
 };
 use cohortium_mpc::{
     CHUNK_ELEMENTS, Chain, Coordinator, Disagreement, Inconsistency, Masked, Member, MpcError, Total, accept,
@@ -72,6 +72,7 @@ fn world(n: usize, threshold: u32, colluders: u32, elements: u32) -> World {
         agreement: Hash::of(b"agreement"),
         colluders,
         elements,
+        mode: ReleaseMode::Noised,
         participants: names(0..n),
         plan: Hash::of(b"plan"),
         position: 3,
@@ -747,6 +748,37 @@ fn contexts_that_break_a_rule_are_refused_by_both_sides() {
         assert!(who.chains.values().all(|chain| chain.position() == 0), "{defect}");
         assert!(Coordinator::new(bad, world.noise.clone()).is_err(), "{defect}");
     }
+}
+
+/// Exact sums have a rule more, and beyond that nothing that may be masked: each is said, by both sides, and no chain moves.
+#[test]
+fn exact_rounds_are_refused_by_name() {
+    let alone = "an exact sum needs 3 participants and a threshold of colluders + 2";
+    let nothing_to_mask = "exact sums need cleared values, which this version cannot make";
+    let rounds =
+        [(2, 2, 1, alone), (3, 3, 2, alone), (4, 4, 3, alone), (3, 3, 1, nothing_to_mask), (4, 3, 1, nothing_to_mask)];
+    for (n, t, c, why) in rounds {
+        let mut world = world(n, t, c, 5);
+        let exact = RoundContext { mode: ReleaseMode::Exact, ..world.context.clone() };
+        assert!(exact.hash().unwrap() != world.context.hash().unwrap(), "the mode is not bound");
+        let who = &mut world.organisations[0];
+        let member = Member::begin(exact.clone(), &who.name, &mut who.chains, &world.noise, &mut who.rng);
+        assert_eq!(member.err(), Some(MpcError::Context(why)), "n {n} t {t} c {c}");
+        assert!(who.chains.values().all(|chain| chain.position() == 0));
+        assert_eq!(Coordinator::new(exact, world.noise.clone()).err(), Some(MpcError::Context(why)));
+        // With noise the same numbers will do.
+        Coordinator::new(world.context.clone(), world.noise.clone()).unwrap();
+        world.begin(0);
+    }
+    // Nor does a stored round change its mode.
+    let stored = four().members[0].to_secret_bytes().unwrap();
+    let context = state_part(&stored, 0);
+    let edited = String::from_utf8(context.clone()).unwrap().replace(r#""mode":"dp""#, r#""mode":"exact""#);
+    assert_eq!(edited.len(), context.len() + 3);
+    let rest = &stored[b"cohortium/member-state/v3\n".len() + 4 + context.len()..];
+    let len = (edited.len() as u32).to_be_bytes();
+    let bytes = [b"cohortium/member-state/v3\n", &len[..], edited.as_bytes(), rest].concat();
+    assert_eq!(Member::from_secret_bytes(&bytes).err(), Some(MpcError::Context(nothing_to_mask)));
 }
 
 #[test]

@@ -49,7 +49,7 @@ use cohortium_dp::sampler::MAX_VARIANCE;
 use cohortium_dp::{NoisePlan, Price, plan_price};
 use cohortium_messages::{
     Agreement, Analysis, Bounding, DatasetTerms, Hash, MAX_CELLS, Measure, Name, Output, OutputColumn, PLAN_VERSION,
-    PROTOCOL_VERSION, Plan, PlanShapeError, RING_BITS, RoundContext, Scalar, Value,
+    PROTOCOL_VERSION, Plan, PlanShapeError, RING_BITS, ReleaseMode, RoundContext, Scalar, Value,
 };
 
 use crate::range::Scale;
@@ -170,6 +170,7 @@ impl Priced {
             colluders: agreement.secure_sum.colluders,
             // At most MAX_CELLS, which is far below.
             elements: u32::try_from(self.layout().cells()).unwrap_or(u32::MAX),
+            mode: ReleaseMode::Noised,
             participants: agreement.participants(),
             plan: self.plan_hash(),
             position,

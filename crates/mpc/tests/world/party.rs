@@ -10,8 +10,8 @@ use chacha20poly1305::aead::{Aead as _, Payload};
 use chacha20poly1305::{ChaCha20Poly1305, KeyInit as _, Nonce};
 use cohortium_dp::NoisePlan;
 use cohortium_messages::{
-    Document, Envelope, Hash, KemSecretKey, Name, PROTOCOL_VERSION, Ring, RoundContext, RoundShares, SigningKey,
-    Verified,
+    Document, Envelope, Hash, KemSecretKey, Name, PROTOCOL_VERSION, ReleaseMode, Ring, RoundContext, RoundShares,
+    SigningKey, Verified,
 };
 use cohortium_mpc::{accept, encapsulate};
 use rand_core::SeedableRng as _;
@@ -113,6 +113,7 @@ pub fn round(n: usize, threshold: u32, colluders: u32, elements: u32, ring: Ring
         agreement: agreement(),
         colluders,
         elements,
+        mode: ReleaseMode::Noised,
         participants: names(0..n),
         plan: Hash::of(b"plan"),
         position: 1,
