@@ -285,6 +285,12 @@ impl Coordinator {
         Ok(proposal)
     }
 
+    /// The survivor set that was proposed, if one was.
+    #[must_use]
+    pub fn proposal(&self) -> Option<&[Name]> {
+        self.proposal.as_deref()
+    }
+
     /// Takes back a proposal that was made before a crash.
     ///
     /// # Errors

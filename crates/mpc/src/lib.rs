@@ -18,6 +18,7 @@
 //! | `member` | one organisation's side of a round |
 //! | `coordinator` | the hub's side of a round |
 //! | `unmask` | opening the sum, chunk by chunk |
+//! | `sum` | what a carrier needs of these, or of another way to sum: [`SumMember`], [`SumHub`] |
 //!
 //! The way of a vector: `dp::add_noise` → `Noised` → [`Member::mask`] → [`Masked`] → [`Coordinator::accept_masked`] →
 //! [`Coordinator::total`] → [`Total`]; or, with vectors kept elsewhere, [`Coordinator::accept_masked_stored`] →
@@ -45,6 +46,7 @@ mod pairwise;
 mod schedule;
 mod shamir;
 mod state;
+mod sum;
 mod unmask;
 
 pub use chain::{Chain, MAX_JUMP};
@@ -54,4 +56,5 @@ pub use error::MpcError;
 pub use keystream::CHUNK_ELEMENTS;
 pub use member::{Masked, MaskedStream, Member};
 pub use pairwise::{accept, encapsulate};
+pub use sum::{Answer, FromHub, FromMember, SumHub, SumMember, ToHub, ToMember};
 pub use unmask::{Excess, ExcessStream, Unmasker};

@@ -8,11 +8,12 @@ use cohortium_mpc::{Chain, Member, accept, encapsulate};
 use crate::hub::Hub;
 use crate::node::{Kind, Node, read_vector_packet};
 use crate::party::{agreement, envelope, name, parties, round};
+use crate::path::Masks;
 
 /// Three members up to the step at which each kind of message is due, and those messages.
 struct Stage {
-    nodes: Vec<Node>,
-    hub: Hub,
+    nodes: Vec<Node<Masks>>,
+    hub: Hub<Masks>,
 }
 
 impl Stage {
@@ -104,7 +105,7 @@ fn flips_and_cuts_of_messages_to_the_hub() {
     let revealed = stage.posts(Kind::Revealed);
     check_to_hub::<cohortium_messages::Reveal>(Kind::Revealed, &mut stage, &revealed[0]);
     stage.accept(Kind::Revealed, &revealed);
-    assert_eq!(stage.hub.total().unwrap().survivors().len(), 3);
+    assert_eq!(stage.hub.total().unwrap().survivors.len(), 3);
 }
 
 #[test]

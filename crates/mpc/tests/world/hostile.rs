@@ -14,6 +14,7 @@ use cohortium_messages::{Hash, Name, Ring, SealedShare, SurvivorSet};
 
 use crate::node::{Kind, Node, Signatures};
 use crate::party::{Dice, envelope, name, names, open, round};
+use crate::path::Masks;
 use crate::schedules::{Tally, run_all, schedules};
 
 /// n, t, c of a schedule. All keep 2t > n + c.
@@ -24,7 +25,7 @@ const ROUNDS: [(usize, u32, u32); 8] =
 struct Conspiracy {
     dice: Dice,
     threshold: usize,
-    nodes: Vec<Node>,
+    nodes: Vec<Node<Masks>>,
     colluders: BTreeSet<usize>,
     dealt: BTreeMap<usize, Vec<SealedShare>>,
     context: Hash,
@@ -45,7 +46,7 @@ impl Conspiracy {
         while colluders.len() < c as usize {
             colluders.insert(dice.below(n));
         }
-        let mut nodes: Vec<Node> = (0..n).map(|index| Node::new(index, &context, &noise, seed, None)).collect();
+        let mut nodes: Vec<Node<Masks>> = (0..n).map(|index| Node::new(index, &context, &noise, seed, None)).collect();
         for node in &mut nodes {
             node.is_forgetful = is_forgetful && !colluders.contains(&node.index);
         }

@@ -18,10 +18,12 @@
     reason = "in a test a panic is a finding; helpers count as tests"
 )]
 
+mod additive;
 mod attacks;
 mod flips;
 mod hostile;
 mod hub;
 mod node;
 mod party;
+mod path;
 mod schedules;

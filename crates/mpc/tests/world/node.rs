@@ -1,16 +1,13 @@
 //! A member in the box: it keeps what is durable, starts from that after a crash, and may lie.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use chacha20::ChaCha20Rng;
 use cohortium_dp::{NoisePlan, Raw, Seed, Variance, add_noise, gaussian_vector};
-use cohortium_messages::{
-    Hash, MaskedHeader, Name, Reveal, RoundContext, RoundShares, SealedShare, SurvivorSet, Verified,
-};
-use cohortium_mpc::{Chain, Member, MpcError};
-use rand_core::{Rng as _, SeedableRng as _};
+use cohortium_messages::{MaskedHeader, Name, Reveal, RoundContext, SurvivorSet, Verified};
+use cohortium_mpc::{Answer, MpcError, SumMember};
 
-use crate::party::{envelope, input, name, open, parties, with_deposit};
+use crate::party::{envelope, input, name, open, parties};
+use crate::path::{Packet, Path, Says, Start};
 
 /// What a packet on the network holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,7 +69,7 @@ impl Lie {
 }
 
 /// A member.
-pub struct Node {
+pub struct Node<P: Path> {
     pub index: usize,
     pub context: RoundContext,
     pub noise: NoisePlan,
@@ -85,24 +82,24 @@ pub struct Node {
     pub crash: Option<Crash>,
     seed: u64,
     attempts: u8,
-    durable: Durable,
+    durable: Durable<P::Ties>,
     /// The same in memory, as long as it has not crashed.
-    live: Option<Member>,
+    live: Option<P::Member>,
     /// The state after signing that a forgetful member opens from before it forgets.
-    signed_twin: Option<Member>,
+    signed_twin: Option<P::Member>,
     pub witness: Witness,
 }
 
 /// What survives a crash.
 #[derive(Default)]
-struct Durable {
-    chains: BTreeMap<Name, Vec<u8>>,
+struct Durable<T> {
+    ties: T,
     member: Option<Vec<u8>>,
-    sent: Vec<(Kind, Vec<u8>)>,
+    sent: Vec<Packet>,
 }
 
 /// What the test knows about a member that nobody else does.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub struct Witness {
     /// Every component of its noise.
     pub components: Vec<Vec<i64>>,
@@ -117,11 +114,11 @@ pub struct Witness {
 }
 
 /// What a step sends, or why there was none.
-pub type Step = Result<Vec<(Kind, Vec<u8>)>, String>;
+pub type Step = Result<Vec<Packet>, String>;
 
-impl Node {
+impl<P: Path> Node<P> {
     pub fn new(index: usize, context: &RoundContext, noise: &NoisePlan, seed: u64, lie: Option<Lie>) -> Self {
-        let durable = Durable { chains: parties()[index].chains.clone(), ..Durable::default() };
+        let durable = Durable { ties: P::ties(index), ..Durable::default() };
         let (context, noise) = (context.clone(), noise.clone());
         let witness = Witness::default();
         let (is_forgetful, is_dead, crash, attempts) = (false, false, None, 0);
@@ -148,31 +145,19 @@ impl Node {
 
     /// Joins the round. Each attempt that was lost in a crash is made again with fresh randomness.
     pub fn deal(&mut self) -> Step {
-        let mut chains: BTreeMap<Name, Chain> = self
-            .durable
-            .chains
-            .iter()
-            .map(|(peer, bytes)| (peer.clone(), Chain::from_secret_bytes(bytes).unwrap()))
-            .collect();
         self.attempts += 1;
-        let mut seed = [self.attempts; 32];
-        seed[..8].copy_from_slice(&self.seed.to_le_bytes());
-        seed[8] = self.index as u8;
-        let mut rng = ChaCha20Rng::from_seed(seed);
-        let me = name(self.index);
-        let (member, mut dealt) =
-            Member::begin(self.context.clone(), &me, &mut chains, &self.noise, &mut rng).map_err(refused)?;
-        self.lie_about_shares(&mut dealt, seed);
-        let components = self.components(&member);
-        let message = (Kind::Dealt, envelope(&dealt, self.index));
-        let is_durable = self.commit(Some(&member), vec![message.clone()]);
+        // What is used up is durable together with the first message, or not at all.
+        let mut ties = self.durable.ties.clone();
+        let (mut member, answer) = P::begin(&self.start(), &mut ties).map_err(refused)?;
+        let mut witness = Witness { components: self.components(&member), ..Witness::default() };
+        let sent = self.answer(&mut member, answer, &mut witness)?;
+        let is_durable = self.commit(Some(&member), sent.clone());
         if is_durable {
-            self.witness.components = components;
-            self.durable.chains =
-                chains.iter().map(|(peer, chain)| (peer.clone(), chain.to_secret_bytes().to_vec())).collect();
+            self.witness = witness;
+            self.durable.ties = ties;
             self.is_dead |= self.lie == Some(Lie::Deposit);
         }
-        self.leave(is_durable, vec![message])
+        self.leave(is_durable, sent)
     }
 
     /// Takes a message of the hub. After a crash, from what is durable.
@@ -190,58 +175,42 @@ impl Node {
         step
     }
 
-    fn step(&mut self, member: &mut Member, kind: Kind, bytes: &[u8]) -> Step {
-        match kind {
-            Kind::Shares => {
-                let shares: Vec<SealedShare> = serde_json::from_slice(bytes).map_err(|_| "malformed")?;
-                member.receive_shares(&shares).map_err(refused)?;
+    fn step(&mut self, member: &mut P::Member, kind: Kind, bytes: &[u8]) -> Step {
+        let answer = member.hear(P::to_member(kind, bytes)?).map_err(refused)?;
+        let mut witness = self.witness.clone();
+        let sent = self.answer(member, answer, &mut witness)?;
+        let older = self.durable.member.clone().filter(|_| self.is_forgetful && kind == Kind::Survivors);
+        let forgets = self.is_forgetful && kind == Kind::Signatures;
+        let is_durable = self.commit((!forgets).then_some(&*member), sent.clone());
+        if is_durable {
+            self.witness = witness;
+        }
+        if older.is_some() {
+            self.durable.member = older;
+        }
+        self.leave(is_durable, sent)
+    }
+
+    /// What a member sends: what it says, or its noised vector.
+    fn answer(&self, member: &mut P::Member, answer: Answer<Says<P>>, witness: &mut Witness) -> Step {
+        let said = match answer {
+            Answer::Say(said) => said,
+            Answer::Contribute => {
                 let raw = Raw::new(input(self.index, self.context.elements));
                 let noised = add_noise(raw, &self.noise, member.noise_seeds().map_err(refused)?).unwrap();
-                let masked = member.mask(&noised).map_err(refused)?;
-                let mut sent = vec![(Kind::Masked, vector_packet(masked.header(), masked.bytes(), self.index))];
-                if self.lie == Some(Lie::TwoVectors) {
-                    let other = one_more(masked.bytes(), self.context.ring_bits as usize / 8);
-                    let header = MaskedHeader { sha256: Hash::of(&other), ..masked.header().clone() };
-                    sent.push((Kind::Masked, vector_packet(&header, &other, self.index)));
-                }
-                let is_durable = self.commit(Some(member), sent.clone());
-                if is_durable {
-                    self.witness.noised = Some(noised.values().to_vec());
-                    self.witness.masked = masked.bytes().to_vec();
-                }
-                self.leave(is_durable, sent)
+                let said = member.contribute(&noised).map_err(refused)?;
+                witness.noised = Some(noised.values().to_vec());
+                said
             }
-            Kind::Survivors => {
-                let survivors: Vec<Name> = serde_json::from_slice(bytes).map_err(|_| "malformed")?;
-                let set = member.sign_survivors(&survivors).map_err(refused)?;
-                let mut sent = vec![(Kind::Signed, envelope(&set, self.index))];
-                if self.lie == Some(Lie::TwoSets) {
-                    let other = SurvivorSet { survivors: self.context.participants.clone(), ..set.clone() };
-                    sent.push((Kind::Signed, envelope(&other, self.index)));
-                }
-                let older = self.durable.member.clone().filter(|_| self.is_forgetful);
-                let is_durable = self.commit(Some(member), sent.clone());
-                if is_durable {
-                    self.witness.sets.insert(set.survivors);
-                }
-                if older.is_some() {
-                    self.durable.member = older;
-                }
-                self.leave(is_durable, sent)
-            }
-            Kind::Signatures => {
-                let sets = read_signatures(bytes)?;
-                let mut reveal = member.reveal(&sets).map_err(refused)?;
-                self.lie_about_reveal(&mut reveal);
-                let sent = vec![(Kind::Revealed, envelope(&reveal, self.index))];
-                let is_durable = self.commit((!self.is_forgetful).then_some(&*member), sent.clone());
-                if is_durable {
-                    self.witness.reveals.push(reveal);
-                }
-                self.leave(is_durable, sent)
-            }
-            Kind::Dealt | Kind::Masked | Kind::Signed | Kind::Revealed => Err(String::from("not for a member")),
-        }
+        };
+        Ok(P::packets(said, &self.start(), self.lie, witness))
+    }
+
+    fn start(&self) -> Start<'_> {
+        let mut seed = [self.attempts; 32];
+        seed[..8].copy_from_slice(&self.seed.to_le_bytes());
+        seed[8] = self.index as u8;
+        Start { index: self.index, context: &self.context, noise: &self.noise, seed }
     }
 
     /// Everything it sent so far once more; or its first step, if that was lost.
@@ -254,12 +223,12 @@ impl Node {
     }
 
     /// The member, from what is durable.
-    pub fn member(&self) -> Option<Member> {
-        self.durable.member.as_ref().map(|bytes| Member::from_secret_bytes(bytes).unwrap())
+    pub fn member(&self) -> Option<P::Member> {
+        self.durable.member.as_ref().map(|bytes| P::Member::from_secret_bytes(bytes).unwrap())
     }
 
     /// State and messages of a step become durable together, unless the crash comes first.
-    fn commit(&mut self, member: Option<&Member>, sent: Vec<(Kind, Vec<u8>)>) -> bool {
+    fn commit(&mut self, member: Option<&P::Member>, sent: Vec<Packet>) -> bool {
         if self.crash.take_if(|crash| *crash == Crash::Before).is_some() {
             return false;
         }
@@ -274,12 +243,12 @@ impl Node {
         true
     }
 
-    fn leave(&mut self, is_durable: bool, sent: Vec<(Kind, Vec<u8>)>) -> Step {
+    fn leave(&mut self, is_durable: bool, sent: Vec<Packet>) -> Step {
         let is_cut = self.crash.take().is_some() || !is_durable;
         Ok(if is_cut { Vec::new() } else { sent })
     }
 
-    fn components(&self, member: &Member) -> Vec<Vec<i64>> {
+    fn components(&self, member: &P::Member) -> Vec<Vec<i64>> {
         let len = self.context.elements as usize;
         let draw = |(component, variance): (usize, &u64)| {
             let seed = Seed::from_bytes(*member.noise_seeds().unwrap().expose_seed_bytes(component).unwrap());
@@ -288,37 +257,10 @@ impl Node {
         };
         self.noise.components().iter().enumerate().map(draw).collect()
     }
-
-    fn lie_about_shares(&self, dealt: &mut RoundShares, rng_seed: [u8; 32]) {
-        match self.lie {
-            Some(Lie::MaskKeyCommitment) => dealt.mask_key_commitments[0] = Hash::of(b"lie"),
-            Some(Lie::SelfMask) => dealt.self_mask_commitment = Hash::of(b"lie"),
-            Some(Lie::Deposit) => {
-                // b is drawn first, then r.
-                let mut drawn = [0; 64];
-                ChaCha20Rng::from_seed(rng_seed).fill_bytes(&mut drawn);
-                let key = drawn[32..].try_into().unwrap();
-                dealt.deposit = with_deposit(dealt, &key, |keys| keys.iter_mut().for_each(|byte| *byte ^= 1));
-            }
-            _ => {}
-        }
-    }
-
-    fn lie_about_reveal(&self, reveal: &mut Reveal) {
-        match self.lie {
-            Some(Lie::Share) => reveal.self_mask_shares[0].share = Hash::of(b"lie"),
-            Some(Lie::NoiseSeed) => {
-                if let Some(seed) = reveal.excess_seeds.first_mut() {
-                    seed.seed = Hash::of(b"lie");
-                }
-            }
-            _ => {}
-        }
-    }
 }
 
 /// A vector whose first element is one more: another input under the same masks.
-fn one_more(vector: &[u8], width: usize) -> Vec<u8> {
+pub fn one_more(vector: &[u8], width: usize) -> Vec<u8> {
     let mut other = vector.to_vec();
     for byte in &mut other[..width] {
         *byte = byte.wrapping_add(1);
@@ -346,7 +288,7 @@ pub fn read_vector_packet(bytes: &[u8], from: usize) -> Result<(Verified<MaskedH
 pub type Signatures = Vec<(usize, String)>;
 
 /// Opens each with the key of the member that is said to have signed it.
-fn read_signatures(bytes: &[u8]) -> Result<Vec<Verified<SurvivorSet>>, String> {
+pub fn read_signatures(bytes: &[u8]) -> Result<Vec<Verified<SurvivorSet>>, String> {
     let signatures: Signatures = serde_json::from_slice(bytes).map_err(|_| "malformed")?;
     let read = |(from, envelope): &(usize, String)| {
         parties().get(*from).ok_or("a stranger")?;

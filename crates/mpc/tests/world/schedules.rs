@@ -8,6 +8,7 @@ use cohortium_mpc::MpcError;
 use crate::hub::Hub;
 use crate::node::{Crash, Kind, Lie, Node};
 use crate::party::{Dice, MOST, name, round, summed};
+use crate::path::{Masks, Opened, Path};
 
 /// How many schedules are run unless `COHORTIUM_SCHEDULES` says otherwise.
 const SCHEDULES: u64 = 10_000;
@@ -39,10 +40,10 @@ struct Packet {
 }
 
 /// All members, the hub, and what is between them.
-struct Federation {
+struct Federation<P: Path> {
     dice: Dice,
-    nodes: Vec<Node>,
-    hub: Hub,
+    nodes: Vec<Node<P>>,
+    hub: Hub<P>,
     network: Vec<Packet>,
     /// Who cannot be reached for the moment.
     cut_off: Vec<usize>,
@@ -76,16 +77,16 @@ impl Tally {
     }
 }
 
-impl Federation {
+impl<P: Path> Federation<P> {
     fn new(seed: u64) -> Self {
         let mut dice = Dice::new(seed);
         let (n, t, c) = if dice.chance(1) { (MOST, 8, 3) } else { ROUNDS[dice.below(ROUNDS.len())] };
         let ring = Ring::ALL[dice.below(3)];
         let (context, noise) = round(n, t, c, 2 + dice.below(3) as u32, ring);
         let mut lies = vec![None; n];
-        if dice.chance(40) {
+        if dice.chance(40) && !P::LIES.is_empty() {
             for _ in 0..=dice.below(c as usize) {
-                lies[dice.below(n)] = Some(Lie::ALL[dice.below(Lie::ALL.len())]);
+                lies[dice.below(n)] = Some(P::LIES[dice.below(P::LIES.len())]);
             }
         }
         let nodes = (0..n).map(|index| Node::new(index, &context, &noise, seed, lies[index])).collect();
@@ -112,9 +113,9 @@ impl Federation {
     fn deliver(&mut self, packet: &Packet) {
         let told = match (packet.from, packet.to) {
             (Some(from), _) => {
-                let had_all = self.hub.has_all_shares();
+                let was_dealt = self.hub.is_dealt();
                 let taken = self.hub.handle(from, packet.kind, &packet.bytes);
-                if !had_all && self.hub.has_all_shares() {
+                if !was_dealt && self.hub.is_dealt() {
                     self.send_from_hub();
                 }
                 taken.map_err(|error| (format!("hub from {from}"), error))
@@ -253,12 +254,12 @@ impl Federation {
     }
 
     /// A sum is right: exactly the survivors' inputs and the noise that stays, with the variance of that noise.
-    fn check_total(&self, total: &cohortium_mpc::Total, tally: &mut Tally) {
+    fn check_total(&self, total: &Opened, tally: &mut Tally) {
         let survivors = self.hub.survivors();
-        assert_eq!(Some(total.survivors()), self.hub.proposal());
+        assert_eq!(Some(total.survivors.as_slice()), self.hub.proposal());
         let kept = self.nodes[0].noise.kept(survivors.len() as u32).unwrap();
         let components = self.nodes[0].noise.components();
-        let (mut cells, mut variance) = (vec![0; total.cells().len()], 0);
+        let (mut cells, mut variance) = (vec![0; total.cells.len()], 0);
         for index in &survivors {
             let witness = &self.nodes[*index].witness;
             let noised = witness.noised.as_ref().unwrap();
@@ -273,22 +274,22 @@ impl Federation {
                 }
             }
         }
-        assert_eq!(total.cells(), cells);
-        assert_eq!(total.noise_variance(), variance);
-        for (cell, sum) in total.cells().iter().enumerate() {
+        assert_eq!(total.cells, cells);
+        assert_eq!(total.noise_variance, variance);
+        for (cell, sum) in total.cells.iter().enumerate() {
             assert_eq!(summed(cell, *sum), survivors, "the sum is not over the survivors");
         }
         for liar in self.nodes.iter().filter(|node| node.lie == Some(Lie::Share) && self.hub.has_revealed(node.index)) {
-            assert!(total.inconsistencies().iter().any(|found| found.holder == name(liar.index)), "a lie was not told");
+            assert!(total.inconsistencies.iter().any(|found| found.holder == name(liar.index)), "a lie was not told");
         }
-        let is_lie_told = |node: &Node| matches!(node.lie, Some(Lie::Share));
-        for found in total.inconsistencies() {
+        let is_lie_told = |node: &Node<P>| matches!(node.lie, Some(Lie::Share));
+        for found in &total.inconsistencies {
             assert!(self.nodes.iter().any(|node| name(node.index) == found.holder && is_lie_told(node)), "{found:?}");
         }
         tally.sums += 1;
         tally.sums_without_all += u64::from(survivors.len() < self.nodes.len());
         tally.sums_with_noise_left += u64::from(survivors.iter().any(|index| !self.hub.has_revealed(*index)));
-        tally.inconsistencies += u64::from(!total.inconsistencies().is_empty());
+        tally.inconsistencies += u64::from(!total.inconsistencies.is_empty());
     }
 
     /// No sum: the error names a liar, or says what is missing.
@@ -314,15 +315,15 @@ impl Federation {
 
     /// When everybody honest is back and enough of them agree, there is a sum.
     fn check_progress(&self) {
-        let is_able = |node: &&Node| !node.is_dead && node.is_honest();
+        let is_able = |node: &&Node<P>| !node.is_dead && node.is_honest();
         let all_honest = self.nodes.iter().all(Node::is_honest);
         let threshold = self.nodes[0].context.threshold as usize;
-        if !all_honest || self.nodes.iter().filter(is_able).count() < threshold || !self.hub.has_all_shares() {
+        if !all_honest || self.nodes.iter().filter(is_able).count() < threshold || !self.hub.is_dealt() {
             return;
         }
         let Some(proposal) = self.hub.proposal() else { panic!("enough vectors and no proposal") };
-        let is_misled = |node: &Node| node.witness.sets.iter().any(|set| set != proposal);
-        let consenting = |node: &&Node| is_able(node) && proposal.contains(&name(node.index)) && !is_misled(node);
+        let is_misled = |node: &Node<P>| node.witness.sets.iter().any(|set| set != proposal);
+        let consenting = |node: &&Node<P>| is_able(node) && proposal.contains(&name(node.index)) && !is_misled(node);
         if self.nodes.iter().filter(consenting).count() >= threshold {
             assert!(self.hub.total().is_ok(), "enough members and no sum: {:?}", self.hub.total().err());
         }
@@ -330,7 +331,7 @@ impl Federation {
 }
 
 /// Runs one schedule to its end.
-fn play(seed: u64, federation: &mut Federation) -> Tally {
+fn play<P: Path>(seed: u64, federation: &mut Federation<P>) -> Tally {
     let mut tally = Tally::default();
     let n = federation.nodes.len();
     for index in 0..n {
@@ -361,8 +362,8 @@ fn play(seed: u64, federation: &mut Federation) -> Tally {
 }
 
 /// Plays a schedule; when it fails, says with which seed and what had happened.
-pub fn run(seed: u64) -> Tally {
-    let mut federation = Federation::new(seed);
+pub fn run<P: Path>(seed: u64) -> Tally {
+    let mut federation = Federation::<P>::new(seed);
     let played = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| play(seed, &mut federation)));
     played.unwrap_or_else(|_| panic!("seed {seed} failed after this story: {}", federation.story))
 }
@@ -392,7 +393,7 @@ pub fn schedules() -> u64 {
 /// A hub that stopped asking for signatures once it had t was left without t reveals when a signer was lost.
 #[test]
 fn repro_who_signs_late_is_asked_again() {
-    assert_eq!(run(4202).sums, 1);
+    assert_eq!(run::<Masks>(4202).sums, 1);
 }
 
 /// Every kind of outcome must have been reached, or the schedules test less than they say.
@@ -400,7 +401,7 @@ fn repro_who_signs_late_is_asked_again() {
 fn random_schedules_keep_every_promise() {
     // A quarter of the schedules is the malicious hub's.
     let count = schedules() - schedules() / 4;
-    let tally = run_all(count, run);
+    let tally = run_all(count, run::<Masks>);
     println!("{count} schedules: {tally:?}");
     if count >= 1000 {
         let Tally { sums, sums_without_all, sums_with_noise_left, .. } = tally;
