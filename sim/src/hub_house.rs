@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use cohortium_hub::{Hub, HubConfig};
+use cohortium_hub::{Access, Hub, HubConfig};
 use cohortium_messages::{Envelope, Hash, HubEntry, Name, Timestamp};
+use cohortium_policy::watch::Rules;
 
 use crate::Disk;
 use crate::keys;
@@ -19,6 +20,7 @@ pub struct HubHouse {
     hub: Option<Hub>,
     phase_timeout_s: u32,
     seed: u64,
+    watch: Option<Rules>,
 }
 
 impl HubHouse {
@@ -33,6 +35,7 @@ impl HubHouse {
             hub: None,
             phase_timeout_s: config.phase_timeout_s,
             seed: config.seed,
+            watch: config.watch.clone(),
         };
         house.open(now)?;
         Ok(house)
@@ -47,6 +50,7 @@ impl HubHouse {
             hub: None,
             phase_timeout_s: self.phase_timeout_s,
             seed: self.seed,
+            watch: self.watch.clone(),
         };
         house.open(now)?;
         Ok(house)
@@ -63,6 +67,7 @@ impl HubHouse {
             message_key,
             name: self.entry.hub.clone(),
             phase_timeout_s: self.phase_timeout_s,
+            watch: self.watch.clone(),
         };
         self.hub = Some(Hub::open(config, Box::new(self.disk.clone()), &self.log_dir()).map_err(broken)?);
         self.tick(now)
@@ -87,6 +92,14 @@ impl HubHouse {
         let record = serde_json::json!({ "name": name, "researcher": is_researcher });
         std::fs::write(file, record.to_string()).map_err(broken)?;
         Ok(secret)
+    }
+
+    /// The newest calls that the hub noted, the newest first.
+    ///
+    /// # Errors
+    /// [`SimError::Down`].
+    pub fn access(&mut self, last: usize) -> Result<Vec<Access>, SimError> {
+        self.running()?.access(last).map_err(broken)
     }
 
     pub(crate) fn answer(&mut self, request: &Envelope, now: Timestamp) -> Result<Envelope, SimError> {

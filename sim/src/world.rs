@@ -95,10 +95,14 @@ pub struct Config {
     pub schema: String,
     /// The seed of every key and every other random bit.
     pub seed: u64,
+    /// What the custodians change in the agreement before they sign; given the seed, from which keys follow.
+    pub terms: fn(&mut Agreement, u64),
     /// How many must survive a round.
     pub threshold: u32,
     /// How long the agreement is in force, in seconds.
     pub valid_s: i64,
+    /// What the hub finds remarkable about a task, if it looks.
+    pub watch: Option<Rules>,
 }
 
 impl Config {
@@ -121,8 +125,10 @@ impl Config {
             rules: None,
             schema: schema.to_owned(),
             seed,
+            terms: |_, _| (),
             threshold,
             valid_s: 365 * 86_400,
+            watch: None,
         }
     }
 }
@@ -184,30 +190,59 @@ impl World {
     /// # Errors
     /// When the hub refuses one.
     pub fn sign_all(&mut self) -> Result<(), SimError> {
-        for name in self.machine_names() {
-            let (agreement, now) = (&self.agreement, self.clock);
-            let machine = self.machine(&name)?;
-            let key = &machine.secrets.agreement;
-            let envelope = Envelope::sign(&**agreement, key).map_err(broken)?;
-            let body = Hash::of(&canonical_bytes(&envelope).map_err(broken)?);
-            let entry = Entry {
-                agreement: agreement.hash(),
-                author: Author::Custodian(machine.name.clone()),
-                fact: Fact::Agreement { body, revision: agreement.revision },
-                study: agreement.study.clone(),
-                time: now,
-            };
-            let entry = Envelope::sign(&entry, key).map_err(broken)?;
-            self.call_as_node(&name, Call::Sign { agreement: envelope, entry })?;
-        }
-        Ok(())
+        let agreement = (*self.agreement).clone();
+        self.machine_names().iter().try_for_each(|name| self.sign(name, &agreement))
     }
 
-    /// The agreement of this world as it would be amended: the next revision, signed by all its custodians.
+    /// One custodian signs an agreement.
+    ///
+    /// # Errors
+    /// When the hub refuses it.
+    pub fn sign(&mut self, name: &str, agreement: &Agreement) -> Result<(), SimError> {
+        let machine = self.machine(name)?;
+        let key = &machine.secrets.agreement;
+        let envelope = Envelope::sign(agreement, key).map_err(broken)?;
+        let body = Hash::of(&canonical_bytes(&envelope).map_err(broken)?);
+        let entry = Entry {
+            agreement: Hash::of(&canonical_bytes(agreement).map_err(broken)?),
+            author: Author::Custodian(machine.name.clone()),
+            fact: Fact::Agreement { body, revision: agreement.revision },
+            study: agreement.study.clone(),
+            time: self.clock,
+        };
+        let entry = Envelope::sign(&entry, key).map_err(broken)?;
+        self.call_as_node(name, Call::Sign { agreement: envelope, entry }).map(drop)
+    }
+
+    /// The agreement's next revision, with what `edit` changes. Nobody has signed it.
+    #[must_use]
+    pub fn amended(&self, edit: impl FnOnce(&mut Agreement)) -> Agreement {
+        let mut next = Agreement {
+            previous: Some(self.agreement.hash()),
+            revision: self.agreement.revision + 1,
+            ..(*self.agreement).clone()
+        };
+        edit(&mut next);
+        next
+    }
+
+    /// The researcher and the world's checks go by this agreement from now on: all custodians have signed it.
     ///
     /// # Errors
     /// When it is no agreement.
-    pub fn amended(&self, edit: impl FnOnce(&mut Agreement)) -> Result<(Verified<Agreement>, Envelope), SimError> {
+    pub fn adopt(&mut self, agreement: &Agreement) -> Result<(), SimError> {
+        (self.agreement, self.envelope) = signed_by_all(agreement, &self.machines)?;
+        Ok(())
+    }
+
+    /// The agreement of this world amended: the next revision, signed by all its custodians.
+    ///
+    /// # Errors
+    /// When it is no agreement.
+    pub fn signed_amendment(
+        &self,
+        edit: impl FnOnce(&mut Agreement),
+    ) -> Result<(Verified<Agreement>, Envelope), SimError> {
         let mut agreement = (*self.agreement).clone();
         agreement.revision += 1;
         agreement.previous = Some(self.agreement.hash());
@@ -232,6 +267,15 @@ impl World {
     /// From now on researchers ask, and people speak, under this agreement.
     pub fn take_agreement(&mut self, agreement: Verified<Agreement>, envelope: Envelope) {
         (self.agreement, self.envelope) = (agreement, envelope);
+    }
+
+    /// A log entry under the agreement, now, signed with this key.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn entry(&self, author: Author, fact: Fact, key: &SigningKey) -> Result<Envelope, SimError> {
+        let (agreement, study) = (self.agreement.hash(), self.agreement.study.clone());
+        Envelope::sign(&Entry { agreement, author, fact, study, time: self.clock }, key).map_err(broken)
     }
 
     /// The same world once more: same records, files and chance ahead; nothing on the wire yet, nobody on the network.
@@ -712,7 +756,7 @@ fn agree(
     // As many witnesses as a round needs members: 2t > n + c.
     let log_terms = LogTerms { post_quantum: false, quorum: config.threshold };
     let epsilon: Decimal = config.epsilon_per_query.parse().map_err(broken)?;
-    let agreement = Agreement {
+    let mut agreement = Agreement {
         analyses: [Analysis::Count, Analysis::Mean, Analysis::Sum]
             .map(|analysis| AnalysisTerms { analysis, max_cells: 10_000, max_epsilon: epsilon })
             .into(),
@@ -760,9 +804,19 @@ fn agree(
         valid_until: start.plus_seconds(config.valid_s),
         version: AGREEMENT_VERSION,
     };
-    let mut keys = machines.values().map(|machine| &machine.secrets.agreement);
+    (config.terms)(&mut agreement, config.seed);
+    signed_by_all(&agreement, machines)
+}
+
+/// The agreement with the signatures of those of its parties that have a house here.
+fn signed_by_all(
+    agreement: &Agreement,
+    machines: &BTreeMap<String, Machine>,
+) -> Result<(Verified<Agreement>, Envelope), SimError> {
+    let parties = machines.values().filter(|machine| agreement.party(&machine.name).is_some());
+    let mut keys = parties.map(|machine| &machine.secrets.agreement);
     let first = keys.next().ok_or_else(|| broken("a world needs hospitals"))?;
-    let mut envelope = Envelope::sign(&agreement, first).map_err(broken)?;
+    let mut envelope = Envelope::sign(agreement, first).map_err(broken)?;
     keys.try_for_each(|key| envelope.also_sign(key)).map_err(broken)?;
     let verified = open_agreement(&envelope).map_err(broken)?;
     Ok((verified, envelope))

@@ -4,9 +4,10 @@
 //! HOME/
 //!   hub.toml              name, address, limits
 //!   keys.toml             secret keys, mode 0600
+//!   watch.toml            what is remarkable about a task, where the operator has other numbers than the usual ones
 //!   tls/ca.pem ca-key.pem server.pem server-key.pem
 //!   invitations/HASH.json who is invited, by the hash of the invitation's secret
-//!   store.db              members, studies, tasks, inboxes (SQLite)
+//!   store.db              members, studies, tasks, inboxes, who called (SQLite)
 //!   log/                  the transparency log, C2SP tiles and bodies: what auditors get
 //! ```
 
@@ -14,6 +15,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use cohortium_messages::{Hash, HubEntry, Invitation, Name, SigningKey};
+use cohortium_policy::watch::Rules;
 use cohortium_store::{SqliteStore, make_private_folder, write_private};
 use rand_core::CryptoRng;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
@@ -136,8 +138,19 @@ impl Home {
             message_key,
             name: settings.name,
             phase_timeout_s: settings.phase_timeout_s,
+            watch: Some(self.rules()?),
         };
         Hub::open(config, Box::new(store), &self.log_dir())
+    }
+
+    /// The newest calls, the newest first; also while the hub runs, up to the last second.
+    ///
+    /// # Errors
+    /// When this is no hub's home, or it has never been opened.
+    pub fn access(&self, last: usize) -> Result<Vec<crate::Access>, HubError> {
+        let _ = self.settings()?; // says what is wrong where this is no home
+        let store = SqliteStore::open_read_only(&self.dir.join("store.db")).map_err(own_error)?;
+        crate::access::read(&store, last)
     }
 
     /// The directory of the transparency log.
@@ -150,6 +163,18 @@ impl Home {
     #[must_use]
     pub(crate) fn tls(&self, file: &str) -> PathBuf {
         self.dir.join("tls").join(file)
+    }
+
+    /// The house's own numbers for what is remarkable about a task, or the usual ones.
+    fn rules(&self) -> Result<Rules, HubError> {
+        let path = self.dir.join("watch.toml");
+        match std::fs::read_to_string(&path) {
+            Ok(text) => {
+                toml::from_str(&text).map_err(|error| HubError(format!("{}: {}", path.display(), error.message())))
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Rules::default()),
+            Err(error) => Err(HubError(format!("{}: {error}", path.display()))),
+        }
     }
 
     fn invitations(&self) -> PathBuf {

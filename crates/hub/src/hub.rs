@@ -10,10 +10,12 @@ use cohortium_messages::{
     PublicKey, Refused, Reply, Request, ResearcherEntry, Response, RosterEntry, SigningKey, Timestamp, Verified,
 };
 use cohortium_policy::Revoked;
+use cohortium_policy::watch::Rules;
 use cohortium_store::{Batch, Store, StoreError, Table, sequence_key};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::access::{self, Access};
 use crate::live::Live;
 use crate::records::{INBOX, INBOX_HEADS, MEMBERS};
 
@@ -35,6 +37,8 @@ pub struct HubConfig {
     /// How long a phase of a task may take, in seconds, before the round goes on without those who did not come, or is
     /// void where fewer than `t` did.
     pub phase_timeout_s: u32,
+    /// What is remarkable about a task; nothing is looked for without.
+    pub watch: Option<Rules>,
 }
 
 /// What was checked once and need not be checked again while this process lives. Parsing an agreement means checking a
@@ -53,6 +57,8 @@ pub(crate) struct Checked {
 
 /// A hub.
 pub struct Hub {
+    /// Calls that are not written down yet.
+    pub(crate) accesses: Vec<Access>,
     pub(crate) checked: RefCell<Checked>,
     pub(crate) config: HubConfig,
     pub(crate) log: Log,
@@ -113,6 +119,7 @@ impl Hub {
         let checked = RefCell::default();
         let ticket_key = crate::uploads::ticket_key(&config.message_key);
         let mut hub = Self {
+            accesses: Vec::new(),
             checked,
             config,
             is_awake: false,
@@ -148,16 +155,26 @@ impl Hub {
             Ok(claims) => claims,
             Err(error) => return self.sign(Hash::of(&[]), Err(refused("malformed", error.to_string()))),
         };
-        let nonce = claims.claims().nonce;
-        let reply = match self.authenticate(request, claims.claims(), now) {
-            Ok(()) => self.dispatch(claims.claims(), now),
+        let claims = claims.claims();
+        let authenticated = self.authenticate(request, claims, now);
+        let known = authenticated.is_ok();
+        let reply = match authenticated {
+            Ok(()) => self.dispatch(claims, now),
             Err(no) => Err(no),
         };
-        match reply {
-            Ok(reply) => self.sign(nonce, Ok(reply)),
-            Err(No::Refused(refused)) => self.sign(nonce, Err(refused)),
-            Err(No::Own(error)) => Err(error),
+        let reply = match reply {
+            Ok(reply) => Ok(reply),
+            Err(No::Refused(refused)) => Err(refused),
+            Err(No::Own(error)) => return Err(error),
+        };
+        // A poll that finds nothing new comes again and again.
+        if !reply.as_ref().is_ok_and(|reply| Self::would_wait(&claims.call, reply)) {
+            let (call, what) = access::words(&claims.call);
+            let outcome = reply.as_ref().map_or_else(|refused| refused.code.clone(), |_| String::from("ok"));
+            let who = claims.from.clone();
+            self.note_access(Access { at: now, call: call.to_owned(), known, outcome, what, who })?;
         }
+        self.sign(claims.nonce, reply)
     }
 
     /// Signs an answer that is no reply to a signed request (the answer to raw bytes).
@@ -172,6 +189,7 @@ impl Hub {
     /// When the hub's own store or log fails.
     pub fn tick(&mut self, now: Timestamp) -> Result<(), HubError> {
         self.seen.retain(|_, until| *until > now);
+        self.write_accesses()?;
         self.queue_checkpoints()?;
         if !self.is_awake {
             self.renew_deadlines(now).map_err(in_own_words)?;

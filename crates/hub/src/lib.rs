@@ -12,6 +12,8 @@
 //! | `members`, `studies` | who is here; agreements and their signatures |
 //! | `entries`, `relay` | what members lay before the log beside their rounds; what they say of one another's logs |
 //! | `tasks`, `rounds` | a task from its submission to its release, step by step |
+//! | `alerts` | what is remarkable about a task among those before it |
+//! | `access` | who called for what, for the house |
 //! | `live`, `uploads` | the state of rounds under way, in memory; masked vectors on their way in |
 //! | [`home`] | a hub's folder: keys, certificates, invitations |
 //! | [`service`] | the HTTPS server |
@@ -19,6 +21,8 @@
 //! Everything but [`home`] and [`service`] is synchronous; time and randomness are handed in and the store is behind a
 //! trait, so that a simulated world can run a hub, and a malicious one.
 
+mod access;
+mod alerts;
 mod book;
 mod entries;
 pub mod home;
@@ -33,4 +37,5 @@ mod studies;
 mod tasks;
 mod uploads;
 
+pub use access::Access;
 pub use hub::{Hub, HubConfig, HubError};

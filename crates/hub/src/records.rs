@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cohortium_messages::{Envelope, Hash, Inclusion, Name, Phase, Progress, Task, TaskState, Timestamp};
+use cohortium_messages::{Analysis, Envelope, Hash, Inclusion, Name, Phase, Progress, Task, TaskState, Timestamp};
 use cohortium_store::{Table, sequence_key};
 use serde::{Deserialize, Serialize};
 
@@ -144,6 +144,8 @@ pub(crate) struct Upload {
 pub(crate) struct TaskRecord {
     /// The agreement under which it runs.
     pub agreement: Hash,
+    /// Which kinds of computation; none for a task that was refused at once.
+    pub analyses: BTreeSet<Analysis>,
     /// Who announced which vector.
     pub announced: BTreeMap<Name, Announced>,
     /// Whose announced vector is here in full, with the hash that was announced.

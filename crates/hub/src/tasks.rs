@@ -62,6 +62,7 @@ impl Hub {
         if let Ok(priced) = &judged {
             let context = priced.round_context(&agreement, task.hash(), record.position);
             record.context = Some(context.hash().map_err(own)?);
+            record.analyses = priced.facts().analyses.clone();
         }
         let refusal = judged.err();
         if let Some(refusal) = &refusal {
@@ -69,6 +70,7 @@ impl Hub {
             let fact = Fact::Refusal { clauses: refusal.clauses.clone(), task: task.hash(), why: refusal.why.clone() };
             changes.entries.push(self.hub_entry(&agreement, fact, now)?);
         }
+        self.look_at(&mut changes, &agreement, &task, &record, now)?;
         put_task(&mut changes.batch, task.hash(), &record)?;
         for key in asked_keys(&record, &task) {
             changes.batch.put(ASKED, &key, json(&task.hash())?);
@@ -89,6 +91,7 @@ impl Hub {
     ) -> TaskRecord {
         TaskRecord {
             agreement: agreement.hash(),
+            analyses: Default::default(),
             announced: Default::default(),
             arrived: Default::default(),
             asking: Default::default(),
@@ -474,7 +477,7 @@ fn asked_by(researcher: &Name) -> String {
 }
 
 /// Where a study's tasks are listed.
-fn asked_in(study: &Name) -> String {
+pub(crate) fn asked_in(study: &Name) -> String {
     format!("study/{study}/")
 }
 

@@ -26,7 +26,7 @@ pub const ENTRY_KINDS: [&str; 13] = [
 ];
 
 /// An entry of the log. Signed by its author's key: a custodian's agreement key for `agreement` and `revocation`, a
-/// node's message key for `alert`, `permit`, `price` and its `refusal`, a person's key for `approval`, `dispatch`,
+/// node's message key for `permit`, `price`, its `alert` and its `refusal`, a person's key for `approval`, `dispatch`,
 /// `freeze` and `incident`, the researcher's key for `task`, the hub's message key for the rest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -75,9 +75,9 @@ pub enum Fact {
         /// Which revision.
         revision: u32,
     },
-    /// The author's node noticed something that a person should look at.
+    /// The author, a node or the hub, noticed something that a person should look at.
     Alert {
-        /// Whether the study is frozen at this node because of it.
+        /// Whether the study is frozen at this node because of it; never at a hub, which has nothing to freeze.
         froze: bool,
         /// Which rule, as listed in the documentation.
         rule: String,

@@ -143,12 +143,12 @@ fn key_of(author: &Author, agreement: &Agreement) -> Option<PublicKey> {
 const fn may_say(author: &Author, fact: &Fact) -> bool {
     match fact {
         Fact::Agreement { .. } | Fact::Revocation { .. } => matches!(author, Author::Custodian(_)),
-        Fact::Alert { .. } | Fact::Permit { .. } | Fact::Price { .. } => matches!(author, Author::Node(_)),
+        Fact::Permit { .. } | Fact::Price { .. } => matches!(author, Author::Node(_)),
         Fact::Approval { .. } | Fact::Dispatch { .. } | Fact::Freeze { .. } | Fact::Incident { .. } => {
             matches!(author, Author::Person { .. })
         }
         Fact::Failure { .. } | Fact::Release { .. } => matches!(author, Author::Hub(_)),
-        Fact::Refusal { .. } => matches!(author, Author::Hub(_) | Author::Node(_)),
+        Fact::Alert { .. } | Fact::Refusal { .. } => matches!(author, Author::Hub(_) | Author::Node(_)),
         Fact::Task { .. } => matches!(author, Author::Researcher(_)),
     }
 }
@@ -273,7 +273,7 @@ mod tests {
         let facts = [
             (Fact::Agreement { body: hash, revision: 1 }, &["custodian"][..]),
             (Fact::Revocation { subject: RevocationSubject::Agreement, why: why() }, &["custodian"]),
-            (alert, &["node"]),
+            (alert, &["hub", "node"]),
             (Fact::Price { account: Vec::new(), task: hash }, &["node"]),
             (Fact::Refusal { clauses: Vec::new(), task: hash, why: why() }, &["hub", "node"]),
             (Fact::Approval { approved: true, plan: hash, task: hash, why: why() }, &["person"]),

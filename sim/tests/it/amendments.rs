@@ -32,7 +32,7 @@ fn an_amendment_that_follows_takes_the_place_and_one_that_does_not_is_refused() 
     ];
     for (what, edit) in cases {
         let (_, envelope) = world
-            .amended(|agreement| {
+            .signed_amendment(|agreement| {
                 agreement.title.push_str(" amended");
                 edit(agreement);
             })
@@ -40,7 +40,8 @@ fn an_amendment_that_follows_takes_the_place_and_one_that_does_not_is_refused() 
         let said = show(&mut world, &["b"], &envelope);
         assert!(said[0].is_some(), "a node takes an amendment that {what}");
     }
-    let (agreement, envelope) = world.amended(|agreement| agreement.budgets.epsilon_total = 600.into()).unwrap();
+    let (agreement, envelope) =
+        world.signed_amendment(|agreement| agreement.budgets.epsilon_total = 600.into()).unwrap();
     // Without its own custodian's signature a node takes nothing.
     let mut unsigned = Envelope::sign(&*agreement, &keys::organisation(1101, "a").agreement).unwrap();
     unsigned.also_sign(&keys::organisation(1101, "c").agreement).unwrap();
@@ -63,7 +64,7 @@ fn runs_end_under_the_agreement_they_began_under() {
     world.run_until_quiet().unwrap();
     assert_eq!(run_state(&world, "b", asked.hash), Some(RunState::Masked));
     assert_eq!(run_state(&world, "a", asked.hash), Some(RunState::Permitted));
-    let (_, envelope) = world.amended(|agreement| agreement.budgets.epsilon_total = 600.into()).unwrap();
+    let (_, envelope) = world.signed_amendment(|agreement| agreement.budgets.epsilon_total = 600.into()).unwrap();
     assert_eq!(show(&mut world, &HOSPITALS, &envelope), [None, None, None]);
     world.honest_again();
     let status = world.settle(&asked).unwrap();
@@ -80,7 +81,7 @@ fn runs_end_under_the_agreement_they_began_under() {
 fn what_waits_for_people_ends_when_the_agreement_is_amended() {
     let mut world = World::new(config_with_people(1103)).unwrap();
     let asked = ask_people(&mut world);
-    let (_, envelope) = world.amended(|agreement| agreement.title.push_str(" amended")).unwrap();
+    let (_, envelope) = world.signed_amendment(|agreement| agreement.title.push_str(" amended")).unwrap();
     show(&mut world, &["a"], &envelope);
     assert_eq!(run_state(&world, "a", asked.hash), Some(RunState::Void));
     let heard = world.say("a", "stella", yes(&asked)).unwrap();
@@ -89,12 +90,12 @@ fn what_waits_for_people_ends_when_the_agreement_is_amended() {
     let stop = Fact::Freeze { frozen: true, why: String::from("late") };
     let heard = world.say("a", "otto", stop.clone()).unwrap();
     assert!(format!("{heard:?}").contains("no longer in force"), "{heard:?}");
-    let (agreement, envelope) = world.amended(|agreement| agreement.title.push_str(" amended")).unwrap();
+    let (agreement, envelope) = world.signed_amendment(|agreement| agreement.title.push_str(" amended")).unwrap();
     world.take_agreement(agreement, envelope);
     let study = world.agreement().study.clone();
     world.say("a", "otto", stop).unwrap();
     // And what stopped the study stops it under the next one too.
-    let (_, next) = world.amended(|agreement| agreement.title.push_str(" again")).unwrap();
+    let (_, next) = world.signed_amendment(|agreement| agreement.title.push_str(" again")).unwrap();
     assert_eq!(show(&mut world, &["a"], &next), [None]);
     assert!(world.machine("a").unwrap().node().unwrap().frozen(&study).unwrap().is_some());
 }
@@ -106,7 +107,7 @@ fn a_smaller_budget_counts_what_was_spent_before() {
     world.ask(QUESTION, "2").unwrap();
     let before = spent(&world, "a");
     let (_, envelope) = world
-        .amended(|agreement| {
+        .signed_amendment(|agreement| {
             agreement.budgets.epsilon_per_query = 1.into();
             agreement.budgets.epsilon_per_researcher = 1.into();
             agreement.budgets.epsilon_total = 1.into();
@@ -132,7 +133,7 @@ fn who_is_left_out_stops_and_strangers_leave_nobody_out() {
     };
     // A hub makes up hospitals of its own.
     let stranger = keys::organisation(4_711, "a");
-    let (agreement, _) = world.amended(without_c).unwrap();
+    let (agreement, _) = world.signed_amendment(without_c).unwrap();
     let mut forged = (*agreement).clone();
     forged.parties.retain(|party| party.entry.organisation.as_str() == "b");
     let other = keys::organisation(4_712, "x");
@@ -151,7 +152,7 @@ fn who_is_left_out_stops_and_strangers_leave_nobody_out() {
     assert!(said[0].as_ref().unwrap().contains("strangers"), "{said:?}");
     world.ask(QUESTION, "1").unwrap();
     // The others leave it out.
-    let (_, envelope) = world.amended(without_c).unwrap();
+    let (_, envelope) = world.signed_amendment(without_c).unwrap();
     assert_eq!(show(&mut world, &["c"], &envelope), [None]);
     let asked = world.prepare("SELECT COUNT(*) AS n FROM heart", "1", 0).unwrap();
     world.submit(&asked).unwrap();

@@ -563,13 +563,14 @@ fn the_desk_is_a_folder_with_limits() {
     assert_eq!(home.on_desk().unwrap().len(), 64);
     let words = "x".repeat(3_900);
     let (_, agreement) = world
-        .amended(|agreement| {
+        .signed_amendment(|agreement| {
             let owners = &mut agreement.ownership;
             for text in [&mut owners.data, &mut owners.models, &mut owners.passing_on, &mut owners.results] {
                 words.clone_into(text);
             }
             let risk = &mut agreement.risk_acceptance;
-            for text in [&mut agreement.title, &mut agreement.purpose_text, &mut risk.accepted_by, &mut risk.statement] {
+            for text in [&mut agreement.title, &mut agreement.purpose_text, &mut risk.accepted_by, &mut risk.statement]
+            {
                 words.clone_into(text);
             }
         })

@@ -20,6 +20,8 @@ mod desk;
 #[cfg(test)]
 mod dropouts;
 #[cfg(test)]
+mod governance;
+#[cfg(test)]
 mod growth;
 #[cfg(test)]
 mod hostile_hub;
