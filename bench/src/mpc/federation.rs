@@ -11,10 +11,13 @@ use std::collections::BTreeMap;
 use chacha20::ChaCha20Rng;
 use cohortium_dp::{NoisePlan, Noised, Raw, add_noise};
 use cohortium_messages::{
-    Envelope, Hash, KemPublicKey, KemSecretKey, Name, PROTOCOL_VERSION, PairwiseCiphertext, ReleaseMode, Reveal, Ring,
-    RoundContext, RoundShares, SigningKey, SurvivorSet, Verified,
+    Envelope, Hash, KemPublicKey, KemSecretKey, Name, PROTOCOL_VERSION, PairwiseCiphertext, ReleaseMode, Ring,
+    RoundContext, SigningKey, SurvivorSet, Verified,
 };
-use cohortium_mpc::{Chain, Coordinator, Masked, Member, MpcError, accept, encapsulate};
+use cohortium_mpc::{
+    Answer, Chain, Coordinator, FromHub, FromMember, Masked, Member, MpcError, SumHub as _, SumMember as _, ToHub,
+    ToMember, accept, encapsulate,
+};
 use rand_core::SeedableRng as _;
 
 use super::words;
@@ -167,16 +170,18 @@ impl Federation {
         for organisation in &mut self.organisations {
             let (begun, seconds) = timed(|| organisation.begin(&context, &noise));
             let (member, dealt) = begun?;
-            hub.accept_shares(dealt.open::<RoundShares>(&organisation.key.public()).map_err(words)?).map_err(words)?;
+            hub.hear(ToHub::Shares(dealt.open(&organisation.key.public()).map_err(words)?)).map_err(words)?;
             members.push(member);
             shares.push(dealt);
             begin.get_or_insert(seconds);
         }
         let mut receive = None;
         for (member, organisation) in members.iter_mut().zip(&self.organisations) {
-            let sealed = hub.shares_for(&organisation.name).ok_or("somebody has not dealt")?;
-            let (received, seconds) = timed(|| member.receive_shares(&sealed));
-            received.map_err(words)?;
+            let Some(FromHub::Shares(sealed)) = hub.says(&organisation.name) else {
+                return Err("somebody has not dealt".to_owned());
+            };
+            let (answer, seconds) = timed(|| member.hear(ToMember::Shares(sealed)));
+            let Answer::Contribute = answer.map_err(words)? else { return Err("shares were answered".to_owned()) };
             receive.get_or_insert(seconds);
         }
         let seconds = [begin.unwrap_or_default(), receive.unwrap_or_default()];
@@ -200,7 +205,7 @@ impl Federation {
                 organisation.mask_bare(member)?
             };
             let verified = header.open(&organisation.key.public()).map_err(words)?;
-            hub.accept_masked_stored(&verified, bytes.len() as u64, Hash::of(&bytes)).map_err(words)?;
+            hub.hear(ToHub::MaskedStored(verified, bytes.len() as u64, Hash::of(&bytes))).map_err(words)?;
             uploads.push((header, bytes));
         }
         let (noised, [noise, mask]) = first.ok_or("nobody is left")?;
@@ -213,28 +218,30 @@ impl Federation {
 
     /// Survivor set and reveals, from every member; the first one's messages and seconds.
     fn reveal(&self, members: &mut [Member], hub: &mut Coordinator) -> Result<(Envelope, Envelope, [f64; 2]), String> {
-        let survivors = hub.propose_survivors().map_err(words)?;
+        let survivors = hub.fix_survivors().map_err(words)?;
         let (mut sets, mut sign) = (Vec::new(), None);
         for (member, organisation) in members.iter_mut().zip(&self.organisations) {
             let (set, seconds) = timed(|| {
-                let set = member.sign_survivors(&survivors).map_err(words)?;
+                let answer = member.hear(ToMember::Survivors(survivors.clone())).map_err(words)?;
+                let Answer::Say(FromMember::Survivors(set)) = answer else { return Err("a set was due".to_owned()) };
                 Envelope::sign(&set, &organisation.key).map_err(words)
             });
             let set = set?;
-            hub.accept_survivor_set(set.open(&organisation.key.public()).map_err(words)?).map_err(words)?;
+            hub.hear(ToHub::Survivors(set.open(&organisation.key.public()).map_err(words)?)).map_err(words)?;
             sets.push(set);
             sign.get_or_insert(seconds);
         }
         let first_set = sets.first().ok_or("nobody is left")?.clone();
         sets.truncate(self.threshold as usize);
         let mut first = None;
-        for (member, organisation) in members.iter().zip(&self.organisations) {
+        for (member, organisation) in members.iter_mut().zip(&self.organisations) {
             let (reveal, seconds) = timed(|| {
-                let reveal = member.reveal(&self.open_sets(&sets)?).map_err(words)?;
+                let answer = member.hear(ToMember::Signatures(self.open_sets(&sets)?)).map_err(words)?;
+                let Answer::Say(FromMember::Reveal(reveal)) = answer else { return Err("a reveal was due".to_owned()) };
                 Envelope::sign(&reveal, &organisation.key).map_err(words)
             });
             let reveal = reveal?;
-            hub.accept_reveal(reveal.open::<Reveal>(&organisation.key.public()).map_err(words)?).map_err(words)?;
+            hub.hear(ToHub::Reveal(reveal.open(&organisation.key.public()).map_err(words)?)).map_err(words)?;
             first.get_or_insert((reveal, seconds));
         }
         let (reveal, seconds) = first.ok_or("nobody is left")?;
@@ -255,7 +262,7 @@ impl Federation {
     pub fn hub_before_vectors(&self, played: &Played) -> Result<Coordinator, String> {
         let mut hub = Coordinator::new(played.hub.context().clone(), self.noise_plan()?).map_err(words)?;
         for (dealt, from) in played.dealt.iter().zip(&self.organisations) {
-            hub.accept_shares(dealt.open(&from.key.public()).map_err(words)?).map_err(words)?;
+            hub.hear(ToHub::Shares(dealt.open(&from.key.public()).map_err(words)?)).map_err(words)?;
         }
         Ok(hub)
     }

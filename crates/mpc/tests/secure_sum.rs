@@ -99,8 +99,8 @@ fn world(n: usize, threshold: u32, colluders: u32, elements: u32) -> World {
         })
         .collect();
     let mut exchange = Vec::new();
-    if n > 10 {
-        // The exchange is the same for every pair; the largest round starts from chains made up instead.
+    if n > 5 {
+        // The exchange is the same for every pair; large rounds start from chains made up instead.
         for (low, high) in (0..n).flat_map(|high| (0..high).map(move |low| (low, high))) {
             let mut bytes = [7; 41];
             bytes[..11].copy_from_slice(&[1, 0, 0, 0, 0, 0, 0, 0, 0, low as u8, high as u8]);
@@ -109,7 +109,7 @@ fn world(n: usize, threshold: u32, colluders: u32, elements: u32) -> World {
             }
         }
     }
-    for second in 1..if n > 10 { 1 } else { n } {
+    for second in 1..if n > 5 { 1 } else { n } {
         let (before, rest) = organisations.split_at_mut(second);
         for low in before {
             let high = &mut rest[0];

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use cohortium_dp::{NoisePlan, Raw, Seed, Variance, add_noise, gaussian_vector};
+use cohortium_dp::{NoisePlan, Raw, add_noise};
 use cohortium_messages::{MaskedHeader, Name, Reveal, RoundContext, SurvivorSet, Verified};
 use cohortium_mpc::{Answer, MpcError, SumMember};
 
@@ -101,8 +101,8 @@ struct Durable<T> {
 /// What the test knows about a member that nobody else does.
 #[derive(Default, Clone)]
 pub struct Witness {
-    /// Every component of its noise.
-    pub components: Vec<Vec<i64>>,
+    /// What every component of its noise grows from.
+    pub seeds: Vec<[u8; 32]>,
     /// Its noised vector.
     pub noised: Option<Vec<i64>>,
     /// The same, masked.
@@ -149,7 +149,9 @@ impl<P: Path> Node<P> {
         // What is used up is durable together with the first message, or not at all.
         let mut ties = self.durable.ties.clone();
         let (mut member, answer) = P::begin(&self.start(), &mut ties).map_err(refused)?;
-        let mut witness = Witness { components: self.components(&member), ..Witness::default() };
+        let seeds = member.noise_seeds().map_err(refused)?;
+        let seeds = (0..seeds.count()).map(|component| *seeds.expose_seed_bytes(component).unwrap()).collect();
+        let mut witness = Witness { seeds, ..Witness::default() };
         let sent = self.answer(&mut member, answer, &mut witness)?;
         let is_durable = self.commit(Some(&member), sent.clone());
         if is_durable {
@@ -246,16 +248,6 @@ impl<P: Path> Node<P> {
     fn leave(&mut self, is_durable: bool, sent: Vec<Packet>) -> Step {
         let is_cut = self.crash.take().is_some() || !is_durable;
         Ok(if is_cut { Vec::new() } else { sent })
-    }
-
-    fn components(&self, member: &P::Member) -> Vec<Vec<i64>> {
-        let len = self.context.elements as usize;
-        let draw = |(component, variance): (usize, &u64)| {
-            let seed = Seed::from_bytes(*member.noise_seeds().unwrap().expose_seed_bytes(component).unwrap());
-            let drawn = || gaussian_vector(&seed, Variance::new(*variance).unwrap(), len).unwrap();
-            if *variance > 0 { drawn() } else { vec![0; len] }
-        };
-        self.noise.components().iter().enumerate().map(draw).collect()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use cohortium_dp::{Seed, Variance, gaussian_vector};
 use cohortium_messages::Ring;
 use cohortium_mpc::MpcError;
 
@@ -11,7 +12,7 @@ use crate::party::{Dice, MOST, name, round, summed};
 use crate::path::{Masks, Opened, Path};
 
 /// How many schedules are run unless `COHORTIUM_SCHEDULES` says otherwise.
-const SCHEDULES: u64 = 10_000;
+pub const SCHEDULES: u64 = 10_000;
 
 /// Numbers of members, thresholds, colluders: each line keeps the rules, and the small ones come often.
 const ROUNDS: [(usize, u32, u32); 14] = [
@@ -268,8 +269,9 @@ impl<P: Path> Federation<P> {
             for (component, share) in components.iter().enumerate() {
                 if kept.contains(&component) || !self.hub.has_revealed(*index) {
                     variance += u128::from(*share);
-                } else {
-                    let excess = &witness.components[component];
+                } else if *share > 0 {
+                    let seed = Seed::from_bytes(witness.seeds[component]);
+                    let excess = gaussian_vector(&seed, Variance::new(*share).unwrap(), cells.len()).unwrap();
                     cells.iter_mut().zip(excess).for_each(|(cell, value)| *cell -= value);
                 }
             }
