@@ -9,6 +9,9 @@
 //! In the manner of deterministic simulation (FoundationDB; Zhou et al. 2021): a failure is its seed. A seed that failed
 //! becomes a test named `repro_…` in `schedules.rs`.
 //!
+//! The box knows a way to sum by the traits `SumMember` and `SumHub` and what `path` says of it. Masks in pairs are one; `additive`
+//! is another, to show that there is room. Attacks, flips and malicious hubs are the masks' own.
+//!
 //! It does not search the state space: it samples it, `COHORTIUM_SCHEDULES` times (10,000 unless told).
 
 #![expect(
