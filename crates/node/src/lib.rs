@@ -13,6 +13,7 @@
 //! | `desk` | what people of this house say: approvals, freezes, revocations, incidents |
 //! | `standing` | what of that holds: whether a study stands still, what was taken back |
 //! | `alerts` | what the house's rules notice, and how people are told |
+//! | `people` | who acts for this house, as they say of themselves |
 //! | [`rows`] | the one place where rows are read |
 //! | [`home`], [`view`] | a node's folder: keys, configuration, datasets; and looking into it |
 //! | [`service`] | sockets and clocks: carries items in and the journal out |
@@ -36,6 +37,7 @@ mod desk;
 pub mod home;
 mod node;
 pub mod outgoing;
+mod people;
 mod records;
 mod rounds;
 pub mod rows;
@@ -47,6 +49,7 @@ mod witness;
 
 pub use node::{Node, NodeConfig, NodeError};
 pub use outgoing::Outgoing;
+pub use people::TakenIn;
 pub use records::{
     AccessRecord, DatasetRecord, DeskItem, Evidence, Heard, HeldRecord, JournalRecord, RunRecord, RunState,
 };
