@@ -45,6 +45,11 @@ impl Leaf {
         self.entry.claims()
     }
 
+    /// The entry as it was signed, its signature not yet checked.
+    pub(crate) const fn envelope(&self) -> &Envelope {
+        &self.envelope
+    }
+
     /// The bytes that stand in the log.
     pub(crate) fn bytes<'a>(&self, log: &'a VerifiedLog) -> Result<&'a [u8], AuditError> {
         let bytes = usize::try_from(self.index).ok().and_then(|index| log.entries().get(index));

@@ -17,6 +17,7 @@
 //! | `examine` | all of this, in order |
 //! | `outcome` | what was found, for programs |
 //! | [`export`](mod@export) | the evidence of one release as a folder that other people's tools read |
+//! | [`incident`] | incidents of a house, from its node's own log |
 //! | [`report`](mod@report) | one page per study, for a privacy officer |
 //!
 //! **What is wrong and what is merely missing.** An [`AuditError`] says that somebody did what the agreement forbids, or
@@ -41,6 +42,7 @@ mod account;
 mod body;
 mod examine;
 pub mod export;
+pub mod incident;
 mod leaf;
 mod markup;
 mod outcome;
@@ -59,6 +61,7 @@ pub use outcome::{
 };
 
 pub use export::{Attester, ExportError, Exported, export};
+pub use incident::{ExportedIncident, House, Incident, Step, export_incident};
 pub use report::{Page, report};
 
 use account::Books;

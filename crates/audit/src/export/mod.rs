@@ -37,7 +37,7 @@ mod bag;
 mod metadata;
 mod parts;
 mod preview;
-mod proof;
+pub(crate) mod proof;
 
 use std::path::{Path, PathBuf};
 
