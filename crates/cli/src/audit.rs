@@ -4,10 +4,14 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use cohortium_audit::{AccountReport, AuditReport, Finding, LogReport, Outcome, OwnLogReport, TaskReport};
-use cohortium_messages::{Envelope, Name};
+use cohortium_audit::{
+    AccountReport, Attester, AuditReport, ExportError, Finding, LogReport, Outcome, OwnLogReport, TaskReport,
+};
+use cohortium_messages::{Envelope, Hash, Name};
+use cohortium_node::service::now;
 
 use crate::output::{Failure, Output, table};
+use crate::person::{Person, Speaker};
 use crate::query::micro;
 
 #[derive(Subcommand)]
@@ -24,25 +28,153 @@ pub enum Command {
         #[arg(long)]
         node: Option<Name>,
     },
+    /// Write the evidence of one answer as a folder that other people's tools read (RO-Crate, docs/evidence.md)
+    Export {
+        #[command(flatten)]
+        files: Files,
+        /// The task that was answered: its hash, or enough of its first digits
+        #[arg(long, value_name = "TASK")]
+        release: String,
+        /// The folder to write; it must not exist
+        #[arg(long)]
+        out: PathBuf,
+        #[command(flatten)]
+        speaker: Speaker,
+    },
+    /// Write one page on a study, for a privacy officer: who, what, why, at what price, and whether it was verified
+    Report {
+        #[command(flatten)]
+        files: Files,
+        /// The page to write (HTML)
+        #[arg(long)]
+        out: PathBuf,
+    },
 }
 
+/// What an audit reads.
+#[derive(clap::Args)]
+pub struct Files {
+    /// The hub's log: `checkpoint`, `tile/`, `body/` (default: `log` in --home)
+    #[arg(long)]
+    log: Option<PathBuf>,
+    /// The signed agreement, as `study show STUDY --out FILE` writes it
+    #[arg(long)]
+    agreement: PathBuf,
+}
+
+/// The fewest digits by which a task may be called.
+const MIN_PREFIX: usize = 4;
+
 pub fn run(command: &Command, home: Option<&Path>, output: &Output) -> Result<(), Failure> {
-    let Command::Verify { log, agreement, node } = command;
-    let log = log.clone().or_else(|| home.map(|home| home.join("log")));
-    let log = log.ok_or_else(|| Failure::usage("say which log: --log DIR (or --home of the hub)"))?;
-    let progress = output.progress("checking");
-    match node {
-        None => {
-            let report = verify(&log, agreement)?;
-            drop(progress);
-            output.result(&report, || format!("The log keeps every rule.\n{}", summary(&report)))
+    match command {
+        Command::Verify { log, agreement, node } => {
+            let log = log_dir(log.as_deref(), home)?;
+            let progress = output.progress("checking");
+            match node {
+                None => {
+                    let report = verify(&log, agreement)?;
+                    drop(progress);
+                    output.result(&report, || format!("The log keeps every rule.\n{}", summary(&report)))
+                }
+                Some(node) => {
+                    let report = verify_own(&log, agreement, node)?;
+                    drop(progress);
+                    output.result(&report, || format!("{node}'s own log keeps every rule.\n{}", own_summary(&report)))
+                }
+            }
         }
-        Some(node) => {
-            let report = verify_own(&log, agreement, node)?;
-            drop(progress);
-            output.result(&report, || format!("{node}'s own log keeps every rule.\n{}", own_summary(&report)))
+        Command::Export { files, release, out, speaker } => {
+            export(&log_dir(files.log.as_deref(), home)?, &files.agreement, release, out, speaker, output)
+        }
+        Command::Report { files, out } => page(&log_dir(files.log.as_deref(), home)?, &files.agreement, out, output),
+    }
+}
+
+fn log_dir(log: Option<&Path>, home: Option<&Path>) -> Result<PathBuf, Failure> {
+    let log = log.map(Path::to_owned).or_else(|| home.map(|home| home.join("log")));
+    log.ok_or_else(|| Failure::usage("say which log: --log DIR (or --home of the hub)"))
+}
+
+/// Writes the evidence of a task's answer, attested with a person's key.
+fn export(
+    log: &Path,
+    agreement: &Path,
+    task: &str,
+    out: &Path,
+    speaker: &Speaker,
+    output: &Output,
+) -> Result<(), Failure> {
+    let person = Person::open(&speaker.person)?;
+    let progress = output.progress("checking the log, then writing");
+    let (task, release) = released(&verify(log, agreement)?, task)?;
+    let attester = Attester { at: now(), key: &person.secrets.key, name: &person.entry.person };
+    let exported = cohortium_audit::export(log, &read(agreement)?, release, out, &attester).map_err(export_failure)?;
+    drop(progress);
+    let value = serde_json::json!({"attested_by": person.entry.person, "files": exported.files,
+        "identifier": exported.identifier, "manifest_sha512": exported.manifest_sha512, "out": out,
+        "release": release, "task": task});
+    output.result(&value, || {
+        format!(
+            "Wrote the evidence of task {}: {} files in {}. The statements in it are {}'s word, signed with the key in {}.\n\
+             SHA-512 of its manifest, to be written down beside it:\n  {}",
+            task.short(),
+            exported.files,
+            out.display(),
+            person.entry.person,
+            speaker.person.display(),
+            exported.manifest_sha512
+        )
+    })
+}
+
+fn export_failure(error: ExportError) -> Failure {
+    match error {
+        ExportError::Audit(_) | ExportError::Contradicted { .. } => Failure::not_verified(error),
+        ExportError::NoRelease { .. } | ExportError::Folder { .. } => Failure::usage(error),
+        ExportError::Internal(_) => Failure::own(error),
+    }
+}
+
+/// The answer of the task that begins with these digits.
+fn released(report: &AuditReport, text: &str) -> Result<(Hash, Hash), Failure> {
+    let is_digits = text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+    if !is_digits || text.len() < MIN_PREFIX {
+        return Err(Failure::usage(format!(
+            "`{text}` is no task: give {MIN_PREFIX} digits (0-9, a-f) or more of its hash"
+        )));
+    }
+    let tasks: Vec<&TaskReport> = report.tasks.iter().filter(|task| task.task.to_string().starts_with(text)).collect();
+    match tasks.as_slice() {
+        [] => Err(Failure::usage(format!("no task in this log begins with `{text}`"))),
+        [task] => match &task.outcome {
+            Outcome::Released { release, .. } => Ok((task.task, *release)),
+            Outcome::Failed { .. } | Outcome::Open | Outcome::Refused { .. } => Err(Failure::usage(format!(
+                "task {} has no answer, so there is nothing to export; the report of the study (`audit report`) has it",
+                task.task.short()
+            ))),
+        },
+        many => {
+            let many: Vec<String> = many.iter().map(|task| task.task.to_string()).collect();
+            Err(Failure::usage(format!("several tasks begin with `{text}`: {}", many.join(", "))))
         }
     }
+}
+
+/// Writes the page of a study; one on which a member contradicts itself says so at its top, and fails.
+fn page(log: &Path, agreement: &Path, out: &Path, output: &Output) -> Result<(), Failure> {
+    let progress = output.progress("checking the log, then writing");
+    let page = cohortium_audit::report(log, &read(agreement)?).map_err(Failure::not_verified)?;
+    std::fs::write(out, &page.html).map_err(|error| Failure::own(format!("{}: {error}", out.display())))?;
+    drop(progress);
+    if !page.verified {
+        return Err(Failure::not_verified(format!(
+            "a member contradicts its own account: {} says who and where",
+            out.display()
+        )));
+    }
+    output.result(&serde_json::json!({"out": out, "verified": page.verified}), || {
+        format!("Wrote {}: open it in a browser, or print it. The log keeps every rule.", out.display())
+    })
 }
 
 /// Checks a hub's log directory against a signed agreement in a file.

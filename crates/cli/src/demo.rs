@@ -10,7 +10,7 @@ use cohortium_node::view::View;
 use cohortium_query::{AnswerCell, Priced};
 use serde::Serialize;
 
-use crate::federation::{Federation, RESEARCHER};
+use crate::federation::{Approval, Federation, RESEARCHER};
 use crate::output::{Failure, Output, table};
 use crate::query::{self, Answered};
 use crate::sandbox::{Data, command_line, shown};
@@ -41,7 +41,7 @@ pub async fn run(arguments: Arguments, output: &Output) -> Result<(), Failure> {
     let source = arguments.data.source()?;
     let federation = {
         let progress = output.progress("making a federation");
-        Federation::create(&dir, &source, arguments.data.study, &progress).await?
+        Federation::create(&dir, &source, arguments.data.study, Approval::Automatic, &progress).await?
     };
     let facts = federation.facts().clone();
     output.say(format!(

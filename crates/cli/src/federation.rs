@@ -3,6 +3,7 @@
 //! ```text
 //! DIR/
 //!   hub/ nodes/NAME/ researcher/   homes, as each party would have its own
+//!   people/NAME/PERSON/            folders of those who act for an organisation, where people approve
 //!   data/NAME/DATASET.csv          each organisation's file
 //!   schemas/DATASET.toml           the declarations
 //!   invitations/ logs/ run/        files handed over, diagnosis, process numbers
@@ -15,7 +16,7 @@ use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use cohortium_hub::home::Home as HubHome;
-use cohortium_messages::Name;
+use cohortium_messages::{Name, Role};
 use cohortium_node::home::Home as NodeHome;
 use cohortium_node::service::system_rng;
 use serde::{Deserialize, Serialize};
@@ -23,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::dataset::{self, Declaration, Total};
 use crate::output::{Failure, Progress};
 use crate::session::Session;
-use crate::{hospitals, hub, node, researcher, study};
+use crate::{hospitals, hub, node, person, researcher, study};
 
 /// The researcher of a sandbox.
 pub const RESEARCHER: &str = "ada";
@@ -44,8 +45,26 @@ pub struct Facts {
     /// The datasets, each held by every organisation.
     pub datasets: Vec<Name>,
     pub organisations: Vec<Name>,
+    /// Whether people approve tasks.
+    #[serde(default)]
+    pub people: bool,
     pub study: Name,
 }
+
+/// How tasks are approved in a sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Approval {
+    /// Everything runs without asking anybody.
+    Automatic,
+    /// A person at each organisation must say yes; with `hold`, also to what leaves.
+    People {
+        /// Whether what leaves is held back.
+        hold: bool,
+    },
+}
+
+/// Who acts for each organisation of a sandbox with people.
+pub const PEOPLE: [(&str, Role); 2] = [("paula", Role::PrivacyOfficer), ("stella", Role::Steward)];
 
 /// Where the data comes from.
 pub enum Source {
@@ -69,7 +88,13 @@ impl Drop for Process {
 
 impl Federation {
     /// Makes a federation: data, homes, memberships, a signed agreement. Leaves it stopped.
-    pub async fn create(dir: &Path, source: &Source, name: Option<Name>, progress: &Progress) -> Result<Self, Failure> {
+    pub async fn create(
+        dir: &Path,
+        source: &Source,
+        name: Option<Name>,
+        approval: Approval,
+        progress: &Progress,
+    ) -> Result<Self, Failure> {
         if dir.join("sandbox.toml").exists() {
             return Err(Failure::usage(format!("{} holds a sandbox already", dir.display())));
         }
@@ -88,8 +113,9 @@ impl Federation {
             (None, Source::Simulated { .. }) => Name::new("outcomes").map_err(Failure::own)?,
             (None, Source::Folder { .. }) => first,
         };
-        let federation = Self { dir: dir.to_owned(), facts: Facts { datasets, organisations, study } };
-        federation.enrol(progress).await?;
+        let people = approval != Approval::Automatic;
+        let federation = Self { dir: dir.to_owned(), facts: Facts { datasets, organisations, people, study } };
+        federation.enrol(approval, progress).await?;
         let text = toml::to_string(&federation.facts).map_err(Failure::own)?;
         std::fs::write(dir.join("sandbox.toml"), text).map_err(Failure::own)?;
         Ok(federation)
@@ -103,7 +129,7 @@ impl Federation {
     }
 
     /// Hub, keys, invitations, datasets, agreement: everything short of asking. The hub runs for as long as it takes.
-    async fn enrol(&self, progress: &Progress) -> Result<(), Failure> {
+    async fn enrol(&self, approval: Approval, progress: &Progress) -> Result<(), Failure> {
         progress.now("making keys and certificates");
         let hub_home = self.hub();
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
@@ -122,6 +148,9 @@ impl Federation {
             hub::write_invitation(&self.dir.join("invitations").join(format!("{name}.json")), &invitation)?;
             let home = self.node(name);
             node::join(&home, &invitation).await?;
+            if approval != Approval::Automatic {
+                self.take_people_in(name, &home).await?;
+            }
             let secrets = home.secrets()?;
             for dataset in &self.facts.datasets {
                 let declaration = self.declaration(dataset)?;
@@ -130,13 +159,24 @@ impl Federation {
         }
         progress.now("nodes offer the shapes of their data");
         let nodes = self.spawn_nodes()?;
-        self.agree(progress).await?;
+        self.agree(approval, progress).await?;
         drop((nodes, running));
         Ok(())
     }
 
+    /// Each person makes a key in a folder of their own, and the operator takes its public half in.
+    async fn take_people_in(&self, organisation: &Name, node: &NodeHome) -> Result<(), Failure> {
+        let session = Session::open(node.dir())?;
+        for (person, role) in PEOPLE {
+            let home = self.person(organisation, person);
+            person::make(&home, &Name::new(person).map_err(Failure::own)?, role)?;
+            node::take_in(&session, node, &person::read_entry(&person::entry_file(&home))?, false).await?;
+        }
+        Ok(())
+    }
+
     /// The custodians draft and sign, each from its own home.
-    async fn agree(&self, progress: &Progress) -> Result<(), Failure> {
+    async fn agree(&self, approval: Approval, progress: &Progress) -> Result<(), Failure> {
         let mut sessions = Vec::new();
         for name in &self.facts.organisations {
             sessions.push(Session::open(self.node(name).dir())?);
@@ -146,7 +186,7 @@ impl Federation {
         until("the nodes did not offer their datasets", async || Ok(first.directory().await?.offers.len() >= offers))
             .await?;
         let draft = study::draft(first, &self.facts.study, &self.facts.organisations).await?;
-        let draft = fill_in(&draft);
+        let draft = fill_in(&draft, approval);
         let file = self.dir.join("agreement.toml");
         std::fs::write(&file, draft).map_err(Failure::own)?;
         let agreement = study::from_draft(first, &file).await?;
@@ -237,6 +277,11 @@ impl Federation {
         self.dir.join("researcher")
     }
 
+    /// The folder of a person of an organisation.
+    pub fn person(&self, organisation: &Name, person: &str) -> PathBuf {
+        self.dir.join("people").join(organisation.as_str()).join(person)
+    }
+
     pub fn agreement_file(&self) -> PathBuf {
         self.dir.join("agreement.json")
     }
@@ -259,7 +304,7 @@ impl Federation {
 }
 
 /// Fills in what a person would: who accepts the risk, and budgets for trying things out.
-fn fill_in(draft: &str) -> String {
+fn fill_in(draft: &str, approval: Approval) -> String {
     let mut text = String::new();
     for line in draft.lines() {
         let line = match line.split_once(" = ").map(|(key, _)| key.trim()) {
@@ -267,6 +312,7 @@ fn fill_in(draft: &str) -> String {
             Some("epsilon_total") => format!("epsilon_total = {EPSILON_TOTAL}"),
             Some("epsilon_per_researcher") => format!("epsilon_per_researcher = {EPSILON_TOTAL}"),
             Some("epsilon_per_query") => String::from("epsilon_per_query = 2"),
+            Some("hold") if approval == (Approval::People { hold: true }) => String::from("hold = true"),
             _ => line.to_owned(),
         };
         text.push_str(&line);

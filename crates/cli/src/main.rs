@@ -7,20 +7,25 @@ mod account;
 mod audit;
 mod dataset;
 mod demo;
+mod desk;
 mod dp;
 mod federation;
 mod hospitals;
 mod hub;
+mod incident;
 mod node;
 mod output;
+mod person;
 mod picture;
 mod query;
 mod researcher;
 mod sandbox;
 mod session;
+mod show;
 mod study;
 mod task;
 mod truth;
+mod words;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -56,6 +61,9 @@ enum Command {
     /// Run the node that stands next to an organisation's data
     #[command(subcommand)]
     Node(node::Command),
+    /// Make a key for somebody who acts for an organisation
+    #[command(subcommand)]
+    Person(person::Command),
     /// Make a researcher's keys
     #[command(subcommand)]
     Researcher(researcher::Command),
@@ -73,6 +81,9 @@ enum Command {
     /// Calculate what mechanisms cost in privacy, and how much noise a target needs
     #[command(subcommand)]
     Dp(dp::Command),
+    /// Lead an incident: write down, stop, export, close; or drill one
+    #[command(subcommand)]
+    Incident(incident::Command),
     /// Check offline what happened
     #[command(subcommand)]
     Audit(audit::Command),
@@ -98,12 +109,14 @@ fn run(arguments: Arguments, output: &Output) -> Result<(), Failure> {
             Command::Sandbox(command) => sandbox::run(command, output).await,
             Command::Hub(command) => hub::run(command, &need_home()?, output).await,
             Command::Node(command) => node::run(command, &need_home()?, output).await,
+            Command::Person(command) => person::run(command, &need_home()?, output),
             Command::Researcher(command) => researcher::run(command, &need_home()?, output).await,
             Command::Study(command) => study::run(command, &need_home()?, output).await,
             Command::Query(arguments) => query::run(arguments, &need_home()?, output).await,
             Command::Task(command) => task::run(command, &need_home()?, output).await,
             Command::Account(command) => account::run(&command, &need_home()?, output),
             Command::Dp(command) => dp::run(&command, output),
+            Command::Incident(command) => incident::run(command, home.as_deref(), output).await,
             Command::Audit(command) => audit::run(&command, home.as_deref(), output),
         }
     })

@@ -69,6 +69,16 @@ impl Failure {
         Self::new(Kind::NotVerified, error)
     }
 
+    /// Every failing clause, where a policy refused.
+    pub fn clauses(&self) -> &[String] {
+        &self.clauses
+    }
+
+    /// What is told.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
     fn new(kind: Kind, error: impl std::fmt::Display) -> Self {
         Self { clauses: Vec::new(), kind, message: error.to_string() }
     }
@@ -185,6 +195,17 @@ impl Drop for Progress {
 fn print_line(line: &str) {
     use std::io::Write as _;
     let _ = writeln!(std::io::stdout().lock(), "{line}");
+}
+
+/// Text that somebody else wrote, on one line, with everything replaced that could move the cursor, hide a line or turn the
+/// direction of writing.
+pub fn plain(text: &str) -> String {
+    let hides = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    };
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    words.chars().map(|c| if hides(c) { '\u{fffd}' } else { c }).collect()
 }
 
 /// A table with aligned columns; numbers stand to the right.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use cohortium_messages::Name;
 
-use crate::federation::{Federation, Process, RESEARCHER, Source};
+use crate::federation::{Approval, Federation, Process, RESEARCHER, Source};
 use crate::output::{Failure, Output};
 
 #[derive(Subcommand)]
@@ -14,6 +14,12 @@ pub enum Command {
     New {
         /// The folder
         dir: PathBuf,
+        /// Each organisation has a steward and a privacy officer, one of whom must approve each task
+        #[arg(long)]
+        people: bool,
+        /// One of them must also look at what leaves and let it out
+        #[arg(long, requires = "people")]
+        hold: bool,
         #[command(flatten)]
         data: Data,
     },
@@ -64,9 +70,10 @@ impl Data {
 
 pub async fn run(command: Command, output: &Output) -> Result<(), Failure> {
     match command {
-        Command::New { dir, data } => {
+        Command::New { dir, people, hold, data } => {
             let progress = output.progress("making a sandbox");
-            let federation = Federation::create(&dir, &data.source()?, data.study, &progress).await?;
+            let approval = if people { Approval::People { hold } } else { Approval::Automatic };
+            let federation = Federation::create(&dir, &data.source()?, data.study, approval, &progress).await?;
             drop(progress);
             output.result(&federation.facts(), || {
                 format!(
@@ -89,11 +96,15 @@ pub async fn run(command: Command, output: &Output) -> Result<(), Failure> {
             output.result(&value, || {
                 let researcher = shown(&federation.researcher());
                 let dataset = facts.datasets.first().map_or("DATASET", Name::as_str);
-                format!(
-                    "A hub and {} nodes run in the background. You are {RESEARCHER}; ask, for example:\n  {} query \"SELECT COUNT(*) FROM {dataset}\" --study {}\nStop them with:\n  {}",
-                    facts.organisations.len(),
+                let ask = format!(
+                    "{} query \"SELECT COUNT(*) FROM {dataset}\" --study {}",
                     command_line(&["--home", &researcher]),
-                    facts.study,
+                    facts.study
+                );
+                let people = if facts.people { saying_yes_or_no(&federation) } else { String::new() };
+                format!(
+                    "A hub and {} nodes run in the background. You are {RESEARCHER}; ask, for example:\n  {ask}\n{people}Stop them with:\n  {}",
+                    facts.organisations.len(),
                     command_line(&["sandbox", "stop", &shown(&dir)])
                 )
             })
@@ -106,6 +117,24 @@ pub async fn run(command: Command, output: &Output) -> Result<(), Failure> {
             })
         }
     }
+}
+
+/// What to type, as the people of the organisations, while the question waits.
+fn saying_yes_or_no(federation: &Federation) -> String {
+    let mut text = String::from(
+        "It waits until somebody at each organisation says yes. In another terminal, look at it as one of them, and say so:\n",
+    );
+    for (position, name) in federation.facts().organisations.iter().enumerate() {
+        let (home, person) = (shown(federation.node(name).dir()), shown(&federation.person(name, "stella")));
+        let command = |arguments: &[&str]| command_line(&[&["--home", &home, "node"], arguments].concat());
+        if position == 0 {
+            text.push_str(&format!("  {}\n  {}\n", command(&["tasks"]), command(&["show", "TASK"])));
+        }
+        text.push_str(&format!("  {}\n", command(&["approve", "TASK", "--why", "\"for trying\"", "--as", &person])));
+    }
+    text.push_str("TASK is what `node tasks` shows. `refuse` in the place of `approve` ends it. Each organisation also has paula, \
+                   its privacy officer.\n");
+    text
 }
 
 /// A command as the person at this keyboard would type it: through cargo, if that is how this one was started.

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use cohortium_api::{Caller, Client, ClientError, Connection};
 use cohortium_messages::{
-    Agreement, Call, Directory, Name, Principal, PrincipalKind, Reply, ResearcherEntry, ResearcherSecrets, RosterEntry,
-    SigningKey, Staff, StudyRecord, Verified,
+    Agreement, Call, Directory, Hash, Name, Principal, PrincipalKind, Reply, ResearcherEntry, ResearcherSecrets,
+    RosterEntry, SigningKey, Staff, StudyRecord, Verified, canonical_bytes,
 };
 use cohortium_node::home::Home;
 use cohortium_node::service::{nonce, now, system_rng};
@@ -195,6 +195,11 @@ pub fn researcher_secrets(home: &Path) -> Result<ResearcherSecrets, Failure> {
     let text = std::fs::read_to_string(&path).map(Zeroizing::new);
     let text = text.map_err(|error| Failure::own(format!("{}: {error}", path.display())))?;
     ResearcherSecrets::from_secret_text(&text).map_err(|error| Failure::own(format!("{}: {error}", path.display())))
+}
+
+/// What people compare over another channel: the fingerprint of what somebody signed for themselves.
+pub fn fingerprint<T: serde::Serialize>(entry: &T) -> Result<String, Failure> {
+    Ok(Hash::of(&canonical_bytes(entry).map_err(Failure::own)?).fingerprint())
 }
 
 pub fn unexpected() -> Failure {

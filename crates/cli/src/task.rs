@@ -195,7 +195,11 @@ impl Shown<'_> {
             ),
         };
         let whom = if status.awaited.is_empty() { String::from("the hub") } else { join(&status.awaited) };
-        Some(format!("{whom}, for {left} s more; then the task {then}"))
+        let asked = match status.state {
+            TaskState::AwaitingApproval => " (people there are asked; they say yes or no with `node show`)",
+            _ => "",
+        };
+        Some(format!("{whom}{asked}, for {} more; then the task {then}", span(left)))
     }
 
     fn row(&self, member: &Progress) -> Vec<String> {
@@ -207,6 +211,15 @@ impl Shown<'_> {
         };
         let cells = Phase::STEPS.map(|step| cell(step).to_owned());
         std::iter::once(member.member.to_string()).chain(cells).collect()
+    }
+}
+
+/// A number of seconds, for people.
+fn span(seconds: u32) -> String {
+    match seconds {
+        ..=120 => format!("{seconds} s"),
+        121..=7_200 => format!("{} minutes", seconds / 60),
+        _ => format!("{} hours", seconds / 3600),
     }
 }
 
@@ -290,6 +303,7 @@ impl OwnView {
 
 const fn price_in_words(state: RunState) -> &'static str {
     match state {
+        RunState::Waiting => "none yet: people here are asked, see `node show`",
         RunState::Permitted => "reserved",
         RunState::Reading
         | RunState::Masked

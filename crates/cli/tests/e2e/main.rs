@@ -21,6 +21,8 @@ mod killed;
 #[cfg(test)]
 mod noise;
 #[cfg(test)]
+mod people;
+#[cfg(test)]
 mod sandbox;
 #[cfg(test)]
 mod tasks;

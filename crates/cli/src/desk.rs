@@ -1,0 +1,419 @@
+//! What people say at a node's desk: yes or no to a task, that a held message may leave, that a study stops or goes on.
+//!
+//! Each is a log entry, signed with the person's own key and laid into the desk of the node's home. The node judges it;
+//! what is checked here is checked so that whoever may not do this is told who may, before anything is signed.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use clap::Subcommand;
+use cohortium_messages::{Agreement, Author, Entry, Envelope, Fact, Hash, Name, PersonEntry, Role, Task};
+use cohortium_node::home::Home;
+use cohortium_node::service::now;
+use cohortium_node::view::View;
+use cohortium_node::{DeskItem, HeldRecord, RunRecord, RunState};
+use serde::Serialize;
+
+use crate::output::{Failure, Output};
+use crate::person::{Person, Speaker};
+use crate::session::{node_home, open_view};
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Say yes to a task that waits for people
+    Approve(Decision),
+    /// Say no to a task that waits for people: it ends, for all members, at no price
+    Refuse(Decision),
+    /// Let out what is held back for a task, after looking at it with `node show`
+    Dispatch {
+        /// The task: its hash, or enough of its first digits
+        task: String,
+        #[command(flatten)]
+        speaker: Speaker,
+    },
+    /// Stop a study at this node: nothing new is permitted, nothing read, nothing let out
+    Freeze(Stop),
+    /// Set a study going again at this node: a privacy officer's word
+    Unfreeze(Stop),
+}
+
+#[derive(clap::Args)]
+pub struct Decision {
+    /// The task: its hash, or enough of its first digits
+    pub task: String,
+    /// Why, in a sentence. It stands in the log, where members and auditors read it: nothing about patients
+    #[arg(long)]
+    pub why: String,
+    #[command(flatten)]
+    pub speaker: Speaker,
+}
+
+#[derive(clap::Args)]
+pub struct Stop {
+    /// The study
+    pub study: Name,
+    /// Why, in a sentence. It stands in the log, where members and auditors read it: nothing about patients
+    #[arg(long)]
+    pub why: String,
+    #[command(flatten)]
+    pub speaker: Speaker,
+}
+
+/// How long the node is given to act: it looks at its desk every second, unless it reads rows.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// The fewest digits by which a task may be called.
+const MIN_PREFIX: usize = 4;
+
+/// What became of something on the desk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Heard {
+    /// The node has acted on it.
+    Acted,
+    /// It lies there until the node runs.
+    Waits,
+}
+
+/// Something that lies on a desk.
+pub struct Laid {
+    file: PathBuf,
+    home: Home,
+}
+
+/// Lays a signed entry on a node's desk.
+pub fn lay(home: &Home, entry: Envelope, body: Option<Envelope>) -> Result<Laid, Failure> {
+    let file = home.lay_on_desk(&DeskItem { body, entry })?;
+    Ok(Laid { file, home: home.clone() })
+}
+
+impl Laid {
+    /// Waits for the node to act on it, for a while.
+    pub async fn wait(&self) -> Result<Heard, Failure> {
+        let began = Instant::now();
+        while self.file.exists() {
+            if began.elapsed() > PATIENCE {
+                return Ok(Heard::Waits);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let refused = self.home.refused_on_desk()?;
+        match refused.into_iter().find(|(path, _)| path.file_name() == self.file.file_name()) {
+            Some((_, why)) => Err(Failure::refused(format!("the node did not act on it: {why}"), Vec::new())),
+            None => Ok(Heard::Acted),
+        }
+    }
+}
+
+pub async fn run(command: Command, home: &Path, output: &Output) -> Result<(), Failure> {
+    match command {
+        Command::Approve(decision) => decide(home, &decision, true, output).await,
+        Command::Refuse(decision) => decide(home, &decision, false, output).await,
+        Command::Dispatch { task, speaker } => dispatch(home, &task, &speaker, output).await,
+        Command::Freeze(stop) => freeze(home, &stop, true, output).await,
+        Command::Unfreeze(stop) => freeze(home, &stop, false, output).await,
+    }
+}
+
+/// A node's home, and who speaks there.
+pub struct Desk {
+    pub home: Home,
+    pub organisation: Name,
+    pub person: Person,
+    pub view: View,
+}
+
+impl Desk {
+    pub fn open(home: &Path, speaker: &Speaker) -> Result<Self, Failure> {
+        let (node, view) = (node_home(home)?, open_view(home)?);
+        let organisation = node.connection()?.name;
+        Ok(Self { home: node, organisation, person: Person::open(&speaker.person)?, view })
+    }
+
+    /// Demands that the agreement names this person at this organisation, with this key.
+    pub fn demand_named(&self, agreement: &Agreement) -> Result<(), Failure> {
+        let Person { entry, .. } = &self.person;
+        let (study, organisation) = (&agreement.study, &self.organisation);
+        let why = match agreement.person(organisation, &entry.person) {
+            Some(known) if known == entry => return Ok(()),
+            Some(_) => format!(
+                "the agreement of study {study} names {} of {organisation} with another key or role than this folder has: a new \
+                 key counts after an amendment (`study amend`)",
+                entry.person
+            ),
+            None => format!(
+                "the agreement of study {study} does not name {} at {organisation}: only people whom it names can speak here; \
+                 it takes an amendment (`study amend`) to add one",
+                entry.person
+            ),
+        };
+        Err(Failure::refused(why, Vec::new()))
+    }
+
+    /// Signs what the person says, and lays it on the desk.
+    pub fn say(&self, agreement: (Hash, &Name), fact: Fact, body: Option<Envelope>) -> Result<Laid, Failure> {
+        let (agreement, study) = agreement;
+        let person = self.person.entry.person.clone();
+        let author = Author::Person { organisation: self.organisation.clone(), person };
+        let entry = Entry { agreement, author, fact, study: study.clone(), time: now() };
+        let entry = Envelope::sign(&entry, &self.person.secrets.key).map_err(Failure::usage)?;
+        lay(&self.home, entry, body)
+    }
+
+    /// The agreement in force of a study, as this node holds it.
+    pub fn in_force(&self, study: &Name) -> Result<(Agreement, Hash), Failure> {
+        let held = self.view.agreements()?;
+        let known: Vec<&str> = held.iter().map(|(agreement, _)| agreement.study.as_str()).collect();
+        let known = known.join(", ");
+        let (agreement, envelope) = held
+            .into_iter()
+            .find(|(agreement, _)| agreement.study == *study)
+            .ok_or_else(|| Failure::usage(format!("this node has no study `{study}` (it has: {known})")))?;
+        let hash = envelope.peek::<Agreement>().map_err(Failure::own)?.hash();
+        Ok((agreement, hash))
+    }
+}
+
+/// A task at this node: its hash, its run, and what was asked.
+pub struct Case {
+    pub agreement: Agreement,
+    pub hash: Hash,
+    pub run: RunRecord,
+    pub task: Task,
+}
+
+impl Case {
+    /// The task that begins with these digits, with the agreement under which it was asked.
+    pub fn find(view: &View, text: &str) -> Result<Self, Failure> {
+        let is_digits = text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+        if !is_digits || !(MIN_PREFIX..=64).contains(&text.len()) {
+            return Err(Failure::usage(format!(
+                "`{text}` is no task: give {MIN_PREFIX} to 64 digits (0-9, a-f) of its hash; `node tasks` lists them"
+            )));
+        }
+        let mut known = view.runs()?;
+        known.retain(|(hash, _)| hash.to_string().starts_with(text));
+        if known.len() > 1 {
+            let many: Vec<String> = known.iter().map(|(hash, _)| hash.to_string()).collect();
+            return Err(Failure::usage(format!("several tasks begin with `{text}`: {}", many.join(", "))));
+        }
+        let (hash, run) = known.pop().ok_or_else(|| {
+            Failure::usage(format!(
+                "no task that begins with `{text}` has reached this node; `node tasks` lists those that have, and the \
+                 researcher sees with `task show` where it is"
+            ))
+        })?;
+        let task = run.task.peek::<Task>().map_err(Failure::own)?.claims().clone();
+        let agreement = agreement_of(view, task.plan.agreement)?
+            .ok_or_else(|| Failure::own("the agreement of this task is not in this home"))?;
+        Ok(Self { agreement, hash, run, task })
+    }
+
+    /// The people of an organisation whose word counts for this task: not the one who asks.
+    pub fn approvers<'a>(&'a self, organisation: &Name) -> Vec<&'a PersonEntry> {
+        let roles = &self.agreement.approval.roles;
+        let people = self.agreement.people(organisation).iter();
+        people.filter(|person| roles.contains(&person.role) && !self.is_asked_by(person)).collect()
+    }
+
+    /// What people here have said so far: who, yes or no, why.
+    pub fn said(&self) -> Vec<(Name, bool, String)> {
+        let entries = self.run.approvals.iter().filter_map(|envelope| envelope.peek::<Entry>().ok());
+        let said = entries.filter_map(|entry| match (&entry.claims().author, &entry.claims().fact) {
+            (Author::Person { person, .. }, Fact::Approval { approved, why, .. }) => {
+                Some((person.clone(), *approved, why.clone()))
+            }
+            _ => None,
+        });
+        said.collect()
+    }
+
+    fn is_asked_by(&self, person: &PersonEntry) -> bool {
+        let asks = self.agreement.researcher(&self.task.researcher);
+        person.person == self.task.researcher || asks.is_some_and(|asks| asks.key == person.key)
+    }
+
+    /// Demands that this person may say yes or let out, or says who may.
+    fn demand_may_decide(&self, desk: &Desk) -> Result<(), Failure> {
+        desk.demand_named(&self.agreement)?;
+        let person = &desk.person.entry;
+        let why = if self.is_asked_by(person) {
+            format!("{} asks this, and whoever asks does not decide", person.person)
+        } else if !self.agreement.approval.roles.contains(&person.role) {
+            format!("{} is {}, and that role does not decide in study {}", person.person, person.role, self.run.study)
+        } else {
+            return Ok(());
+        };
+        Err(Failure::refused(
+            format!("{why}. At {} {} can.", desk.organisation, self.who_can(&desk.organisation)),
+            Vec::new(),
+        ))
+    }
+
+    /// Who may decide at an organisation, in words.
+    pub fn who_can(&self, organisation: &Name) -> String {
+        named(&self.approvers(organisation))
+    }
+}
+
+/// The agreement of that hash, in force or past.
+pub fn agreement_of(view: &View, hash: Hash) -> Result<Option<Agreement>, Failure> {
+    for (agreement, envelope) in view.versions()? {
+        if envelope.peek::<Agreement>().map_err(Failure::own)?.hash() == hash {
+            return Ok(Some(agreement));
+        }
+    }
+    Ok(None)
+}
+
+/// People with their roles, in words.
+pub fn named(people: &[&PersonEntry]) -> String {
+    let people: Vec<String> = people.iter().map(|person| format!("{} ({})", person.person, person.role)).collect();
+    if people.is_empty() { String::from("nobody") } else { people.join(" or ") }
+}
+
+async fn decide(home: &Path, decision: &Decision, approved: bool, output: &Output) -> Result<(), Failure> {
+    let desk = Desk::open(home, &decision.speaker)?;
+    let case = Case::find(&desk.view, &decision.task)?;
+    demand_undecided(&case)?;
+    case.demand_may_decide(&desk)?;
+    let person = &desk.person.entry.person;
+    if let Some((_, before, _)) = case.said().into_iter().find(|(who, ..)| who == person) {
+        let word = if before { "yes" } else { "no" };
+        let others: Vec<&PersonEntry> = case.approvers(&desk.organisation);
+        let others: Vec<&PersonEntry> = others.into_iter().filter(|other| other.person != *person).collect();
+        let why = format!("{person} has said {word} to this task already; now {} must act", named(&others));
+        return Err(Failure::refused(why, Vec::new()));
+    }
+    let plan = case.task.plan.hash().map_err(Failure::own)?;
+    let fact = Fact::Approval { approved, plan, task: case.hash, why: decision.why.clone() };
+    let laid = desk.say((case.task.plan.agreement, &case.run.study), fact, None)?;
+    let heard = waiting(&laid, output).await?;
+    let after = Case::find(&desk.view, &case.hash.to_string())?.run;
+    let value = serde_json::json!({"approved": approved, "desk": heard, "person": person, "state": after.state,
+        "task": case.hash, "why": after.why});
+    output.result(&value, || {
+        let word = if approved { "yes" } else { "no" };
+        let task = case.hash.short();
+        match heard {
+            Heard::Waits => format!("{person} says {word} to task {task}. {}", NOT_YET),
+            Heard::Acted if after.state == RunState::Waiting => {
+                format!("{person} says {word} to task {task}. It still waits here: {}.", after.why)
+            }
+            Heard::Acted => {
+                format!("{person} says {word} to task {task}. Here it is {} now: {}.", after.state, after.why)
+            }
+        }
+    })
+}
+
+const NOT_YET: &str = "The node has not acted on it yet: is it running (`node start`)? It lies on the node's desk, signed, and \
+                       holds as soon as the node looks.";
+
+/// Demands that the task waits for people, or says how it stands instead.
+fn demand_undecided(case: &Case) -> Result<(), Failure> {
+    if case.run.state == RunState::Waiting {
+        return Ok(());
+    }
+    let said = case.said();
+    let by: Vec<String> =
+        said.iter().map(|(who, yes, _)| format!("{who} said {}", if *yes { "yes" } else { "no" })).collect();
+    let by = match (by.is_empty(), case.run.state) {
+        (false, _) => format!(" ({})", by.join(", ")),
+        (true, RunState::Refused) => String::from(" (the policy refused it; nobody was asked)"),
+        (true, _) => String::from(" (nobody was asked: the agreement approves it automatically)"),
+    };
+    let why = format!(
+        "task {} is decided already: it is {} here{by}. Nobody needs to act; to stop the whole study, `node freeze {}`",
+        case.hash.short(),
+        case.run.state,
+        case.run.study
+    );
+    Err(Failure::refused(why, Vec::new()))
+}
+
+/// What is held back for a task.
+pub fn held_for(view: &View, task: Hash) -> Result<Option<HeldRecord>, Failure> {
+    Ok(view.held()?.into_iter().find(|(of, _)| *of == task).map(|(_, held)| held))
+}
+
+async fn dispatch(home: &Path, task: &str, speaker: &Speaker, output: &Output) -> Result<(), Failure> {
+    let desk = Desk::open(home, speaker)?;
+    let case = Case::find(&desk.view, task)?;
+    let Some(held) = held_for(&desk.view, case.hash)? else {
+        return Err(Failure::refused(
+            format!(
+                "nothing is held back for task {}: it is {} here. `node outbox --held` lists what waits",
+                case.hash.short(),
+                case.run.state
+            ),
+            Vec::new(),
+        ));
+    };
+    case.demand_may_decide(&desk)?;
+    let fact = Fact::Dispatch { message: held.message, task: case.hash };
+    let laid = desk.say((case.task.plan.agreement, &case.run.study), fact, None)?;
+    let heard = waiting(&laid, output).await?;
+    let person = &desk.person.entry.person;
+    let value = serde_json::json!({"desk": heard, "message": held.message, "person": person, "task": case.hash});
+    output.result(&value, || {
+        let rest = match heard {
+            Heard::Acted => "It leaves.",
+            Heard::Waits => NOT_YET,
+        };
+        format!("{person} lets message {} out for task {}. {rest}", held.message.short(), case.hash.short())
+    })
+}
+
+async fn freeze(home: &Path, stop: &Stop, frozen: bool, output: &Output) -> Result<(), Failure> {
+    let desk = Desk::open(home, &stop.speaker)?;
+    let laid = say_freeze(&desk, &stop.study, &stop.why, frozen)?;
+    let heard = waiting(&laid, output).await?;
+    let (person, study) = (&desk.person.entry.person, &stop.study);
+    let value = serde_json::json!({"desk": heard, "frozen": frozen, "person": person, "study": study});
+    output.result(&value, || {
+        let what = if frozen { "stops" } else { "sets going again" };
+        let rest = match (heard, frozen) {
+            (Heard::Waits, _) => NOT_YET.to_owned(),
+            (Heard::Acted, true) => format!(
+                "Nothing new of it is permitted, read or let out here; the other members are told. Only a privacy officer of {} \
+                 sets it going again (`node unfreeze {study}`).",
+                desk.organisation
+            ),
+            (Heard::Acted, false) => String::from("The other members are told."),
+        };
+        format!("{person} {what} study {study} at {}. {rest}", desk.organisation)
+    })
+}
+
+/// Signs that a study stops here or goes on, if this person may say so.
+pub fn say_freeze(desk: &Desk, study: &Name, why: &str, frozen: bool) -> Result<Laid, Failure> {
+    let (agreement, hash) = desk.in_force(study)?;
+    desk.demand_named(&agreement)?;
+    let may = |role: Role| if frozen { role.may_freeze() } else { role.may_unfreeze() };
+    demand_role(desk, &agreement, may, if frozen { "stop a study" } else { "set a study going again" })?;
+    desk.say((hash, study), Fact::Freeze { frozen, why: why.to_owned() }, None)
+}
+
+/// Demands a role, or says who has one that suffices.
+pub fn demand_role(desk: &Desk, agreement: &Agreement, may: impl Fn(Role) -> bool, what: &str) -> Result<(), Failure> {
+    let person = &desk.person.entry;
+    if may(person.role) {
+        return Ok(());
+    }
+    let others: Vec<&PersonEntry> =
+        agreement.people(&desk.organisation).iter().filter(|other| may(other.role)).collect();
+    let why = format!(
+        "{} is {} and cannot {what}. At {} {} can.",
+        person.person,
+        person.role,
+        desk.organisation,
+        named(&others)
+    );
+    Err(Failure::refused(why, Vec::new()))
+}
+
+/// Waits for the node, and shows that.
+pub async fn waiting(laid: &Laid, output: &Output) -> Result<Heard, Failure> {
+    let _progress = output.progress("waiting for the node to act on it");
+    laid.wait().await
+}
