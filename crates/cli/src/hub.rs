@@ -1,4 +1,4 @@
-//! `cohortium hub`: make a hub, run it, invite members.
+//! `cohortium hub`: make a hub, run it, invite members, see who called.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use cohortium_hub::home::{Home, PHASE_TIMEOUT_S, Settings};
 use cohortium_messages::{Invitation, Name};
 use cohortium_node::service::system_rng;
 
-use crate::output::{Failure, Output};
+use crate::output::{Failure, Output, plain, table};
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -39,6 +39,12 @@ pub enum Command {
         /// The file to write (default: NAME.invitation.json)
         #[arg(long)]
         out: Option<PathBuf>,
+    },
+    /// Who called this hub for what, and what came of it
+    Access {
+        /// Show only the last so many
+        #[arg(long, default_value_t = 50)]
+        last: usize,
     },
 }
 
@@ -71,7 +77,25 @@ pub async fn run(command: Command, home: &Path, output: &Output) -> Result<(), F
                 format!("Wrote {}: hand it to {name} over a channel you trust; it works once.", file.display())
             })
         }
+        Command::Access { last } => access(&hub, last, output),
     }
+}
+
+/// The newest calls, the newest last. Of a caller whose signature was not checked, only what it claims is known.
+fn access(hub: &Home, last: usize, output: &Output) -> Result<(), Failure> {
+    let mut calls = hub.access(last)?;
+    calls.reverse();
+    output.result(&serde_json::json!({ "access": calls }), || {
+        if calls.is_empty() {
+            return String::from("Nobody has called.");
+        }
+        let rows = calls.iter().map(|call| {
+            let who = if call.known { call.who.name.to_string() } else { format!("{} (claimed)", call.who.name) };
+            let what = call.what.as_deref().map(plain).unwrap_or_default();
+            vec![call.at.to_string(), who, call.call.clone(), what, call.outcome.clone()]
+        });
+        table(&["when", "who", "call", "about", "outcome"], rows)
+    })
 }
 
 /// Makes a hub's home.

@@ -109,6 +109,11 @@ fn a_steward_sees_what_is_asked_and_the_answer_needs_a_yes_everywhere() {
     question.join().unwrap().fails(3, &["one year apart", "outcomes/approval"]);
 
     evidence_is_written(&house, prefix);
+    wait_for("the hub has noted who asked", || {
+        let calls = run_json(Some(&house.sandbox.hub()), &["hub", "access"]).json();
+        let is_asked = |call: &Value| call["who"]["name"] == "ada" && call["known"] == true && call["call"] == "submit";
+        calls["access"].as_array().unwrap().iter().any(is_asked).then_some(())
+    });
 }
 
 fn who_may_not_is_told_who_may(house: &House, task: &str) {
