@@ -31,7 +31,8 @@ use crate::study::Study;
 use crate::task::Tasks;
 use crate::{AuditError, at, unusable};
 
-/// Whose account for which dataset. A node is its message key: two studies may use one name for two houses.
+/// Whose account for which dataset. A node is the message key by which its study first knew it: two studies may use one
+/// name for two houses, and an amendment may state another key.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct AccountKey {
     pub node: Name,
@@ -40,8 +41,9 @@ pub(crate) struct AccountKey {
 }
 
 impl AccountKey {
-    pub(crate) fn new(party: &RosterEntry, dataset: &str) -> Self {
-        Self { node: party.organisation.clone(), message_key: party.message_key, dataset: dataset.to_owned() }
+    /// A party's account under its study; nothing for who is no party.
+    pub(crate) fn new(study: &Study, node: &Name, dataset: &str) -> Option<Self> {
+        Some(Self { node: node.clone(), message_key: study.house(node)?, dataset: dataset.to_owned() })
     }
 
     /// The node, whatever the dataset.
@@ -89,15 +91,22 @@ pub(crate) struct Books {
 #[derive(Default)]
 struct Chain {
     /// Account entries by their numbers, each with the log entry that shows it.
-    entries: BTreeMap<u64, (u64, AccountEntry)>,
+    entries: BTreeMap<u64, Shown>,
     /// The hash of the account at a number, each with the first log entry that says so.
     heads: BTreeMap<u64, (u64, String)>,
 }
 
+/// An account entry, where it is shown, and under which revision of the agreement.
+struct Shown {
+    entry: AccountEntry,
+    index: u64,
+    revision: u32,
+}
+
 impl Books {
-    /// Takes in an account entry that a log entry shows.
-    pub(crate) fn add(&mut self, index: u64, key: &AccountKey, entry: &AccountEntry) {
-        let added = if self.is_believed(key) { self.link(index, key, entry) } else { Ok(()) };
+    /// Takes in an account entry that a log entry shows, under this revision of its agreement.
+    pub(crate) fn add(&mut self, index: u64, key: &AccountKey, entry: &AccountEntry, revision: u32) {
+        let added = if self.is_believed(key) { self.link(index, key, entry, revision) } else { Ok(()) };
         self.note(key, added);
     }
 
@@ -113,8 +122,8 @@ impl Books {
     }
 
     /// The log entry at which it came out that a node contradicts itself, if it does.
-    pub(crate) fn contradiction(&self, party: &RosterEntry) -> Option<u64> {
-        self.contradicted.get(&(party.organisation.clone(), party.message_key)).map(|found| found.index)
+    pub(crate) fn contradiction(&self, study: &Study, node: &Name) -> Option<u64> {
+        self.contradicted.get(&(node.clone(), study.house(node)?)).map(|found| found.index)
     }
 
     fn note(&mut self, key: &AccountKey, outcome: Result<(), Contradiction>) {
@@ -123,7 +132,7 @@ impl Books {
         }
     }
 
-    fn link(&mut self, index: u64, key: &AccountKey, entry: &AccountEntry) -> Result<(), Contradiction> {
+    fn link(&mut self, index: u64, key: &AccountKey, entry: &AccountEntry, revision: u32) -> Result<(), Contradiction> {
         let contradicts = |why: String| Contradiction { index, why };
         let head = entry.hash_hex().map_err(|error| contradicts(error.to_string()))?;
         let before = entry.sequence.checked_sub(1);
@@ -131,8 +140,10 @@ impl Books {
         self.pin(index, key, before, &entry.previous)?;
         self.pin(index, key, entry.sequence, &head)?;
         let chain = self.chains.entry(key.clone()).or_default();
-        match chain.entries.insert(entry.sequence, (index, entry.clone())) {
-            Some((earlier, _)) => Err(contradicts(format!("shows the account entry of log entry {earlier} again"))),
+        match chain.entries.insert(entry.sequence, Shown { entry: entry.clone(), index, revision }) {
+            Some(Shown { index: earlier, .. }) => {
+                Err(contradicts(format!("shows the account entry of log entry {earlier} again")))
+            }
             None => Ok(()),
         }
     }
@@ -167,35 +178,30 @@ impl Books {
             // Tasks under agreements that are not covered do not excuse a gap: a hub could make them up.
             noted.push((key.clone(), chain.check_gaps(key, tasks.hidden_at_most(key), findings)));
         }
-        for (study, key, _) in places(studies) {
-            let Some(chain) = self.chains.get(&key).filter(|_| self.is_believed(&key)) else { continue };
-            noted.push((key.clone(), chain.check_sum(study, &key, tasks)?));
+        let places = places(studies);
+        for place in &places {
+            let Some(chain) = self.chains.get(&place.key).filter(|_| self.is_believed(&place.key)) else { continue };
+            noted.push((place.key.clone(), chain.check_sum(place, tasks)?));
         }
         noted.into_iter().for_each(|(key, outcome)| self.note(&key, outcome));
         for ((node, _), Contradiction { index, why }) in &self.contradicted {
             let text = format!("{why}; nothing that {node} says about its accounts is believed");
             findings.push(FindingKind::Contradiction, Some(*index), text);
         }
-        places(studies).map(|(study, key, dataset)| self.report(study, &key, dataset, tasks)).collect()
+        places.iter().map(|place| self.report(place, tasks)).collect()
     }
 
-    fn report(
-        &self,
-        study: &Study,
-        key: &AccountKey,
-        dataset: &Name,
-        tasks: &Tasks,
-    ) -> Result<AccountReport, AuditError> {
+    fn report(&self, place: &Place, tasks: &Tasks) -> Result<AccountReport, AuditError> {
+        let Place { dataset, key, revisions } = place;
+        let study = place.last()?;
         let (agreement, chain) = (&study.agreement, self.chains.get(key));
         let contradicted = !self.is_believed(key);
         let epsilon_spent = match chain {
             // All that it ever signed for: an upper bound on what any of its books could say.
-            _ if contradicted => epsilon_of(&tasks.charged(study, key, true), agreement),
+            _ if contradicted => epsilon_of(&tasks.charged(&agreement.study, key, true), agreement),
+            // It is believed, so it was replayed to its end before.
             Some(chain) => {
-                let mut spent = 0.0;
-                // It is believed, so it was replayed to its end before.
-                let _ = chain.replay(agreement, dataset, |_, account| spent = account.spent_epsilon())?;
-                spent
+                chain.replay(revisions, dataset, |_, _| ())?.map_or(0.0, |(_, account)| account.spent_epsilon())
             }
             None => 0.0,
         };
@@ -211,19 +217,20 @@ impl Books {
     }
 
     /// How the accounts of one dataset under one study went, for each node that is believed.
-    pub(crate) fn histories(&self, agreement: &Agreement, dataset: &Name) -> Result<Vec<History>, AuditError> {
+    pub(crate) fn histories(&self, revisions: &[Rc<Study>], dataset: &Name) -> Result<Vec<History>, AuditError> {
+        let Some(study) = revisions.last() else { return Ok(Vec::new()) };
         let mut histories = Vec::new();
-        for party in agreement.parties.iter().map(|party| &party.entry) {
-            let key = AccountKey::new(party, dataset.as_str());
+        for node in study.agreement.participants() {
+            let Some(key) = AccountKey::new(study, &node, dataset.as_str()) else { continue };
             if !self.is_believed(&key) {
                 continue;
             }
             let mut steps = Vec::new();
             if let Some(chain) = self.chains.get(&key) {
-                let step = |index, account: &Account| steps.push(step(index, account, agreement));
-                let _ = chain.replay(agreement, dataset, step)?;
+                let step = |index, account: &Account| steps.push(step(index, account, &study.agreement));
+                let _ = chain.replay(revisions, dataset, step)?;
             }
-            histories.push(History { node: party.organisation.clone(), steps });
+            histories.push(History { node, steps });
         }
         Ok(histories)
     }
@@ -253,7 +260,12 @@ impl Books {
             return Err(at(index, format!("has account entries that do not follow for the task {}", task.short())));
         }
         for account in account {
-            self.link(index, &AccountKey::new(node, &account.dataset), account)?;
+            let key = AccountKey {
+                node: node.organisation.clone(),
+                message_key: node.message_key,
+                dataset: account.dataset.clone(),
+            };
+            self.link(index, &key, account, 0)?;
             match account.kind {
                 EntryKind::Reserve => drop(self.pending.insert(task, account.dataset.clone())),
                 EntryKind::Reading => {}
@@ -287,7 +299,7 @@ impl Chain {
         let (mut expected, mut missing, mut gap) = (1, 0u64, None);
         // The end counts as one more entry: a receipt may speak of an account entry that the log does not show.
         let end = (self.last().saturating_add(1), self.heads.last_key_value().map_or(0, |(_, (index, _))| *index));
-        let shown = self.entries.iter().map(|(number, (index, _))| (*number, *index)).chain([end]);
+        let shown = self.entries.iter().map(|(number, shown)| (*number, shown.index)).chain([end]);
         for (number, index) in shown {
             if number > expected {
                 missing = missing.saturating_add(number - expected);
@@ -314,23 +326,13 @@ impl Chain {
 
     /// Demands that what a study was charged here is within its agreement's budgets, and is the sum of the prices of its
     /// tasks: the one from the account entries, the other from the plans.
-    fn check_sum(
-        &self,
-        study: &Study,
-        key: &AccountKey,
-        tasks: &Tasks,
-    ) -> Result<Result<(), Contradiction>, AuditError> {
-        let agreement = &study.agreement;
-        let dataset = agreement.datasets.iter().find(|terms| terms.name.as_str() == key.dataset);
-        let Some(dataset) = dataset.map(|terms| &terms.name) else { return Ok(Ok(())) };
-        let (mut last, mut charged) = (0, Curve::default());
-        let replayed = self.replay(agreement, dataset, |index, account| {
-            (last, charged) = (index, account.charged(&Scope::Dataset).unwrap_or_default());
-        })?;
-        if let Err(contradiction) = replayed {
-            return Ok(Err(contradiction));
-        }
-        if charged == tasks.charged(study, key, false) {
+    fn check_sum(&self, place: &Place, tasks: &Tasks) -> Result<Result<(), Contradiction>, AuditError> {
+        let (agreement, key) = (&place.last()?.agreement, &place.key);
+        let (last, account) = match self.replay(&place.revisions, &place.dataset, |_, _| ())? {
+            Ok(replayed) => replayed,
+            Err(contradiction) => return Ok(Err(contradiction)),
+        };
+        if account.charged(&Scope::Dataset).unwrap_or_default() == tasks.charged(&agreement.study, key, false) {
             return Ok(Ok(()));
         }
         let why = format!(
@@ -340,29 +342,56 @@ impl Chain {
         Ok(Err(Contradiction { index: last, why }))
     }
 
-    /// Replays the entries of a study under its budgets, showing the account after each to `see`; ends at the first that
-    /// does not fit.
+    /// Replays the entries of a study, showing the account after each to `see`; ends at the first that does not fit. Returns
+    /// the log entry of the last, and the account under the caps of the last revision.
+    ///
+    /// Each entry must fit under the caps of its own revision. Where an amendment comes into force, what is there is taken
+    /// over as it is, as `dp` does: caps may be smaller than what was spent before, and then nothing more is reserved.
     ///
     /// Numbers and links are made anew, because entries of other studies stand between those of this one; where there
     /// are none, they come out as they were.
     fn replay(
         &self,
-        agreement: &Agreement,
+        revisions: &[Rc<Study>],
         dataset: &Name,
         mut see: impl FnMut(u64, &Account),
-    ) -> Result<Result<(), Contradiction>, AuditError> {
-        let mut account = Account::new(config(agreement, dataset)?).map_err(unusable)?;
-        for (index, entry) in self.entries.values().filter(|(_, entry)| entry.study == agreement.study.as_str()) {
+    ) -> Result<Result<(u64, Account), Contradiction>, AuditError> {
+        let first = revisions.first().ok_or_else(|| unusable("a study without an agreement"))?;
+        let (mut last, mut place) = (0, 0);
+        let mut account = Account::new(config(&first.agreement, dataset)?).map_err(unusable)?;
+        let mut past: Vec<AccountEntry> = Vec::new();
+        let own = self.entries.values().filter(|shown| shown.entry.study == first.agreement.study.as_str());
+        for Shown { entry, index, revision } in own {
+            let under = revisions.iter().position(|study| study.agreement.revision == *revision).unwrap_or(place);
+            if under > place {
+                (place, account) = (under, taken_over(revisions, under, dataset, &past)?);
+            }
             let (previous, sequence) = (account.head().to_owned(), account.sequence() + 1);
             let again = AccountEntry { previous, sequence, ..entry.clone() };
             if let Err(error) = account.apply(&again) {
                 let why = format!("account entry {} of {dataset} does not fit: {error}", entry.sequence);
                 return Ok(Err(Contradiction { index: *index, why }));
             }
+            past.push(again);
+            last = *index;
             see(*index, &account);
         }
-        Ok(Ok(()))
+        if place + 1 < revisions.len() {
+            account = taken_over(revisions, revisions.len() - 1, dataset, &past)?;
+        }
+        Ok(Ok((last, account)))
     }
+}
+
+/// The account with these entries, under the caps of one of the revisions.
+fn taken_over(
+    revisions: &[Rc<Study>],
+    place: usize,
+    dataset: &Name,
+    past: &[AccountEntry],
+) -> Result<Account, AuditError> {
+    let study = revisions.get(place).ok_or_else(|| unusable("a revision that is not there"))?;
+    Account::replay(config(&study.agreement, dataset)?, past.iter().cloned()).map_err(unusable)
 }
 
 impl From<Contradiction> for AuditError {
@@ -371,14 +400,53 @@ impl From<Contradiction> for AuditError {
     }
 }
 
-/// Every account that a study has: at each of its parties, for each of its datasets.
-fn places(studies: &BTreeMap<Hash, Rc<Study>>) -> impl Iterator<Item = (&Study, AccountKey, &Name)> {
-    studies.values().flat_map(|study| {
-        let agreement = &study.agreement;
-        let datasets = move |party| agreement.datasets.iter().map(move |terms| (party, &terms.name));
-        let each = agreement.parties.iter().map(|party| &party.entry).flat_map(datasets);
-        each.map(|(party, dataset)| (&**study, AccountKey::new(party, dataset.as_str()), dataset))
-    })
+/// An account that a study has.
+struct Place {
+    dataset: Name,
+    key: AccountKey,
+    /// The study's agreement, revision by revision.
+    revisions: Vec<Rc<Study>>,
+}
+
+impl Place {
+    /// The study under the last revision of its agreement.
+    fn last(&self) -> Result<&Study, AuditError> {
+        self.revisions.last().map(|study| &**study).ok_or_else(|| unusable("a study without an agreement"))
+    }
+}
+
+/// Every account that a study has or had: at each of its parties, for each of its datasets, in the order of the last
+/// revision and then of the earlier ones.
+fn places(studies: &BTreeMap<Hash, Rc<Study>>) -> Vec<Place> {
+    let names: BTreeSet<&Name> = studies.values().map(|study| &study.agreement.study).collect();
+    let mut places: Vec<Place> = Vec::new();
+    for name in names {
+        let revisions = revisions_of(studies, name);
+        for study in revisions.iter().rev() {
+            for (party, terms) in study.agreement.parties.iter().flat_map(|party| {
+                study.agreement.datasets.iter().map(move |terms| (&party.entry.organisation, &terms.name))
+            }) {
+                let key = AccountKey::new(study, party, terms.as_str());
+                let is_known = |key: &AccountKey| {
+                    places.iter().any(|place| {
+                        place.key == *key && place.revisions.first().is_some_and(|first| first.agreement.study == *name)
+                    })
+                };
+                if let Some(key) = key.filter(|key| !is_known(key)) {
+                    places.push(Place { dataset: terms.clone(), key, revisions: revisions.clone() });
+                }
+            }
+        }
+    }
+    places
+}
+
+/// All revisions of a study's agreement, in order.
+pub(crate) fn revisions_of(studies: &BTreeMap<Hash, Rc<Study>>, name: &Name) -> Vec<Rc<Study>> {
+    let mut revisions: Vec<Rc<Study>> =
+        studies.values().filter(|study| study.agreement.study == *name).map(Rc::clone).collect();
+    revisions.sort_by_key(|study| study.agreement.revision);
+    revisions
 }
 
 fn step(index: u64, account: &Account, agreement: &Agreement) -> Step {

@@ -82,12 +82,12 @@ impl<'a> Bodies<'a> {
                 let claims = found.claims();
                 (body, found.hash() == *release && claims.task == *task && claims.agreement == entry.agreement)
             }
+            Fact::Incident { body, .. } => return self.envelope(index, *body).map(drop),
             Fact::Alert { .. }
             | Fact::Approval { .. }
             | Fact::Dispatch { .. }
             | Fact::Failure { .. }
             | Fact::Freeze { .. }
-            | Fact::Incident { .. }
             | Fact::Permit { .. }
             | Fact::Price { .. }
             | Fact::Refusal { .. }

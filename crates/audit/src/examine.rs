@@ -12,7 +12,7 @@ use std::rc::Rc;
 use cohortium_ledger::VerifiedLog;
 use cohortium_messages::{Envelope, Hash, Name};
 
-use crate::account::Books;
+use crate::account::{Books, revisions_of};
 use crate::body::Bodies;
 use crate::leaf::Leaf;
 use crate::outcome::{AccountReport, AuditReport, Finding, FindingKind, Findings, LogReport, TaskReport, count_kinds};
@@ -24,11 +24,15 @@ use crate::{AuditError, leaf, study, unusable};
 pub(crate) struct Examined {
     accounts: Vec<AccountReport>,
     pub books: Books,
+    /// The given study under the last revision of its agreement.
+    pub current: Rc<Study>,
     pub findings: Vec<Finding>,
     /// The study whose agreement was handed in.
     pub given: Rc<Study>,
     pub leaves: Vec<Leaf>,
     pub log: VerifiedLog,
+    /// The given study under each revision of its agreement, in order.
+    pub revisions: Vec<Rc<Study>>,
     studies: BTreeMap<Hash, Rc<Study>>,
     pub tasks: Tasks,
     task_reports: Vec<TaskReport>,
@@ -49,7 +53,11 @@ impl Examined {
         let (mut tasks, mut books) = (Tasks::default(), Books::default());
         for leaf in &leaves {
             match studies.get(&leaf.claims().agreement) {
-                Some(study) => tasks.take(leaf.index, &leaf.open(&study.agreement)?, study, &bodies, &mut books)?,
+                Some(study) => {
+                    study.demand_in_force(leaf)?;
+                    let opened = leaf.open(&study.agreement)?;
+                    tasks.take(leaf.index, &opened, study, &bodies, (&mut books, &mut findings))?;
+                }
                 None => findings.not_covered(leaf),
             }
         }
@@ -57,8 +65,10 @@ impl Examined {
         let task_reports = tasks.report(&mut findings);
         let given = studies.get(&given_hash).map(Rc::clone);
         let given = given.ok_or_else(|| unusable("it is not among the studies that were checked"))?;
+        let revisions = revisions_of(&studies, &given.agreement.study);
+        let current = revisions.last().map_or_else(|| Rc::clone(&given), Rc::clone);
         let findings = findings.into_list();
-        Ok(Self { accounts, books, findings, given, leaves, log, studies, tasks, task_reports })
+        Ok(Self { accounts, books, current, findings, given, leaves, log, revisions, studies, tasks, task_reports })
     }
 
     /// What was found, for programs.
@@ -75,16 +85,27 @@ impl Examined {
 
     /// The parties of the given study that contradict their own accounts, each with the entry at which it came out.
     pub(crate) fn contradicted(&self) -> impl Iterator<Item = (&Name, u64)> {
-        let parties = self.given.agreement.parties.iter().map(|party| &party.entry);
-        parties.filter_map(|party| Some((&party.organisation, self.books.contradiction(party)?)))
+        let mut found: BTreeMap<&Name, u64> = BTreeMap::new();
+        for study in &self.revisions {
+            for name in study.agreement.parties.iter().map(|party| &party.entry.organisation) {
+                self.books.contradiction(study, name).map(|entry| found.insert(name, entry));
+            }
+        }
+        found.into_iter()
+    }
+
+    /// Whether an entry is under some revision of the given study's agreement.
+    pub(crate) fn is_of_the_study(&self, leaf: &Leaf) -> bool {
+        self.revisions.iter().any(|study| study.agreement.hash() == leaf.claims().agreement)
     }
 
     /// What was found about the given study and its parties, and how much about others.
     pub(crate) fn findings_of_the_study(&self) -> (Vec<&Finding>, usize) {
-        let agreement = self.given.agreement.hash();
+        let study = &self.given.agreement.study;
         // A leaf's index is its place.
         let leaf = |entry: u64| usize::try_from(entry).ok().and_then(|place| self.leaves.get(place));
-        let is_under_it = |entry: u64| leaf(entry).is_some_and(|leaf| leaf.claims().agreement == agreement);
+        let is_under_it =
+            |entry: u64| leaf(entry).is_some_and(|leaf| self.is_of_the_study(leaf) && leaf.claims().study == *study);
         let is_own = |finding: &&Finding| match (finding.kind, finding.entry) {
             (FindingKind::Contradiction, entry) => self.contradicted().any(|(_, found)| Some(found) == entry),
             (_, Some(entry)) => is_under_it(entry),

@@ -12,6 +12,7 @@
 //! | `leaf` | an entry is canonical, and signed by the author it names under the key that the agreement states |
 //! | `body` | a document beside the log is there, is the one that its entry names, and is named by an entry |
 //! | `study` | which agreements are signed by all their custodians: what entries are judged by |
+//! | `standing` | what holds until something else is said: approvals, freezes, revocations |
 //! | `task` | the way of each task: asked, permitted, paid, released; or refused, or failed |
 //! | `account` | each node's account: one chain, no more spent than agreed, the sum of its tasks' prices |
 //! | `examine` | all of this, in order |
@@ -30,8 +31,8 @@
 //! **What this does not do.** It cannot see whether the released numbers are the sum (only the nodes together know), nor
 //! whether a node read the rows that its snapshot commits to. It cannot see what was never logged, nor that a whole
 //! directory is an older state of the log: compare its size with a receipt or an earlier report. Clocks in entries are
-//! their authors' own. Documents that were erased after their retention are reported as missing. The policy is decided
-//! without revocations: a custodian who revoked is seen only through its node's refusals.
+//! their authors' own. Documents that were erased after their retention are reported as missing. When a
+//! node heard of another custodian's revocation is not in the log, so its permits after that are not held against it.
 //!
 //! **Adversary.** Whoever had the directory in hand, the hub included; researchers; up to `c` organisations. The agreement
 //! that is handed in is believed: it must be the one whose fingerprint the reader has compared. Agreements of *other*
@@ -47,6 +48,7 @@ mod leaf;
 mod markup;
 mod outcome;
 pub mod report;
+mod standing;
 mod study;
 mod task;
 
@@ -56,8 +58,8 @@ use cohortium_ledger::{VerifyError, verify_directory};
 use cohortium_messages::{Author, Envelope, Fact, RosterEntry};
 
 pub use outcome::{
-    AccountReport, AuditReport, Cosigner, Finding, FindingKind, LogReport, Outcome, OwnLogReport, StudyReport,
-    TaskReport,
+    AccountReport, ApprovalReport, AuditReport, Cosigner, Finding, FindingKind, LogReport, Outcome, OwnLogReport,
+    StudyReport, TaskReport,
 };
 
 pub use export::{Attester, ExportError, Exported, export};

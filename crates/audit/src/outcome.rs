@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use cohortium_ledger::{KeyKind, VerifiedLog};
-use cohortium_messages::{Author, Decimal, ENTRY_KINDS, Hash, Name, Timestamp};
+use cohortium_messages::{Author, Decimal, ENTRY_KINDS, Hash, Name, Role, Timestamp};
 use serde::Serialize;
 
 use crate::leaf::Leaf;
@@ -68,11 +68,13 @@ pub struct Cosigner {
     pub time: Timestamp,
 }
 
-/// A study whose entries were checked.
+/// A revision of a study's agreement, whose entries were checked.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct StudyReport {
     /// The agreement (hash of its payload).
     pub agreement: Hash,
+    /// The entry of the last of its custodians: from then on it is in force, until the next revision.
+    pub from: u64,
     /// Whether it is the one that was handed in; if not, it was found in the log, and nobody compared its keys.
     pub given: bool,
     /// Which revision.
@@ -90,6 +92,8 @@ pub struct StudyReport {
 /// this very log position makes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TaskReport {
+    /// What people said about it, in the order of the log.
+    pub approvals: Vec<ApprovalReport>,
     /// When it was asked, by the researcher's clock.
     pub asked_at: Timestamp,
     /// The dataset.
@@ -108,6 +112,25 @@ pub struct TaskReport {
     pub study: Name,
     /// SHA-256 of the task's payload: what it is called by.
     pub task: Hash,
+}
+
+/// A person's yes or no to a task at an organisation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ApprovalReport {
+    /// Yes or no.
+    pub approved: bool,
+    /// The index of its entry in the log.
+    pub entry: u64,
+    /// Where.
+    pub organisation: Name,
+    /// Who.
+    pub person: Name,
+    /// In which role.
+    pub role: Role,
+    /// When, by the person's clock.
+    pub time: Timestamp,
+    /// The rationale.
+    pub why: String,
 }
 
 /// How a task ended.
@@ -132,6 +155,8 @@ pub enum Outcome {
         entry: u64,
         /// SHA-256 of the release's payload.
         release: Hash,
+        /// How many groups are not shown, because by their noised counts they have too few persons.
+        suppressed: u64,
     },
 }
 
@@ -177,14 +202,25 @@ pub struct Finding {
 pub enum FindingKind {
     /// A custodian's signature on the agreement has no entry of its own.
     Agreement,
+    /// A node noticed something that a person should look at.
+    Alert,
+    /// The agreement was amended.
+    Amendment,
     /// A member's word against its own: it signed two books for one account, or spent more than was agreed.
     Contradiction,
+    /// A person stopped the study at an organisation, or set it going again; or a permit dated before a stop was logged
+    /// after it.
+    Freeze,
     /// Account entries that the log does not show; tasks whose end a node has not told can account for them.
     Gap,
+    /// A step in dealing with an incident.
+    Incident,
     /// Entries that were not checked: their agreement is not signed by all, or names another hub.
     NotCovered,
     /// A refusal by the hub that the agreement does not ask for.
     Refusal,
+    /// A custodian took back the agreement or a key; or something dated before that was logged after it.
+    Revocation,
     /// A node permitted a task that ended without an answer or was answered without it, and has not said what became of
     /// the price.
     Unsettled,
@@ -259,6 +295,17 @@ impl Findings {
 /// Another's text, fit to be printed.
 pub(crate) fn printable(text: &str) -> String {
     text.chars().take(500).filter(|c| !c.is_control()).collect()
+}
+
+/// Who speaks, and in which place.
+pub(crate) fn full(author: &Author) -> String {
+    match author {
+        Author::Custodian(name) => format!("the custodian of {name}"),
+        Author::Hub(name) => format!("the hub {name}"),
+        Author::Node(name) => format!("the node of {name}"),
+        Author::Person { organisation, person } => format!("{person} of {organisation}"),
+        Author::Researcher(name) => format!("the researcher {name}"),
+    }
 }
 
 /// Who speaks, in a word.

@@ -10,24 +10,32 @@ use std::rc::Rc;
 
 use cohortium_ledger::note::SIGNATURES_MAX;
 use cohortium_ledger::{
-    CheckpointError, KeyKind, VerifiedLog, VerifierKey, VerifyError, verify_directory, verify_directory_under,
+    CheckpointError, KeyKind, PolicyError, VerifiedLog, VerifierKey, VerifyError, verify_directory,
+    verify_directory_under,
 };
-use cohortium_messages::{Agreement, Author, Envelope, Fact, Hash, PublicKey, Verified};
-use cohortium_policy::{Policy, agreed_log_policy, open_agreement};
+use cohortium_messages::{Agreement, Author, Envelope, Fact, Hash, Name, PublicKey, Verified};
+use cohortium_policy::{Direction, Policy, agreed_log_policy, diff, open_agreement};
 
 use crate::body::{Bodies, unverified_agreements};
 use crate::leaf::Leaf;
 use crate::outcome::{FindingKind, Findings, StudyReport};
 use crate::{AuditError, unusable};
 
-/// A study that entries can be judged by.
+/// A revision of a study's agreement that entries can be judged by.
 pub(crate) struct Study {
     /// What its custodians signed.
     pub agreement: Verified<Agreement>,
+    /// The entry of the last of its custodians: from then on it is in force.
+    pub from: u64,
     /// Whether it was handed in, and not found in the log.
-    given: bool,
+    pub given: bool,
+    /// The message key by which each party was first known: an account is one account, also when an amendment states
+    /// another key.
+    houses: BTreeMap<Name, PublicKey>,
     /// The agreement in a form that can be evaluated.
     pub policy: Policy,
+    /// The entry with which the next revision came into force, and its number.
+    pub replaced: Option<(u64, u32)>,
 }
 
 impl Study {
@@ -35,9 +43,36 @@ impl Study {
     pub(crate) fn report(&self) -> StudyReport {
         StudyReport {
             agreement: self.agreement.hash(),
+            from: self.from,
             given: self.given,
             revision: self.agreement.revision,
             study: self.agreement.study.clone(),
+        }
+    }
+
+    /// The message key by which a party was first known.
+    pub(crate) fn house(&self, party: &Name) -> Option<PublicKey> {
+        self.houses.get(party).copied()
+    }
+
+    /// Demands that an entry stands where its agreement is in force. What was asked before an amendment ends under the
+    /// agreement that it began under, and a member may speak before it has heard of one: only questions must be under
+    /// the new one at once.
+    pub(crate) fn demand_in_force(&self, leaf: &Leaf) -> Result<(), AuditError> {
+        let fact = &leaf.claims().fact;
+        let revision = self.agreement.revision;
+        match self.replaced {
+            _ if matches!(fact, Fact::Agreement { .. }) => Ok(()),
+            _ if leaf.index < self.from => {
+                let why =
+                    format!("stands before revision {revision} of its agreement is in force, at entry {}", self.from);
+                Err(crate::at(leaf.index, why))
+            }
+            Some((from, next)) if matches!(fact, Fact::Task { .. }) && leaf.index > from => {
+                let why = format!("asks under revision {revision}, which revision {next} replaced at entry {from}");
+                Err(crate::at(leaf.index, why))
+            }
+            _ => Ok(()),
         }
     }
 }
@@ -47,24 +82,49 @@ pub(crate) fn log_key(name: &str, key: &PublicKey) -> Result<VerifierKey, AuditE
     VerifierKey::new(name, KeyKind::Log, key.as_bytes()).map_err(unusable)
 }
 
-/// Verifies the directory as the log of the agreement's hub, under a head that meets the agreement's log policy.
+/// Verifies the directory as the log of the agreement's hub, under a head that meets the log policy of the agreement, or of
+/// an amendment that more than `c` of its custodians signed, so that at least one of them is honest.
 ///
 /// Members of other studies cosign the same head, and members sign with a second key that this policy may not ask for. Such
 /// signatures are neither needed nor trusted, but must be by somebody: where the head has some, the agreements in the
 /// directory say who these may be.
-pub(crate) fn verify_log(dir: &Path, given: &Agreement) -> Result<VerifiedLog, AuditError> {
+pub(crate) fn verify_log(dir: &Path, given: &Verified<Agreement>) -> Result<VerifiedLog, AuditError> {
     let policy = agreed_log_policy(given).map_err(unusable)?;
     match verify_directory_under(dir, &policy) {
-        Err(VerifyError::Checkpoint(CheckpointError::UnknownSigner { .. })) => {}
+        Err(
+            VerifyError::Checkpoint(CheckpointError::UnknownSigner { .. })
+            | VerifyError::Policy(PolicyError::NotMet { .. }),
+        ) => {}
         verified => return Ok(verified?),
     }
+    let complete = unverified_complete(dir);
     let log = log_key(given.hub.hub.as_str(), &given.hub.log_key)?;
-    let verified = verify_directory(dir, &log, &with_other_witnesses(dir, given)?, 0)?;
-    policy.is_met(verified.checkpoint()).map_err(VerifyError::from)?;
-    Ok(verified)
+    let verified = verify_directory(dir, &log, &with_other_witnesses(given, &complete)?, 0)?;
+    let Err(not_met) = policy.is_met(verified.checkpoint()) else { return Ok(verified) };
+    let mut last = given.clone();
+    while let Some((_, next)) = complete.iter().find(|(envelope, next)| amends(&last, envelope, next)) {
+        if agreed_log_policy(next).is_ok_and(|policy| policy.is_met(verified.checkpoint()).is_ok()) {
+            return Ok(verified);
+        }
+        last = next.clone();
+    }
+    Err(VerifyError::from(not_met).into())
 }
 
-/// The studies that are known: the given one, and those whose agreement stands complete beside the log.
+/// Whether `next` amends `last`, and more custodians of `last` signed it than may collude.
+fn amends(last: &Verified<Agreement>, envelope: &Envelope, next: &Verified<Agreement>) -> bool {
+    let signed = last.custodian_keys().into_iter().filter(|key| envelope.open::<Agreement>(key).is_ok()).count();
+    follows(last, next) && next.hub == last.hub && signed > last.secure_sum.colluders as usize
+}
+
+fn follows(last: &Verified<Agreement>, next: &Agreement) -> bool {
+    next.previous == Some(last.hash())
+        && Some(next.revision) == last.revision.checked_add(1)
+        && next.study == last.study
+}
+
+/// The studies that are known: the given one, and those whose agreement stands complete beside the log; of each all
+/// revisions.
 pub(crate) fn known(
     given: Verified<Agreement>,
     leaves: &[Leaf],
@@ -77,21 +137,86 @@ pub(crate) fn known(
         return Err(unusable("this log does not record it: bring the agreement and the log of one hub together"));
     }
     note_missing_custodians(&given, leaves, findings);
-    let policy = cohortium_policy::compile(&given).map_err(unusable)?;
-    let mut studies = BTreeMap::from([(given_hash, Rc::new(Study { agreement: given, given: true, policy }))]);
-    for (hash, envelope) in logged.into_iter().filter(|(hash, _)| *hash != given_hash) {
-        let Ok(agreement) = open_agreement(&envelope) else { continue };
-        if studies.values().any(|study| study.agreement.study == agreement.study) {
-            return Err(unusable(format!("the log holds two complete agreements of the study {}", agreement.study)));
-        }
-        match cohortium_policy::compile(&agreement) {
-            Ok(policy) if agreement.hub == hub => {
-                studies.insert(hash, Rc::new(Study { agreement, given: false, policy }));
-            }
-            _ => {}
+    let mut by_name: BTreeMap<Name, Vec<Verified<Agreement>>> = BTreeMap::new();
+    let others = logged.into_iter().filter(|(hash, _)| *hash != given_hash);
+    let others = others.filter_map(|(_, envelope)| open_agreement(&envelope).ok());
+    for agreement in others.filter(|agreement| agreement.hub == hub).chain([given]) {
+        by_name.entry(agreement.study.clone()).or_default().push(agreement);
+    }
+    let mut studies = BTreeMap::new();
+    for revisions in by_name.into_values() {
+        for study in in_order(revisions, given_hash, leaves, findings)? {
+            studies.insert(study.agreement.hash(), Rc::new(study));
         }
     }
     Ok(studies)
+}
+
+/// The revisions of one study, each of which must follow the one before.
+fn in_order(
+    mut revisions: Vec<Verified<Agreement>>,
+    given: Hash,
+    leaves: &[Leaf],
+    findings: &mut Findings,
+) -> Result<Vec<Study>, AuditError> {
+    revisions.sort_by_key(|agreement| agreement.revision);
+    let mut studies: Vec<Study> = Vec::new();
+    for agreement in revisions {
+        let from = in_force_from(&agreement, leaves);
+        let known = studies.last().map(|last| last.houses.clone()).unwrap_or_default();
+        if let Some(last) = studies.last_mut() {
+            if !follows(&last.agreement, &agreement) || from <= last.from {
+                return Err(unusable(format!(
+                    "the log holds two complete agreements of the study {}, and revision {} does not follow revision {}",
+                    agreement.study, agreement.revision, last.agreement.revision
+                )));
+            }
+            last.replaced = Some((from, agreement.revision));
+            findings.push(FindingKind::Amendment, Some(from), amended(&last.agreement, &agreement));
+        }
+        let party = |party: &cohortium_messages::Party| {
+            let name = party.entry.organisation.clone();
+            let key = known.get(&name).copied().unwrap_or(party.entry.message_key);
+            (name, key)
+        };
+        let (houses, given) = (agreement.parties.iter().map(party).collect(), agreement.hash() == given);
+        let policy = match cohortium_policy::compile(&agreement) {
+            Ok(policy) => policy,
+            Err(error) if given => return Err(unusable(error)),
+            // Nobody can act under it; its entries are listed.
+            Err(_) => continue,
+        };
+        studies.push(Study { agreement, from, given, houses, policy, replaced: None });
+    }
+    Ok(studies)
+}
+
+/// The entry of the last of an agreement's custodians, each by the first that it has.
+fn in_force_from(agreement: &Verified<Agreement>, leaves: &[Leaf]) -> u64 {
+    let first = |party: Name| {
+        let author = Author::Custodian(party);
+        let says_so = |leaf: &&Leaf| signs(leaf, agreement) && leaf.claims().author == author;
+        leaves.iter().find(says_so).map(|leaf| leaf.index)
+    };
+    agreement.participants().into_iter().filter_map(first).max().unwrap_or_default()
+}
+
+fn signs(leaf: &Leaf, agreement: &Verified<Agreement>) -> bool {
+    leaf.claims().agreement == agreement.hash() && matches!(leaf.claims().fact, Fact::Agreement { .. })
+}
+
+/// What an amendment changes, in a sentence.
+fn amended(old: &Agreement, new: &Agreement) -> String {
+    let changes = diff(old, new);
+    let count = |direction| changes.iter().filter(|change| change.direction == direction).count();
+    format!(
+        "revision {} of the agreement of study {} is in force from here: {} changes widen, {} narrow, {} are words",
+        new.revision,
+        new.study,
+        count(Direction::Widens),
+        count(Direction::Narrows),
+        count(Direction::Changes)
+    )
 }
 
 /// Every agreement that the log records, with the signatures of all its copies put together.
@@ -114,10 +239,7 @@ fn collect(leaves: &[Leaf], bodies: &Bodies<'_>) -> Result<BTreeMap<Hash, Envelo
 fn note_missing_custodians(given: &Verified<Agreement>, leaves: &[Leaf], findings: &mut Findings) {
     for party in given.participants() {
         let author = Author::Custodian(party.clone());
-        let says_so = |leaf: &&Leaf| {
-            let claims = leaf.claims();
-            claims.author == author && claims.agreement == given.hash() && claims.fact.kind() == "agreement"
-        };
+        let says_so = |leaf: &&Leaf| signs(leaf, given) && leaf.claims().author == author;
         if leaves.iter().find(says_so).is_none() {
             findings.push(
                 FindingKind::Agreement,
@@ -145,9 +267,12 @@ fn witness_keys(agreement: &Agreement) -> Result<Vec<VerifierKey>, AuditError> {
 
 /// The witnesses of `given`, and those of other complete agreements of the same hub; no key twice, and no name with two
 /// keys of one kind.
-fn with_other_witnesses(dir: &Path, given: &Agreement) -> Result<Vec<VerifierKey>, AuditError> {
+fn with_other_witnesses(
+    given: &Agreement,
+    complete: &[(Envelope, Verified<Agreement>)],
+) -> Result<Vec<VerifierKey>, AuditError> {
     let mut witnesses = witness_keys(given)?;
-    for other in unverified_complete(dir).iter().filter(|agreement| agreement.hub == given.hub) {
+    for (_, other) in complete.iter().filter(|(_, agreement)| agreement.hub == given.hub) {
         for key in witness_keys(other)? {
             let is_new = |known: &VerifierKey| {
                 (known.name(), known.kind()) != (key.name(), key.kind()) && known.public_key() != key.public_key()
@@ -162,7 +287,7 @@ fn with_other_witnesses(dir: &Path, given: &Agreement) -> Result<Vec<VerifierKey
 }
 
 /// Agreements beside the log that all their custodians signed, before anything about the directory is checked.
-fn unverified_complete(dir: &Path) -> Vec<Verified<Agreement>> {
+fn unverified_complete(dir: &Path) -> Vec<(Envelope, Verified<Agreement>)> {
     let mut merged: BTreeMap<Hash, Envelope> = BTreeMap::new();
     for copy in unverified_agreements(dir) {
         let Ok(claims) = copy.peek::<Agreement>() else { continue };
@@ -172,5 +297,6 @@ fn unverified_complete(dir: &Path) -> Vec<Verified<Agreement>> {
             None => drop(merged.insert(claims.hash(), copy)),
         }
     }
-    merged.values().filter_map(|envelope| open_agreement(envelope).ok()).collect()
+    let opened = merged.into_values().map(|envelope| (open_agreement(&envelope), envelope));
+    opened.filter_map(|(agreement, envelope)| Some((envelope, agreement.ok()?))).collect()
 }

@@ -7,31 +7,40 @@
 //! A node decides by its own clock, so its permit is judged at the time it states; the hub decides on a release at the
 //! time of asking. Both times are claims; what they can change is only whether the agreement was in force.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use cohortium_dp::price::ORDER_COUNT;
 use cohortium_dp::{Curve, NanoNats};
-use cohortium_messages::{
-    Author, Entry, Fact, Hash, Name, Receipt, ReleaseDocument, RosterEntry, Task, Timestamp, Verified,
+use cohortium_messages::{Author, Entry, Fact, Hash, Name, Receipt, ReleaseDocument, Task, Timestamp, Verified};
+use cohortium_policy::{
+    Approval, Approvals, Authored, Denial, ReceiptEvidence, Request, Revoked, Statement, approvals, open_task,
+    verify_release,
 };
-use cohortium_policy::{Authored, Denial, ReceiptEvidence, Request, Revoked, Statement, open_task, verify_release};
 use cohortium_query::{PlanError, Priced};
 
 use crate::account::{AccountKey, Books};
 use crate::body::Bodies;
-use crate::outcome::{FindingKind, Findings, Outcome, TaskReport, printable, who};
+use crate::outcome::{ApprovalReport, FindingKind, Findings, Outcome, TaskReport, printable, who};
+use crate::standing::Standing;
 use crate::study::Study;
 use crate::{AuditError, at};
 
 /// All tasks of the studies that are known.
 #[derive(Default)]
 pub(crate) struct Tasks {
+    /// The plans that people at an organisation approved, under an agreement.
+    approved_plans: BTreeMap<(Hash, Name), BTreeSet<Hash>>,
     by_hash: BTreeMap<Hash, TaskRecord>,
+    standing: Standing,
 }
 
 /// A task, and what the log says about it.
 pub(crate) struct TaskRecord {
+    /// What people said, in the order of the log.
+    pub approvals: Vec<ApprovalReport>,
+    /// For each node that permitted: how it was approved there.
+    pub approved: BTreeMap<Name, Approval>,
     /// Why it failed, and which entry says so.
     pub failure: Option<(u64, String)>,
     /// The index of its entry in the log: the position of its round.
@@ -44,7 +53,7 @@ pub(crate) struct TaskRecord {
     pub release: Option<Released>,
     /// For each node that said what became of the price: the sequence number of its spend, or nothing if it refunded.
     pub settled: BTreeMap<Name, Option<u64>>,
-    study: Rc<Study>,
+    pub study: Rc<Study>,
     pub task: Verified<Task>,
 }
 
@@ -53,6 +62,8 @@ pub(crate) struct Refusal {
     pub author: Author,
     pub clauses: Vec<String>,
     pub index: u64,
+    /// Whether the hub refuses what the agreement permits.
+    is_odd: bool,
     pub time: Timestamp,
     /// In its author's words.
     pub why: String,
@@ -73,18 +84,21 @@ impl Tasks {
         authored: &Authored,
         study: &Rc<Study>,
         bodies: &Bodies<'_>,
-        books: &mut Books,
+        (books, findings): (&mut Books, &mut Findings),
     ) -> Result<(), AuditError> {
-        let entry = authored.entry();
+        let (entry, revision) = (authored.entry(), study.agreement.revision);
         match &entry.fact {
-            // What people, custodians and nodes say beside the course of a task is listed, not judged.
-            Fact::Agreement { .. }
-            | Fact::Alert { .. }
-            | Fact::Approval { .. }
-            | Fact::Dispatch { .. }
-            | Fact::Freeze { .. }
-            | Fact::Incident { .. }
-            | Fact::Revocation { .. } => Ok(()),
+            Fact::Agreement { .. } => Ok(()),
+            Fact::Alert { .. } | Fact::Freeze { .. } | Fact::Incident { .. } | Fact::Revocation { .. } => {
+                self.standing.take(index, authored, study, findings);
+                Ok(())
+            }
+            Fact::Approval { plan, task, .. } => {
+                self.record(index, *task, entry)?.approve(index, entry, *plan)?;
+                self.standing.take(index, authored, study, findings);
+                Ok(())
+            }
+            Fact::Dispatch { task, .. } => self.record(index, *task, entry).map(drop),
             Fact::Task { body, plan, task } => {
                 let asked = TaskRecord::ask(index, entry, (*body, *plan), study, bodies)?;
                 match self.by_hash.insert(*task, asked) {
@@ -92,21 +106,39 @@ impl Tasks {
                     None => Ok(()),
                 }
             }
-            Fact::Permit { account, task, .. } => {
-                let key = self.record(index, *task, entry)?.permit(index, entry)?;
-                books.add(index, &key, account);
+            Fact::Permit { account, plan, task, .. } => {
+                let node = who(&entry.author).clone();
+                let plans = self.approved_plans.entry((entry.agreement, node.clone())).or_default();
+                let plans = plans.clone();
+                let standing = std::mem::take(&mut self.standing);
+                let record = self.record(index, *task, entry)?;
+                let permitted = record.permit(index, entry, (&standing, &plans), findings)?;
+                let by_people = matches!(record.approved.get(&node), Some(Approval::ByPeople(_)));
+                self.standing = standing;
+                if by_people {
+                    self.approved_plans.entry((entry.agreement, node)).or_default().insert(*plan);
+                }
+                books.add(index, &permitted, account, revision);
                 Ok(())
             }
             Fact::Price { account, task } => {
                 let key = self.record(index, *task, entry)?.price(index, entry)?;
-                account.iter().for_each(|account| books.add(index, &key, account));
+                account.iter().for_each(|account| books.add(index, &key, account, revision));
                 Ok(())
             }
             Fact::Refusal { clauses, task, why } => {
-                self.record(index, *task, entry)?.refuse(index, entry, (clauses, why))
+                let revoked = self.standing.revoked(entry.agreement);
+                self.record(index, *task, entry)?.refuse(index, entry, (clauses, why), &revoked)
             }
             Fact::Failure { reason, task } => self.record(index, *task, entry)?.fail(index, reason),
-            Fact::Release { body, task, .. } => self.record(index, *task, entry)?.release(index, *body, bodies, books),
+            Fact::Release { body, task, .. } => {
+                let record = self.record(index, *task, entry)?;
+                let asks = record.task.researcher.clone();
+                if let Some((_, taken)) = self.standing.taken_back(study, &asks, None) {
+                    return Err(at(index, format!("releases although {taken}")));
+                }
+                self.record(index, *task, entry)?.release(index, *body, bodies, books)
+            }
         }
     }
 
@@ -120,12 +152,11 @@ impl Tasks {
 
     /// The sum of the prices, as they follow from the plans, of all tasks of a study that a node permitted over a dataset:
     /// but for those that it refunded, unless `refunds_count`. Sums stop at what no budget reaches, as an account's do.
-    pub(crate) fn charged(&self, study: &Study, key: &AccountKey, refunds_count: bool) -> Curve {
+    pub(crate) fn charged(&self, study: &Name, key: &AccountKey, refunds_count: bool) -> Curve {
         // By the study's name and the node's key, as accounts have them.
-        let is_at = |party: &RosterEntry| party.message_key == key.message_key;
         let charges = |record: &&TaskRecord| {
-            record.task.study == study.agreement.study
-                && record.study.agreement.party(&key.node).is_some_and(is_at)
+            record.task.study == *study
+                && record.study.house(&key.node) == Some(key.message_key)
                 && record.task.plan.dataset.as_str() == key.dataset
                 && record.permits.contains_key(&key.node)
                 && (refunds_count || record.settled.get(&key.node) != Some(&None))
@@ -139,9 +170,9 @@ impl Tasks {
         Curve::new(sums.map(NanoNats::new))
     }
 
-    /// The tasks of a study, in the order of the log.
-    pub(crate) fn of(&self, agreement: Hash) -> Vec<&TaskRecord> {
-        self.in_order().into_iter().filter(|record| record.study.agreement.hash() == agreement).collect()
+    /// The tasks of a study under all revisions of its agreement, in the order of the log.
+    pub(crate) fn of(&self, study: &Name) -> Vec<&TaskRecord> {
+        self.in_order().into_iter().filter(|record| record.study.agreement.study == *study).collect()
     }
 
     /// What the report says of the tasks, in the order of the log.
@@ -196,6 +227,8 @@ impl TaskRecord {
             return Err(at(index, "logs a task that somebody else asks"));
         }
         Ok(Self {
+            approvals: Vec::new(),
+            approved: BTreeMap::new(),
             failure: None,
             index,
             permits: BTreeMap::new(),
@@ -209,16 +242,81 @@ impl TaskRecord {
         })
     }
 
-    /// A node permits: the plan fits, the policy permits, and what is reserved is the price.
-    fn permit(&mut self, index: u64, entry: &Verified<Entry>) -> Result<AccountKey, AuditError> {
+    /// A person says yes or no.
+    fn approve(&mut self, index: u64, entry: &Verified<Entry>, about: Hash) -> Result<(), AuditError> {
+        let (Fact::Approval { approved, why, .. }, Author::Person { organisation, person }) =
+            (&entry.fact, &entry.author)
+        else {
+            return Err(at(index, "is no approval by a person"));
+        };
+        let role = self.study.agreement.person(organisation, person).map(|entry| entry.role);
+        let role = role.ok_or_else(|| at(index, format!("{person} is nobody at {organisation}")))?;
+        if about != self.plan {
+            return Err(at(index, "approves or refuses another plan than the task's"));
+        }
+        if self.approvals.iter().any(|earlier| (&earlier.organisation, &earlier.person) == (organisation, person)) {
+            return Err(at(index, format!("is the second word of {person} of {organisation} about this task")));
+        }
+        self.approvals.push(ApprovalReport {
+            approved: *approved,
+            entry: index,
+            organisation: organisation.clone(),
+            person: person.clone(),
+            role,
+            time: entry.time,
+            why: printable(why),
+        });
+        Ok(())
+    }
+
+    /// A node permits: the plan fits, the policy permits, its people approved where they must, nothing that holds there
+    /// forbids it, and what is reserved is the price.
+    fn permit(
+        &mut self,
+        index: u64,
+        entry: &Verified<Entry>,
+        (standing, plans): (&Standing, &BTreeSet<Hash>),
+        findings: &mut Findings,
+    ) -> Result<AccountKey, AuditError> {
         let (node, priced) = (who(&entry.author), self.priced(index)?);
-        let Statement::Permitted { snapshot, .. } = self.read(index, entry, &priced)? else {
+        self.check_standing(index, entry, standing, findings)?;
+        let agreement = &self.study.agreement;
+        let revoked = standing.revoked_by(agreement.hash(), node, entry.time);
+        let said = standing.approvals(self.task.hash());
+        let approvals = approvals(agreement, node, &self.task, &priced, said, plans, &revoked);
+        let outcome = approvals.outcome().clone();
+        let Statement::Permitted { snapshot, .. } = self.read(index, entry, &priced, Some(approvals))? else {
             return Err(at(index, "is no permit"));
         };
+        self.approved.insert(node.clone(), outcome);
         match self.permits.insert(node.clone(), (entry.time, snapshot)) {
             Some(_) => Err(at(index, format!("is the second permit of {node} for this task"))),
             None => self.account_key(index, node),
         }
+    }
+
+    /// Whether the study stands still at the node that permits, and whether its own custodian took anything back before.
+    fn check_standing(
+        &self,
+        index: u64,
+        entry: &Verified<Entry>,
+        standing: &Standing,
+        findings: &mut Findings,
+    ) -> Result<(), AuditError> {
+        let node = who(&entry.author);
+        let stopped = standing.stopped(&self.task.study, node).map(|said| {
+            (FindingKind::Freeze, said, format!("the study stands still there since entry {}", said.index))
+        });
+        let taken = standing.taken_back(&self.study, &self.task.researcher, Some(node));
+        let taken = taken.map(|(said, text)| (FindingKind::Revocation, said, text));
+        for (kind, said, text) in stopped.into_iter().chain(taken) {
+            if entry.time >= said.time {
+                return Err(at(index, format!("permits at {node} although {text}")));
+            }
+            let text = format!("a permit of {node}, dated before it, stands in the log although {text}");
+            findings.push(kind, Some(index), text);
+        }
+        Ok(())
     }
 
     /// A node says what became of the price.
@@ -227,7 +325,7 @@ impl TaskRecord {
         if !self.permits.contains_key(node) {
             return Err(at(index, format!("settles a price for which the log holds no permit of {node} before it")));
         }
-        let spent = match self.read(index, entry, &priced)? {
+        let spent = match self.read(index, entry, &priced, None)? {
             Statement::Spent { spend, .. } => Some(spend.sequence),
             Statement::Refunded { .. } => None,
             Statement::Permitted { .. } => return Err(at(index, "is no price")),
@@ -239,8 +337,15 @@ impl TaskRecord {
     }
 
     /// What a node says, by the same rules by which the hub took it.
-    fn read<'e>(&self, index: u64, entry: &'e Verified<Entry>, priced: &Priced) -> Result<Statement<'e>, AuditError> {
-        self.study.policy.read_statement(entry, &self.task, priced, None).map_err(|error| at(index, error.to_string()))
+    fn read<'e>(
+        &self,
+        index: u64,
+        entry: &'e Verified<Entry>,
+        priced: &Priced,
+        approvals: Option<Approvals>,
+    ) -> Result<Statement<'e>, AuditError> {
+        let statement = self.study.policy.read_statement(entry, &self.task, priced, approvals);
+        statement.map_err(|error| at(index, error.to_string()))
     }
 
     fn refuse(
@@ -248,13 +353,18 @@ impl TaskRecord {
         index: u64,
         entry: &Verified<Entry>,
         (clauses, why): (&[String], &str),
+        revoked: &Revoked,
     ) -> Result<(), AuditError> {
         let author = entry.author.clone();
         if self.refusals.iter().any(|refusal| refusal.author == author) {
             return Err(at(index, format!("is the second refusal of {} for this task", who(&author))));
         }
         let (clauses, time, why) = (clauses.to_vec(), entry.time, why.to_owned());
-        self.refusals.push(Refusal { author, clauses, index, time, why });
+        // The hub judges as a kindness; a hub that refuses what all custodians agreed to is none.
+        let permits = |priced: &Priced, time| self.decide(priced, time, revoked).is_ok();
+        let is_odd = matches!(author, Author::Hub(_))
+            && self.priced.as_ref().is_ok_and(|priced| permits(priced, time) && permits(priced, self.task.asked_at));
+        self.refusals.push(Refusal { author, clauses, index, is_odd, time, why });
         Ok(())
     }
 
@@ -271,7 +381,7 @@ impl TaskRecord {
             return Err(at(index, "releases a task that was refused or had failed"));
         }
         let (agreement, priced) = (&self.study.agreement, self.priced(index)?);
-        self.decide(&priced, self.task.asked_at)
+        self.decide(&priced, self.task.asked_at, &Revoked::nothing())
             .map_err(|denial| at(index, format!("releases what is forbidden: {denial}")))?;
         let bad = |error: &dyn std::fmt::Display| at(index, format!("the release: {error}"));
         let envelope = bodies.envelope(index, body)?;
@@ -320,22 +430,20 @@ impl TaskRecord {
         priced.cloned()
     }
 
-    fn decide(&self, priced: &Priced, time: Timestamp) -> Result<(), Denial> {
-        let revoked = Revoked::nothing();
-        let request = Request::new(&self.task, priced, self.study.agreement.hash(), time, &revoked);
+    fn decide(&self, priced: &Priced, time: Timestamp, revoked: &Revoked) -> Result<(), Denial> {
+        let request = Request::new(&self.task, priced, self.study.agreement.hash(), time, revoked);
         self.study.policy.decide(&request).map(drop)
     }
 
     fn account_key(&self, index: u64, node: &Name) -> Result<AccountKey, AuditError> {
-        let party = self.study.agreement.party(node).ok_or_else(|| at(index, format!("{node} is no party")))?;
-        Ok(AccountKey::new(party, self.task.plan.dataset.as_str()))
+        let key = AccountKey::new(&self.study, node, self.task.plan.dataset.as_str());
+        key.ok_or_else(|| at(index, format!("{node} is no party")))
     }
 
     /// Whether this account may still hold, or get, entries about this task that the log does not show.
     fn is_unsettled_at(&self, key: &AccountKey) -> bool {
         let plan_is_about_it = self.task.plan.dataset.as_str() == key.dataset;
-        let takes_part =
-            self.study.agreement.party(&key.node).is_some_and(|party| party.message_key == key.message_key);
+        let takes_part = self.study.house(&key.node) == Some(key.message_key);
         let node = Author::Node(key.node.clone());
         let has_refused = self.refusals.iter().any(|refusal| refusal.author == node);
         plan_is_about_it && takes_part && !has_refused && !self.settled.contains_key(&key.node)
@@ -352,6 +460,7 @@ impl TaskRecord {
         }
         self.note_odd_refusal(findings);
         TaskReport {
+            approvals: self.approvals.clone(),
             asked_at: self.task.asked_at,
             dataset: self.task.plan.dataset.clone(),
             entry: self.index,
@@ -372,7 +481,11 @@ impl TaskRecord {
             clauses.map(|clause| format!("{name}: {}", printable(clause))).collect::<Vec<_>>()
         };
         match (&self.release, &self.failure) {
-            (Some(release), _) => Outcome::Released { entry: release.index, release: release.document.hash() },
+            (Some(release), _) => Outcome::Released {
+                entry: release.index,
+                release: release.document.hash(),
+                suppressed: release.document.suppressed.len() as u64,
+            },
             (None, _) if !self.refusals.is_empty() => {
                 Outcome::Refused { clauses: self.refusals.iter().flat_map(clauses).collect() }
             }
@@ -392,15 +505,10 @@ impl TaskRecord {
         }
     }
 
-    /// The hub judges as a kindness; a hub that refuses what all custodians agreed to is none.
     fn note_odd_refusal(&self, findings: &mut Findings) {
-        let Ok(priced) = &self.priced else { return };
-        for refusal in self.refusals.iter().filter(|refusal| matches!(refusal.author, Author::Hub(_))) {
-            let times = [refusal.time, self.task.asked_at];
-            if times.into_iter().all(|time| self.decide(priced, time).is_ok()) {
-                let text = String::from("the hub refuses a task that the agreement permits");
-                findings.push(FindingKind::Refusal, Some(refusal.index), text);
-            }
+        for refusal in self.refusals.iter().filter(|refusal| refusal.is_odd) {
+            let text = String::from("the hub refuses a task that the agreement permits");
+            findings.push(FindingKind::Refusal, Some(refusal.index), text);
         }
     }
 }

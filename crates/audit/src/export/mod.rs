@@ -148,8 +148,9 @@ pub fn export(
         return Err(ExportError::Contradicted { entry, node: node.clone() });
     }
     let study = examined.given.agreement.study.clone();
-    let tasks = examined.tasks.of(examined.given.agreement.hash());
-    let found = tasks.into_iter().find_map(|task| {
+    let tasks = examined.tasks.of(&study);
+    let own = tasks.into_iter().filter(|task| task.study.agreement.hash() == examined.given.agreement.hash());
+    let found = own.into_iter().find_map(|task| {
         let released = task.release.as_ref().filter(|released| released.document.hash() == release)?;
         Some((task, released))
     });

@@ -49,6 +49,7 @@ pub(crate) fn section(number: usize, task: &TaskRecord, nodes: &[Name], contradi
         .and(paragraph("As the researcher wrote it; the nodes run the plan made from it, not this text:"))
         .and(sql)
         .and(table([], rows))
+        .and(approvals(task))
         .and(at_nodes(task, nodes, contradicted))
         .and(refusals(task))
         .and(task.release.as_ref().map_or_else(Markup::default, |release| released(task, release)));
@@ -86,6 +87,18 @@ fn at_nodes(task: &TaskRecord, nodes: &[Name], contradicted: &[&Name]) -> Markup
         [node.to_string(), permitted, paid, part.to_owned()].map(Markup::text).to_vec()
     });
     table(["node", "decision, by its own clock", "price", "answer"], rows)
+}
+
+/// What people said about it, and why.
+fn approvals(task: &TaskRecord) -> Markup {
+    let each = task.approvals.iter().map(|said| {
+        let word = if said.approved { "approved" } else { "refused" };
+        Markup::text(format!(
+            "{} of {} ({}) {word} at {} (entry {}): {}",
+            said.person, said.organisation, said.role, said.time, said.entry, said.why
+        ))
+    });
+    if task.approvals.is_empty() { Markup::default() } else { points(each) }
 }
 
 fn refusals(task: &TaskRecord) -> Markup {

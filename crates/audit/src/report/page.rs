@@ -6,7 +6,7 @@ use crate::AuditError;
 use crate::account::History;
 use crate::examine::Examined;
 use crate::markup::{self, Markup, paragraph, points, table, tag};
-use crate::outcome::{AccountReport, Finding, LogReport};
+use crate::outcome::{AccountReport, Finding, FindingKind, LogReport, full};
 use crate::report::Page;
 use crate::report::asked;
 use crate::report::chart::{self, Chart, short};
@@ -33,8 +33,8 @@ const PICTURES_MAX: usize = 12;
 
 /// Writes the page from what was examined.
 pub(crate) fn write(examined: &Examined) -> Result<Page, AuditError> {
-    let agreement = &*examined.given.agreement;
-    let tasks = examined.tasks.of(examined.given.agreement.hash());
+    let agreement = &*examined.current.agreement;
+    let tasks = examined.tasks.of(&agreement.study);
     let verified = examined.contradicted().next().is_none();
     let title = format!("Study {}", agreement.study);
     let body = tag("h1", Markup::text(&title))
@@ -49,7 +49,7 @@ pub(crate) fn write(examined: &Examined) -> Result<Page, AuditError> {
 }
 
 fn verdict(examined: &Examined, verified: bool) -> Result<Markup, AuditError> {
-    let (log, agreement) = (LogReport::of(&examined.log), &examined.given.agreement);
+    let (log, agreement) = (LogReport::of(&examined.log), &examined.current.agreement);
     let (class, heading) = if verified {
         ("verdict good", "Verified")
     } else {
@@ -137,7 +137,7 @@ fn budgets(examined: &Examined, agreement: &Agreement) -> Result<Markup, AuditEr
         agreement.budgets.delta
     )));
     for dataset in agreement.datasets.iter().map(|terms| &terms.name) {
-        let histories = examined.books.histories(agreement, dataset)?;
+        let histories = examined.books.histories(&examined.revisions, dataset)?;
         let draw = |cap: f64, of: &dyn Fn(&crate::account::Step) -> f64| {
             let spent: Vec<_> = histories.iter().map(|history| (history.node.clone(), series(history, of))).collect();
             Chart { cap, dates: &dates, size, spent: &spent }.draw()
@@ -199,41 +199,48 @@ fn questions(examined: &Examined, tasks: &[&TaskRecord]) -> Markup {
         cells.into_iter().chain(more).map(Markup::text).chain([asked::ending(task)]).collect()
     });
     let overview = table(["", "asked", "by", "purpose", "dataset", "\u{3b5} alone", "ending"], rows);
-    let nodes = examined.given.agreement.participants();
+    let nodes = examined.current.agreement.participants();
     let contradicted: Vec<&Name> = examined.contradicted().map(|(name, _)| name).collect();
     let each = tasks.iter().zip(1..).map(|(task, number)| asked::section(number, task, &nodes, &contradicted));
     heading.and(overview).and(each.collect())
 }
 
-/// What an agreement knows of besides questions.
+/// What was said besides questions: alerts, freezes, incidents, what was taken back; and how the agreement changed.
 fn besides(examined: &Examined) -> Markup {
-    let agreement = examined.given.agreement.hash();
-    let own = examined.leaves.iter().map(|leaf| (leaf.index, leaf.claims())).filter(|(_, c)| c.agreement == agreement);
-    let lines: Vec<Markup> = own
-        .filter_map(|(index, claims)| {
-            let said = match &claims.fact {
-                Fact::Agreement { revision, .. } => format!("signed revision {revision} of the agreement"),
-                Fact::Alert { rule, why, .. } => format!("reports an alert ({rule}): {why}"),
-                Fact::Approval { approved: true, why, .. } => format!("approves a question: {why}"),
-                Fact::Approval { approved: false, why, .. } => format!("refuses a question: {why}"),
-                Fact::Dispatch { .. } => String::from("lets a held message out"),
-                Fact::Freeze { frozen: true, why } => format!("stops the study: {why}"),
-                Fact::Freeze { frozen: false, why } => format!("lets the study go on: {why}"),
-                Fact::Incident { incident, .. } => format!("records a step of the incident {incident}"),
-                Fact::Revocation { why, .. } => format!("takes something back: {why}"),
-                // The questions above tell of these.
-                Fact::Failure { .. }
-                | Fact::Permit { .. }
-                | Fact::Price { .. }
-                | Fact::Refusal { .. }
-                | Fact::Release { .. }
-                | Fact::Task { .. } => return None,
-            };
-            let author = crate::outcome::who(&claims.author);
-            Some(Markup::text(format!("Entry {index}, {}: {author} {said}.", claims.time)))
-        })
-        .collect();
-    tag("h2", Markup::text("What else was logged")).and(points(lines))
+    let own = examined.leaves.iter().filter(|leaf| examined.is_of_the_study(leaf));
+    let signed = own.filter_map(|leaf| match &leaf.claims().fact {
+        Fact::Agreement { revision, .. } => Some(Markup::text(format!(
+            "Entry {}, {}: {} signed revision {revision} of the agreement.",
+            leaf.index,
+            leaf.claims().time,
+            full(&leaf.claims().author)
+        ))),
+        _ => None,
+    });
+    let is_said = |finding: &&Finding| {
+        matches!(
+            finding.kind,
+            FindingKind::Alert | FindingKind::Freeze | FindingKind::Incident | FindingKind::Revocation
+        )
+    };
+    let said: Vec<Markup> = examined.findings_of_the_study().0.into_iter().filter(is_said).map(finding).collect();
+    let said = if said.is_empty() { paragraph("None were logged.") } else { points(said) };
+    tag("h2", Markup::text("Alerts, freezes, incidents, and what was taken back"))
+        .and(said)
+        .and(tag("h2", Markup::text("The agreement and its amendments")))
+        .and(points(signed))
+        .and(amendments(examined))
+}
+
+/// What each amendment changed, clause by clause.
+fn amendments(examined: &Examined) -> Markup {
+    let pairs = examined.revisions.iter().zip(examined.revisions.iter().skip(1));
+    let each = pairs.map(|(old, new)| {
+        let heading = format!("Revision {}, in force from entry {}", new.agreement.revision, new.from);
+        let changes = cohortium_policy::diff(&old.agreement, &new.agreement);
+        tag("h3", Markup::text(heading)).and(points(changes.into_iter().map(Markup::text)))
+    });
+    each.collect()
 }
 
 fn limits() -> Markup {

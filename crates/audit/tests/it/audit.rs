@@ -29,8 +29,11 @@ fn a_good_log_is_reported() {
     let outcomes: Vec<&Outcome> = report.tasks.iter().map(|task| &task.outcome).collect();
     let reason = String::from("no answer in time from c");
     let clauses = vec![String::from("hub: heart-study/purpose")];
-    let expected =
-        [&Outcome::Released { entry: 10, release }, &Outcome::Failed { reason }, &Outcome::Refused { clauses }];
+    let expected = [
+        &Outcome::Released { entry: 10, release, suppressed: 0 },
+        &Outcome::Failed { reason },
+        &Outcome::Refused { clauses },
+    ];
     assert_eq!(outcomes, expected);
 
     // ε of the one task at δ = 10^-6, as `query` states it; the account's own is a little more (δ over all orders).

@@ -11,4 +11,5 @@ mod audit;
 mod export;
 mod hostile;
 mod page;
+mod people;
 mod world;

@@ -424,12 +424,7 @@ impl Story {
     /// The head, with the cosignatures of these houses.
     pub fn cosigned(&self, head: SignedCheckpoint, witnesses: &[usize]) -> SignedCheckpoint {
         let signers: Vec<SignerKey> = witnesses.iter().map(|house| self.witness(*house)).collect();
-        let keys: Vec<VerifierKey> = signers.iter().map(|signer| signer.verifier().clone()).collect();
-        let cosign = |head: SignedCheckpoint, signer: &SignerKey| {
-            let line = signer.cosign(head.note().text(), 1_800_000_000).unwrap();
-            head.with_cosignature(line, &keys).unwrap()
-        };
-        signers.iter().fold(head, cosign)
+        cosigned_by(head, &signers)
     }
 
     pub fn witness(&self, house: usize) -> SignerKey {
@@ -448,6 +443,16 @@ impl Story {
             other => panic!("{} has no account entry", other.kind()),
         }
     }
+}
+
+/// The head, with the cosignatures of these keys.
+pub fn cosigned_by(head: SignedCheckpoint, signers: &[SignerKey]) -> SignedCheckpoint {
+    let keys: Vec<VerifierKey> = signers.iter().map(|signer| signer.verifier().clone()).collect();
+    let cosign = |head: SignedCheckpoint, signer: &SignerKey| {
+        let line = signer.cosign(head.note().text(), 1_800_000_000).unwrap();
+        head.with_cosignature(line, &keys).unwrap()
+    };
+    signers.iter().fold(head, cosign)
 }
 
 /// Writes the files of a log of at most 255 entries, as `Log` does but for making each of them durable: tests write hundreds.
