@@ -568,6 +568,11 @@ fn the_desk_is_a_folder_with_limits() {
             for text in [&mut owners.data, &mut owners.models, &mut owners.passing_on, &mut owners.results] {
                 words.clone_into(text);
             }
+            for number in 0..60 {
+                let name = Name::new(format!("r{number}")).unwrap();
+                let entry = keys::researcher(1020, name.as_str()).entry(&name);
+                agreement.researchers.push(cohortium_messages::ResearcherTerms { entry });
+            }
             let risk = &mut agreement.risk_acceptance;
             for text in [&mut agreement.title, &mut agreement.purpose_text, &mut risk.accepted_by, &mut risk.statement]
             {
