@@ -55,7 +55,7 @@ mod task;
 use std::path::Path;
 
 use cohortium_ledger::{VerifyError, verify_directory};
-use cohortium_messages::{Author, Envelope, Fact, RosterEntry};
+use cohortium_messages::{Agreement, Author, Envelope, Fact, RosterEntry, Verified};
 
 pub use outcome::{
     AccountReport, ApprovalReport, AuditReport, Cosigner, Finding, FindingKind, LogReport, Outcome, OwnLogReport,
@@ -132,27 +132,50 @@ pub fn verify(dir: &Path, agreement: &Envelope) -> Result<AuditReport, AuditErro
     }
 }
 
-/// Verifies a node's own log: its signature, its tree, that every entry is this node's, and that the account entries in
-/// it are one chain. `node` is the organisation's roster entry as in the signed agreement. No quorum is asked for: a
-/// node's own log is for its own house, and what counts among organisations stands in the hub's.
+/// Verifies a node's own log: its signature, its tree, that every entry is this house's (its node's, its custodian's, or one
+/// of its people's, as `agreement` names them), and that the account entries in it are one chain. `node` is the
+/// organisation's roster entry as in the signed agreement. No quorum is asked for: a node's own log is for its own house,
+/// and what counts among organisations stands in the hub's; but cosignatures that are there must be by parties.
 ///
 /// # Errors
 /// The first thing that is wrong. The node's operator must act.
-pub fn verify_own_log(dir: &Path, node: &RosterEntry) -> Result<OwnLogReport, AuditError> {
-    let log = verify_directory(dir, &study::log_key(node.organisation.as_str(), &node.log_key)?, &[], 0)?;
+pub fn verify_own_log(
+    dir: &Path,
+    node: &RosterEntry,
+    agreement: &Verified<Agreement>,
+) -> Result<OwnLogReport, AuditError> {
+    let key = study::log_key(node.organisation.as_str(), &node.log_key)?;
+    let log = verify_directory(dir, &key, &study::witness_keys(agreement)?, 0)?;
     let leaves = leaf::read_all(log.entries())?;
     let mut books = Books::default();
-    for leaf in &leaves {
-        let is_own = leaf.claims().author == Author::Node(node.organisation.clone());
-        let is_decision = matches!(leaf.claims().fact, Fact::Permit { .. } | Fact::Price { .. } | Fact::Refusal { .. });
-        if !is_own || !is_decision {
-            return Err(at(leaf.index, format!("is no decision of {}", node.organisation)));
-        }
-        books.take_own(leaf.index, &leaf.open_with(&node.message_key)?, node)?;
-    }
-    // Decisions name no documents: whatever lies beside them belongs to nothing.
-    Bodies::new(dir, log.bodies()).check_all(&leaves)?;
     let mut findings = Findings::default();
+    for leaf in &leaves {
+        let (index, claims) = (leaf.index, leaf.claims());
+        let not_ours =
+            || at(index, format!("is no decision of {}, and nothing that its people say", node.organisation));
+        match (&claims.author, &claims.fact) {
+            (Author::Node(name), Fact::Permit { .. } | Fact::Price { .. } | Fact::Refusal { .. })
+                if *name == node.organisation =>
+            {
+                books.take_own(index, &leaf.open_with(&node.message_key)?, node)?;
+            }
+            (Author::Node(name), Fact::Alert { .. }) if *name == node.organisation => {
+                leaf.open_with(&node.message_key)?;
+            }
+            (Author::Custodian(name), Fact::Revocation { .. }) if *name == node.organisation => {
+                leaf.open_with(&node.agreement_key)?;
+            }
+            (Author::Person { organisation, .. }, _) if *organisation != node.organisation => return Err(not_ours()),
+            (Author::Person { .. }, _) if claims.agreement == agreement.hash() => drop(leaf.open(agreement)?),
+            (Author::Person { person, .. }, _) => {
+                let text = format!("{person} speaks under another agreement, which was not handed in: not judged");
+                findings.push(FindingKind::Agreement, Some(index), text);
+            }
+            _ => return Err(not_ours()),
+        }
+    }
+    // Only incidents name documents here: whatever else lies beside them belongs to nothing.
+    Bodies::new(dir, log.bodies()).check_all(&leaves)?;
     let sequences = books.finish_own(&mut findings)?;
     Ok(OwnLogReport {
         entries: outcome::count_kinds(&leaves),

@@ -251,7 +251,7 @@ fn note_missing_custodians(given: &Verified<Agreement>, leaves: &[Leaf], finding
 }
 
 /// The parties' witness keys, both of each.
-fn witness_keys(agreement: &Agreement) -> Result<Vec<VerifierKey>, AuditError> {
+pub(crate) fn witness_keys(agreement: &Agreement) -> Result<Vec<VerifierKey>, AuditError> {
     let mut keys = Vec::new();
     for party in &agreement.parties {
         let (entry, name) = (&party.entry, party.entry.organisation.as_str());

@@ -29,7 +29,7 @@ fn an_eventful_world_passes_its_audit() {
     }
     for name in HOSPITALS {
         let entry = world.agreement().party(&Name::new(name).unwrap()).unwrap();
-        verify_own_log(&world.machine(name).unwrap().log_dir(), entry).unwrap();
+        verify_own_log(&world.machine(name).unwrap().log_dir(), entry, world.agreement()).unwrap();
     }
 }
 

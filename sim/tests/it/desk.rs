@@ -63,6 +63,12 @@ fn a_task_waits_for_people_and_is_answered_when_each_house_says_yes() {
     }
     demand_promises(&world);
     demand_restartable(&mut world);
+    for name in HOSPITALS {
+        let machine = world.machine(name).unwrap();
+        let entry = machine.secrets.entry(&machine.name);
+        let report = cohortium_audit::verify_own_log(&machine.log_dir(), &entry, world.agreement()).unwrap();
+        assert_eq!((report.entries["approval"], report.findings.len()), (1, 0));
+    }
 }
 
 #[test]

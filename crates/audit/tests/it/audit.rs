@@ -391,7 +391,7 @@ fn verify_own(story: &Story, lines: Vec<Line>) -> Result<OwnLogReport, AuditErro
     let leaves: Vec<Vec<u8>> = lines.iter().map(|line| canonical_bytes(&sign(line)).unwrap()).collect();
     let scratch = Scratch::new();
     write_log(&scratch, name.as_str(), &keys.log, &leaves, &[], |head| head);
-    verify_own_log(&scratch.0, &keys.entry(name))
+    verify_own_log(&scratch.0, &keys.entry(name), &story.world.agreement)
 }
 
 #[test]
