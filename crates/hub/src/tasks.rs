@@ -257,9 +257,8 @@ impl Hub {
         Ok(())
     }
 
-    /// Ends every task that may not begin any more: its agreement was amended before all had permitted it, or the
-    /// agreement or its researcher's key was taken back before anybody said that it had read. Who had masked goes on under
-    /// the agreement under which it did.
+    /// Ends every task that may not go on: its agreement was amended before all had permitted it, or the agreement or its
+    /// researcher's key was taken back. Nothing is released once that is in the log; who has read by then has paid.
     pub(crate) fn end_overtaken(&mut self, now: Timestamp) -> Result<(), No> {
         for (task, record) in self.open_tasks()? {
             if let Some(why) = self.overtaken_by(&record)? {
@@ -273,9 +272,7 @@ impl Hub {
     }
 
     fn overtaken_by(&self, record: &TaskRecord) -> Result<Option<String>, No> {
-        let is_before_permits = matches!(record.phase, Phase::Witnesses | Phase::Permits);
-        let is_unread = is_before_permits || (record.phase == Phase::Vectors && record.announced.is_empty());
-        if !is_unread {
+        if record.phase == Phase::Ended {
             return Ok(None);
         }
         let agreement = self.agreement_by_hash(record.agreement)?;
@@ -289,6 +286,7 @@ impl Hub {
             return Ok(Some(format!("taken back: a custodian has revoked the key of {researcher}")));
         }
         let in_force = self.agreement(&record.study)?;
+        let is_before_permits = matches!(record.phase, Phase::Witnesses | Phase::Permits);
         if in_force.hash() == record.agreement || !is_before_permits {
             return Ok(None);
         }
