@@ -4,7 +4,7 @@
 //! exported is read back from that log (`audit::incident`), never from notes beside it.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Subcommand;
 use cohortium_audit::{ExportError, ExportedIncident, House, Incident, export_incident};
@@ -129,6 +129,8 @@ impl From<Known> for Notification {
 /// How often the node's own log is read again that changes under our hands, and both logs: the newest head of the hub's may
 /// still be on its way to be cosigned.
 const TRIES: (u32, u32) = (5, 150);
+/// How long a drill waits for the node to have the agreement.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub async fn run(command: Command, home: Option<&Path>, output: &Output) -> Result<(), Failure> {
     let home = match (&command, home) {
@@ -266,7 +268,7 @@ fn with_house<T, E>(
     loop {
         left = left.saturating_sub(1);
         match look(&house) {
-            Err(_) if left > 0 => std::thread::sleep(std::time::Duration::from_millis(100)),
+            Err(_) if left > 0 => std::thread::sleep(Duration::from_millis(100)),
             done => return Ok(done),
         }
     }
@@ -346,6 +348,10 @@ async fn drill(dir: &Path, output: &Output) -> Result<(), Failure> {
     let (began, study) = (Instant::now(), federation.facts().study.clone());
     let first = federation.facts().organisations.first().ok_or_else(|| Failure::own("no organisation"))?;
     let home = federation.node(first).dir().to_owned();
+    // A sandbox that was started a moment ago: its node fetches the agreement first.
+    while open_view(&home)?.agreements()?.is_empty() && began.elapsed() < PATIENCE {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     let desk = Desk::open(&home, &Speaker { person: federation.person(first, "paula") })?;
     let mut done: Vec<serde_json::Value> = Vec::new();
     let mut note = |what: String| {

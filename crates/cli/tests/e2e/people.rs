@@ -110,7 +110,7 @@ fn a_steward_sees_what_is_asked_and_the_answer_needs_a_yes_everywhere() {
 
     evidence_is_written(&house, prefix);
     wait_for("the hub has noted who asked", || {
-        let calls = run_json(Some(&house.sandbox.hub()), &["hub", "access"]).json();
+        let calls = run_json(Some(&house.sandbox.hub()), &["hub", "access", "--last", "1000"]).json();
         let is_asked = |call: &Value| call["who"]["name"] == "ada" && call["known"] == true && call["call"] == "submit";
         calls["access"].as_array().unwrap().iter().any(is_asked).then_some(())
     });
