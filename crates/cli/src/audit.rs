@@ -186,7 +186,7 @@ fn verify_own(log: &Path, agreement: &Path, node: &Name) -> Result<OwnLogReport,
     let agreement = cohortium_policy::open_agreement(&read(agreement)?).map_err(Failure::not_verified)?;
     let entry =
         agreement.party(node).ok_or_else(|| Failure::usage(format!("{node} is not a party of this agreement")))?;
-    cohortium_audit::verify_own_log(log, entry).map_err(Failure::not_verified)
+    cohortium_audit::verify_own_log(log, entry, &agreement).map_err(Failure::not_verified)
 }
 
 fn read(agreement: &Path) -> Result<Envelope, Failure> {
