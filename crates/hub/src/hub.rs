@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
+use cohortium_ledger::log::BODY_BYTES_MAX;
 use cohortium_ledger::{KeyKind, Log, LogError, SignerKey};
 use cohortium_messages::{
     Agreement, Call, Document, Envelope, Hash, HubEntry, InboxItem, Name, PROTOCOL_VERSION, Principal, PrincipalKind,
@@ -17,7 +18,7 @@ use serde::de::DeserializeOwned;
 
 use crate::access::{self, Access};
 use crate::live::Live;
-use crate::records::{INBOX, INBOX_HEADS, MEMBERS};
+use crate::records::{BODIES, INBOX, INBOX_HEADS, MEMBERS};
 
 /// The hub's own store, log or keys fail. Its operator must act.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +60,8 @@ pub(crate) struct Checked {
 pub struct Hub {
     /// Calls that are not written down yet.
     pub(crate) accesses: Vec<Access>,
+    /// Bodies that are files and still have a copy in the store.
+    bodies_in_files: Vec<String>,
     pub(crate) checked: RefCell<Checked>,
     pub(crate) config: HubConfig,
     pub(crate) log: Log,
@@ -120,6 +123,7 @@ impl Hub {
         let ticket_key = crate::uploads::ticket_key(&config.message_key);
         let mut hub = Self {
             accesses: Vec::new(),
+            bodies_in_files: Vec::new(),
             checked,
             config,
             is_awake: false,
@@ -132,6 +136,8 @@ impl Hub {
             unshown_heads: HashMap::new(),
             unshown_peers: HashMap::new(),
         };
+        let unpublished = hub.store.scan(BODIES, "", None, usize::MAX).map_err(own_error)?;
+        hub.publish_bodies(unpublished)?;
         hub.queue_checkpoints()?;
         Ok(hub)
     }
@@ -328,13 +334,25 @@ impl Hub {
         Ok(Reply::Inbox(items))
     }
 
-    /// Makes everything in `changes` durable: bodies first, then records, inbox items and log entries in one commit,
-    /// then the log's tiles and checkpoint, then the checkpoint into the witnesses' inboxes.
+    /// Makes everything in `changes` durable: bodies, records, inbox items and log entries in one commit; then the
+    /// bodies become files, then the log's tiles and checkpoint, then the checkpoint goes into the witnesses' inboxes.
     ///
-    /// A crash before the commit leaves bodies that nothing names; after it, [`Log::open`] and `queue_checkpoints` at
-    /// the next start do what is missing. What is too long for log or store is refused, and nothing of it is true then.
+    /// A crash before the commit leaves nothing; after it, [`Hub::open`] does what is missing. A body is never a file
+    /// before its entry is durable: what the hub says after a crash may be another body, and an auditor would find one
+    /// that no entry names. What is too long for log or store is refused, and nothing of it is true then.
     pub(crate) fn commit(&mut self, changes: Changes) -> Result<(), No> {
         let Changes { mut batch, bodies, entries, inbox } = changes;
+        for key in &self.bodies_in_files {
+            batch.delete(BODIES, key);
+        }
+        let mut unpublished = Vec::new();
+        for (number, body) in (self.log.size()..).zip(bodies) {
+            if body.len() as u64 > BODY_BYTES_MAX {
+                return no("limit", format!("a document beside the log has at most {BODY_BYTES_MAX} bytes"));
+            }
+            batch.put(BODIES, &sequence_key(number), body.clone());
+            unpublished.push((sequence_key(number), body));
+        }
         self.put_items(&mut batch, inbox)?;
         let leaves = entries.iter().map(cohortium_messages::canonical_bytes).collect::<Result<Vec<_>, _>>();
         let leaves = leaves.map_err(own)?;
@@ -342,13 +360,21 @@ impl Hub {
             [] => None,
             leaves => Some(self.log.stage(leaves, &mut batch).map_err(log_trouble)?),
         };
-        for body in &bodies {
-            self.log.put_body(body).map_err(log_trouble)?;
-        }
         self.store.commit(batch).map_err(store_trouble)?;
+        self.bodies_in_files.clear();
+        self.publish_bodies(unpublished).map_err(No::Own)?;
         if let Some(staged) = staged {
             self.log.apply(staged, &*self.store, &self.log_signer).map_err(own)?;
             self.queue_checkpoints()?;
+        }
+        Ok(())
+    }
+
+    /// Makes files of bodies whose entries are durable; the next commit forgets their copies in the store.
+    fn publish_bodies(&mut self, bodies: Vec<(String, Vec<u8>)>) -> Result<(), HubError> {
+        for (key, body) in bodies {
+            self.log.put_body(&body).map_err(own_error)?;
+            self.bodies_in_files.push(key);
         }
         Ok(())
     }

@@ -12,6 +12,8 @@ use crate::hub::{No, own};
 pub(crate) const AGREEMENTS: Table = Table::new("agreements");
 /// Tasks in the order in which they were asked, the newest first: by researcher, and by study.
 pub(crate) const ASKED: Table = Table::new("asked");
+/// Documents that belong beside the log and may not be files there yet, by number.
+pub(crate) const BODIES: Table = Table::new("bodies");
 /// Checkpoints that wait for cosignatures, by size.
 pub(crate) const CHECKPOINTS: Table = Table::new("checkpoints");
 /// The size of the largest head that each witness has cosigned.

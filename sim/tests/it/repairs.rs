@@ -232,3 +232,27 @@ fn repro_a_run_that_revealed_is_over_when_the_round_is_void() {
     }
     demand_promises(&world);
 }
+
+/// A hub that died while it released an answer left the file of that release beside the log. The one that it made after
+/// its start had another date: no entry named the first, and the audit failed. Found by `schedules`, seed 482.
+#[test]
+fn repro_a_hub_that_dies_at_a_release_leaves_no_file_that_nothing_names() {
+    let mut world = world(610);
+    world.between_node_and_hub(|node, call| match call {
+        Call::Post { step: RoundStep::Revealed { .. } } if node.as_str() == "c" => Fate::Lose,
+        _ => Fate::Deliver,
+    });
+    let asked = world.prepare(QUESTION, "1", 0).unwrap();
+    world.submit(&asked).unwrap();
+    world.run_until_quiet().unwrap();
+    world.honest_again();
+    // The last reveal is one commit, the release another.
+    world.hub.disk.crash_at(2);
+    world.run_until_quiet().unwrap();
+    assert!(!world.hub.is_up());
+    world.advance(1).unwrap_err();
+    world.restart("hub").unwrap();
+    assert_eq!(world.settle(&asked).unwrap().state, TaskState::Released);
+    let report = cohortium_audit::verify(&world.hub.log_dir(), world.agreement_envelope()).unwrap();
+    assert_eq!(report.findings, []);
+}
