@@ -312,6 +312,8 @@ fn fill_in(draft: &str, approval: Approval) -> String {
             Some("epsilon_total") => format!("epsilon_total = {EPSILON_TOTAL}"),
             Some("epsilon_per_researcher") => format!("epsilon_per_researcher = {EPSILON_TOTAL}"),
             Some("epsilon_per_query") => String::from("epsilon_per_query = 2"),
+            // Who tries things out alone wants to see small groups, and sums without counts.
+            Some("minimum_cohort") if approval == Approval::Automatic => String::from("minimum_cohort = 0"),
             Some("hold") if approval == (Approval::People { hold: true }) => String::from("hold = true"),
             _ => line.to_owned(),
         };
