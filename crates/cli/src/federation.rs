@@ -16,7 +16,7 @@ use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use cohortium_hub::home::Home as HubHome;
-use cohortium_messages::{Name, Role};
+use cohortium_messages::{MAX_CELLS, Name, Role};
 use cohortium_node::home::Home as NodeHome;
 use cohortium_node::service::system_rng;
 use serde::{Deserialize, Serialize};
@@ -312,9 +312,12 @@ fn fill_in(draft: &str, approval: Approval) -> String {
             Some("epsilon_total") => format!("epsilon_total = {EPSILON_TOTAL}"),
             Some("epsilon_per_researcher") => format!("epsilon_per_researcher = {EPSILON_TOTAL}"),
             Some("epsilon_per_query") => String::from("epsilon_per_query = 2"),
-            // Who tries things out alone wants to see small groups, and sums without counts.
+            // Who tries things out alone wants to see small groups, sums without counts, and large tables.
             Some("minimum_cohort") if approval == Approval::Automatic => String::from("minimum_cohort = 0"),
             Some("hold") if approval == (Approval::People { hold: true }) => String::from("hold = true"),
+            _ if approval == Approval::Automatic => {
+                line.replace("max_cells = 1000", &format!("max_cells = {MAX_CELLS}"))
+            }
             _ => line.to_owned(),
         };
         text.push_str(&line);

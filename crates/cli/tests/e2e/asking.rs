@@ -201,7 +201,10 @@ fn from_base64(encoded: &str) -> String {
 fn everyone_can_read_the_agreement(sandbox: &Sandbox) {
     for home in [sandbox.researcher(), sandbox.node("riverbank")] {
         let list = run_json(Some(&home), &["study", "show"]).json();
-        assert_eq!(list, json!({"studies": [{"complete": true, "study": "outcomes"}]}));
+        assert_eq!(
+            list,
+            json!({"studies": [{"amendments": 0, "complete": true, "revocations": 0, "study": "outcomes"}]})
+        );
         let value = run_json(Some(&home), &["study", "show", "outcomes"]).json();
         assert_eq!(
             (&value["agreement"]["study"], &value["complete"], &value["policy"]),

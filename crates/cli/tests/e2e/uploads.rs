@@ -16,11 +16,12 @@ use serde_json::json;
 
 use crate::sandbox::{Sandbox, run_json, shown, wait_for};
 
-/// 200 × 200 groups: a vector of 320,000 bytes, which leaves in a piece of 262,144 and one of 57,856.
-const CODES: usize = 200;
+/// 300 × 300 groups: a vector of 720,000 bytes, which leaves in two pieces of 262,144 and one of 195,712.
+const CODES: usize = 300;
+const VECTOR: u64 = 720_000;
 const PIECE: u64 = 262_144;
-/// Where the line breaks: in the second piece, whatever else the connection has carried by then (a few kilobytes).
-const CUT_AFTER: u64 = 290_000;
+/// Where the line breaks: in the second piece, whatever else the connection has carried by then (tens of kilobytes).
+const CUT_AFTER: u64 = 450_000;
 
 /// What the proxy is told, and tells.
 #[derive(Default)]
@@ -68,7 +69,10 @@ fn an_upload_that_breaks_off_goes_on_where_it_was() {
     assert_eq!(answer["answer"]["rows"].as_array().unwrap().len(), CODES * CODES);
     let sent = line.sent_since.load(Ordering::SeqCst);
     println!("{sent} bytes were sent after the line was mended");
-    assert!((57_856..PIECE).contains(&sent), "the first piece was sent again, or the second never was: {sent} bytes");
+    assert!(
+        (VECTOR - PIECE..VECTOR).contains(&sent),
+        "the first piece was sent again, or the others never were: {sent} bytes"
+    );
 }
 
 /// Three organisations of three rows each, over columns with many values.
