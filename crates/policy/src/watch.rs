@@ -83,8 +83,9 @@ impl Default for Rules {
             identical_plans: 7,
             identical_window_days: 30,
             near_minimum_factor: 2,
-            work_begins_hour: 7,
-            work_ends_hour: 19,
+            // Which hours are odd only the house knows.
+            work_begins_hour: 0,
+            work_ends_hour: 0,
             utc_offset_minutes: 0,
         }
     }
@@ -415,12 +416,12 @@ mod tests {
             (0, 12, 0, true),
             (0, 23, 9 * 60, false),
         ] {
-            let rules = Rules { utc_offset_minutes: offset, ..Rules::default() };
+            let (work_begins_hour, work_ends_hour) = (7, 19);
+            let rules = Rules { utc_offset_minutes: offset, work_begins_hour, work_ends_hour, ..Rules::default() };
             let at = start().plus_seconds(day * 86_400 + hour * 3600);
             assert_eq!(rules.off_hours(at).is_some(), odd, "day {day} hour {hour} offset {offset}");
         }
-        let always = Rules { work_begins_hour: 0, work_ends_hour: 0, ..Rules::default() };
-        assert!(always.off_hours(start()).is_none());
+        assert!(Rules::default().off_hours(start()).is_none());
     }
 
     #[test]
