@@ -297,17 +297,6 @@ pub(crate) fn printable(text: &str) -> String {
     text.chars().take(500).filter(|c| !c.is_control()).collect()
 }
 
-/// Who speaks, and in which place.
-pub(crate) fn full(author: &Author) -> String {
-    match author {
-        Author::Custodian(name) => format!("the custodian of {name}"),
-        Author::Hub(name) => format!("the hub {name}"),
-        Author::Node(name) => format!("the node of {name}"),
-        Author::Person { organisation, person } => format!("{person} of {organisation}"),
-        Author::Researcher(name) => format!("the researcher {name}"),
-    }
-}
-
 /// Who speaks, in a word.
 pub(crate) fn who(author: &Author) -> &Name {
     match author {

@@ -13,9 +13,9 @@
 use std::collections::BTreeMap;
 
 use cohortium_messages::{Author, Fact, Hash, IncidentStep, Name, RevocationSubject, Timestamp};
-use cohortium_policy::{Authored, Revoked};
+use cohortium_policy::{Authored, Revoked, Stop};
 
-use crate::outcome::{FindingKind, Findings, full, printable};
+use crate::outcome::{FindingKind, Findings, printable};
 use crate::study::Study;
 
 /// All that was said so far.
@@ -40,33 +40,27 @@ impl Standing {
     pub(crate) fn take(&mut self, index: u64, authored: &Authored, study: &Study, findings: &mut Findings) {
         let entry = authored.entry();
         let said = Said { index, time: entry.time };
-        let who = full(&entry.author);
+        let who = &entry.author;
+        let stop = authored.stop(&self.revoked(entry.agreement));
+        match stop {
+            Some(Stop::Begins(at)) => drop(self.stops.insert((entry.study.clone(), at.clone()), said)),
+            Some(Stop::Ends(at)) => drop(self.stops.remove(&(entry.study.clone(), at.clone()))),
+            Some(Stop::EndsInVain(_)) | None => {}
+        }
         match &entry.fact {
             Fact::Alert { froze, rule, why, .. } => {
-                if let (true, Author::Node(node)) = (*froze, &entry.author) {
-                    self.stops.insert((entry.study.clone(), node.clone()), said);
-                }
                 let then = if *froze { "; the study stands still there" } else { "" };
                 let text = format!("{who} reports an alert ({}): {}{then}", printable(rule), printable(why));
                 findings.push(FindingKind::Alert, Some(index), text);
             }
             Fact::Approval { task, .. } => self.approvals.entry(*task).or_default().push(authored.clone()),
             Fact::Freeze { frozen, why } => {
-                let ends = !frozen && !self.speaks_with_a_key_taken_back(authored, study);
-                if let Author::Person { organisation, .. } = &entry.author {
-                    let place = (entry.study.clone(), organisation.clone());
-                    if *frozen {
-                        self.stops.insert(place, said);
-                    } else if ends {
-                        self.stops.remove(&place);
-                    }
-                }
-                let does = match (frozen, ends) {
+                let does = match (frozen, stop) {
                     (true, _) => "stops the study there",
-                    (false, true) => "lets the study go on there",
-                    (false, false) => {
+                    (false, Some(Stop::EndsInVain(_))) => {
                         "would let the study go on there, with a key that was taken back; it stands still"
                     }
+                    (false, _) => "lets the study go on there",
                 };
                 findings.push(FindingKind::Freeze, Some(index), format!("{who} {does}: {}", printable(why)));
             }
@@ -123,19 +117,13 @@ impl Standing {
                 RevocationSubject::Key(taken) => Some(*taken) == key,
             };
             let is_by = by.is_none_or(|name| entry.author == Author::Custodian(name.clone()));
-            let text = format!("{} took back {} at entry {index}", full(&entry.author), taken(subject, study));
+            let text = format!("{} took back {} at entry {index}", entry.author, taken(subject, study));
             (is_about_it && is_by).then_some((Said { index: *index, time: entry.time }, text))
         })
     }
 
     fn revoking(&self, agreement: Hash) -> impl Iterator<Item = &(u64, Authored)> {
         self.revocations.get(&agreement).into_iter().flatten()
-    }
-
-    fn speaks_with_a_key_taken_back(&self, authored: &Authored, study: &Study) -> bool {
-        let Author::Person { organisation, person } = &authored.entry().author else { return false };
-        let revoked = self.revoked(study.agreement.hash());
-        study.agreement.person(organisation, person).is_some_and(|entry| revoked.key(&entry.key))
     }
 }
 

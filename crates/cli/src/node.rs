@@ -361,8 +361,8 @@ fn alerts(home: &Path, output: &Output) -> Result<(), Failure> {
     let mut stopped = Vec::new();
     let mut news = Vec::new();
     for (agreement, _) in view.agreements()? {
-        if let Some(why) = show::stopped(&view, &agreement.study)? {
-            stopped.push((agreement.study.clone(), why));
+        if let Some(stop) = view.stopped(&agreement.study)? {
+            stopped.push((agreement.study.clone(), format!("{} on {}", stop.why, stop.since)));
         }
         // The hub tells everybody, so it tells us what we said ourselves.
         let of_others = view.news(&agreement.study)?.into_iter().filter(|entry| entry.author != ours);
@@ -399,7 +399,7 @@ fn said(entry: &Entry, whose: &str) -> String {
         Fact::Revocation { why, .. } => format!("agreement or key taken back: {}", plain(why)),
         fact => fact.kind().to_owned(),
     };
-    format!("{}  {whose}, study {}, {}: {what}", entry.time, entry.study, show::author(&entry.author))
+    format!("{}  {whose}, study {}, {}: {what}", entry.time, entry.study, entry.author)
 }
 
 fn access(home: &Path, last: usize, output: &Output) -> Result<(), Failure> {

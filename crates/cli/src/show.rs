@@ -95,7 +95,7 @@ impl Shown {
             last: last_approved(&view, &case)?,
             node,
             sql_is_plan: again.is_ok_and(|again| again == *plan),
-            stopped: stopped(&view, &case.run.study)?,
+            stopped: view.stopped(&case.run.study)?.map(|stop| format!("{} on {}", stop.why, stop.since)),
             case,
             expected,
             priced,
@@ -479,29 +479,6 @@ fn last_approved(view: &View, case: &Case) -> Result<Option<(Hash, Timestamp, Ve
         }
     }
     Ok(last)
-}
-
-/// Why a study stands still here, by the last word that was said about it.
-pub fn stopped(view: &View, study: &Name) -> Result<Option<String>, Failure> {
-    use cohortium_messages::Fact;
-    let last = view.stops(study)?.pop();
-    Ok(last.and_then(|entry| match entry.fact {
-        Fact::Alert { rule, why, .. } => Some(format!("alert {rule} on {}: {why}", entry.time)),
-        Fact::Freeze { frozen: true, why } => Some(format!("{} on {}: {why}", author(&entry.author), entry.time)),
-        _ => None,
-    }))
-}
-
-/// Who speaks, in words.
-pub fn author(author: &cohortium_messages::Author) -> String {
-    use cohortium_messages::Author;
-    match author {
-        Author::Custodian(name) => format!("the custodian of {name}"),
-        Author::Hub(name) => format!("the hub {name}"),
-        Author::Node(name) => format!("the node of {name}"),
-        Author::Person { organisation, person } => format!("{person} of {organisation}"),
-        Author::Researcher(name) => format!("the researcher {name}"),
-    }
 }
 
 /// Lines of at most 110 characters, indented, so that a terminal does not break them elsewhere.

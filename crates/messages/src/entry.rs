@@ -3,6 +3,8 @@
 //! An entry says *that* something was decided, by whom and about which documents, which it names by hash; the documents
 //! themselves are kept beside the log and can be erased without breaking a proof. The kinds are a closed list.
 
+use std::fmt;
+
 use cohortium_dp::AccountEntry;
 use serde::{Deserialize, Serialize};
 
@@ -62,6 +64,20 @@ pub enum Author {
     },
     /// A researcher.
     Researcher(Name),
+}
+
+/// Who speaks, as people read it.
+impl fmt::Display for Author {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Custodian(name) => write!(f, "the custodian of {name}"),
+            Self::Hub(name) if name.as_str() == "hub" => f.write_str("the hub"),
+            Self::Hub(name) => write!(f, "the hub {name}"),
+            Self::Node(name) => write!(f, "the node of {name}"),
+            Self::Person { organisation, person } => write!(f, "{person} of {organisation}"),
+            Self::Researcher(name) => write!(f, "the researcher {name}"),
+        }
+    }
 }
 
 /// What an entry says. `body` is the SHA-256 of the document's envelope as kept beside the log.

@@ -24,7 +24,6 @@ use cohortium_store::Batch;
 use crate::node::{Changes, Node, NodeError, entry_hash, json, own, peer};
 use crate::outgoing::Outgoing;
 use crate::records::{ACCESS, AccessRecord, DeskItem, HEARD, HELD, Heard, HeldRecord, RUNS, RunState, STOPS};
-use crate::standing::speaker;
 
 /// How far ahead of this house's clock an entry may be dated, seconds: a person's machine may be wrong by a little.
 const MAX_AHEAD_S: i64 = 3_600;
@@ -62,7 +61,7 @@ impl Node {
             Ok(item) => item,
             Err(error) => return Ok(Heard::Refused(format!("this is no signed entry: {error}"))),
         };
-        let who = item.entry.peek::<Entry>().map(|claims| speaker(&claims.claims().author));
+        let who = item.entry.peek::<Entry>().map(|claims| claims.claims().author.to_string());
         let what = item.entry.peek::<Entry>().map(|claims| claims.claims().fact.kind());
         let heard = match self.act_on(item, now) {
             Ok(heard) => heard,
@@ -120,11 +119,7 @@ impl Node {
             Author::Hub(_) | Author::Node(_) | Author::Researcher(_) => false,
         };
         if !of_this_house {
-            return Err(peer(format!(
-                "{} has nothing to say at the desk of {}",
-                speaker(&entry.author),
-                self.organisation
-            )));
+            return Err(peer(format!("{} has nothing to say at the desk of {}", entry.author, self.organisation)));
         }
         if entry.time > now.plus_seconds(MAX_AHEAD_S) {
             return Err(peer(format!(
@@ -138,7 +133,7 @@ impl Node {
             && !stops
             && self.revoked(&said.agreement)?.key(&said.person()?.key)
         {
-            return Err(peer(format!("the key of {} was taken back", speaker(&entry.author))));
+            return Err(peer(format!("the key of {} was taken back", entry.author)));
         }
         Ok(())
     }

@@ -53,3 +53,4 @@ pub use people::TakenIn;
 pub use records::{
     AccessRecord, DatasetRecord, DeskItem, Evidence, Heard, HeldRecord, JournalRecord, RunRecord, RunState,
 };
+pub use standing::Stopped;

@@ -26,7 +26,6 @@ use crate::records::{
     RUNS, RunRecord, RunState, VECTORS, VERSIONS, kept,
 };
 use crate::rows::Rows;
-use crate::standing::speaker;
 
 /// Why a node could not do something.
 #[derive(Debug, thiserror::Error)]
@@ -498,7 +497,7 @@ fn asks_for(item: &InboxItem) -> Option<(String, String)> {
         InboxItem::Logged { entry, .. } => {
             let claims = entry.peek::<Entry>().ok()?;
             let (author, fact) = (&claims.claims().author, &claims.claims().fact);
-            Some((format!("{} (claimed)", speaker(author)), format!("{} in the hub's log", fact.kind())))
+            Some((format!("{} (claimed)", author), format!("{} in the hub's log", fact.kind())))
         }
         InboxItem::Task { task, .. } => {
             let claims = task.peek::<Task>().ok()?;

@@ -6,64 +6,73 @@
 //!
 //! Assumes: entries were checked when they were taken in (the desk, the inbox).
 
-use cohortium_messages::{Agreement, Author, Entry, Envelope, Fact, Inclusion, Name, Timestamp, Verified};
-use cohortium_policy::{Revoked, open_entry};
+use cohortium_messages::{Agreement, Entry, Envelope, Fact, Hash, Inclusion, Name, Timestamp, Verified};
+use cohortium_policy::{Revoked, Stop, open_entry};
+use cohortium_store::Store;
 
 use crate::node::{Changes, Node, NodeError, entry_hash, json, own, parse, peer};
 use crate::records::{NEWS, REVOCATIONS, STOPS};
 
 /// Why a study stands still.
-pub(crate) struct Stopped {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stopped {
     /// When the last thing that stopped it was said, by its author's clock.
     pub since: Timestamp,
     /// Who or what stopped it and why.
     pub why: String,
 }
 
+/// Why a study stands still at this home, if it does: the last of all stops and ends of stops decides, in the order in
+/// which they were taken in ([`Stop`]). A key that is taken back takes with it the ends of stops that it said before.
+/// `agreement` finds the agreements by their hashes.
+pub(crate) fn stopped(
+    store: &dyn Store,
+    study: &Name,
+    agreement: impl Fn(Hash) -> Result<Verified<Agreement>, NodeError>,
+) -> Result<Option<Stopped>, NodeError> {
+    let mut stopped = None;
+    for (_, bytes) in store.scan(STOPS, &format!("{study}/"), None, usize::MAX).map_err(own)? {
+        let envelope = parse::<Envelope>(&bytes)?;
+        let agreement = agreement(envelope.peek::<Entry>().map_err(own)?.claims().agreement)?;
+        let authored = open_entry(&envelope, &agreement).map_err(own)?;
+        match authored.stop(&revoked(store, &agreement)?) {
+            Some(Stop::Begins(_)) => stopped = Some(Stopped::by(authored.entry())),
+            Some(Stop::Ends(_)) => stopped = None,
+            Some(Stop::EndsInVain(_)) | None => {}
+        }
+    }
+    Ok(stopped)
+}
+
+/// What custodians have taken back of an agreement, as far as is known at this home.
+pub(crate) fn revoked(store: &dyn Store, agreement: &Verified<Agreement>) -> Result<Revoked, NodeError> {
+    let stored = store.scan(REVOCATIONS, &format!("{}/", agreement.hash()), None, usize::MAX).map_err(own)?;
+    let entries = stored.iter().map(|(_, bytes)| open_entry(&parse(bytes)?, agreement).map_err(own));
+    Ok(Revoked::from_entries(&entries.collect::<Result<Vec<_>, _>>()?))
+}
+
+impl Stopped {
+    fn by(entry: &Entry) -> Self {
+        let why = match &entry.fact {
+            Fact::Alert { rule, why, .. } => format!("alert {rule}: {why}"),
+            Fact::Freeze { why, .. } => format!("{}: {why}", entry.author),
+            _ => entry.author.to_string(),
+        };
+        Self { since: entry.time, why }
+    }
+}
+
 impl Node {
     /// Why a study stands still here, if it does.
     ///
-    /// Promise: given all stops and ends of stops in the order in which they were taken in, returns nothing only if no
-    /// stop stands after the last end that a person said whose key was not taken back. Tested case by case.
-    pub(crate) fn stopped(&self, study: &Name) -> Result<Option<Stopped>, NodeError> {
-        let mut stopped = None;
-        for (_, bytes) in self.store.scan(STOPS, &format!("{study}/"), None, usize::MAX).map_err(own)? {
-            let claims = parse::<Envelope>(&bytes)?.peek::<Entry>().map_err(own)?;
-            let entry = claims.claims();
-            match &entry.fact {
-                Fact::Alert { rule, why, .. } => {
-                    stopped = Some(Stopped { since: entry.time, why: format!("alert {rule}: {why}") });
-                }
-                Fact::Freeze { frozen: true, why } => {
-                    stopped = Some(Stopped { since: entry.time, why: format!("{}: {why}", speaker(&entry.author)) });
-                }
-                Fact::Freeze { frozen: false, .. } if self.speaks_with_a_live_key(entry)? => stopped = None,
-                _ => {}
-            }
-        }
-        Ok(stopped)
-    }
-
-    /// Why a study stands still here, if it does: for people.
-    ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn frozen(&self, study: &Name) -> Result<Option<String>, NodeError> {
-        Ok(self.stopped(study)?.map(|stopped| stopped.why))
+    pub fn stopped(&self, study: &Name) -> Result<Option<Stopped>, NodeError> {
+        stopped(&*self.store, study, |hash| self.agreement_by_hash(hash))
     }
 
-    fn speaks_with_a_live_key(&self, entry: &Entry) -> Result<bool, NodeError> {
-        let agreement = self.agreement_by_hash(entry.agreement)?;
-        let Author::Person { organisation, person } = &entry.author else { return Ok(false) };
-        let Some(person) = agreement.person(organisation, person) else { return Ok(false) };
-        Ok(!self.revoked(&agreement)?.key(&person.key))
-    }
-
-    /// What custodians have taken back of an agreement, as far as is known here.
     pub(crate) fn revoked(&self, agreement: &Verified<Agreement>) -> Result<Revoked, NodeError> {
-        let stored = self.store.scan(REVOCATIONS, &format!("{}/", agreement.hash()), None, usize::MAX).map_err(own)?;
-        let entries = stored.iter().map(|(_, bytes)| open_entry(&parse(bytes)?, agreement).map_err(own));
-        Ok(Revoked::from_entries(&entries.collect::<Result<Vec<_>, _>>()?))
+        revoked(&*self.store, agreement)
     }
 
     /// Makes a custodian's revocation hold here.
@@ -99,16 +108,5 @@ impl Node {
         changes.append.push((NEWS, format!("{}/", agreement.study), json(envelope)?));
         self.commit(changes, now)?;
         proven.map(drop).map_err(|error| peer(format!("taken in, but the hub does not show it to be logged: {error}")))
-    }
-}
-
-/// Who speaks, in words.
-pub(crate) fn speaker(author: &Author) -> String {
-    match author {
-        Author::Custodian(name) => format!("the custodian of {name}"),
-        Author::Hub(name) => format!("the hub {name}"),
-        Author::Node(name) => format!("the node of {name}"),
-        Author::Person { organisation, person } => format!("{person} of {organisation}"),
-        Author::Researcher(name) => format!("the researcher {name}"),
     }
 }

@@ -8,8 +8,9 @@ use crate::home::Home;
 use crate::node::{NodeError, own, parse, replay_account};
 use crate::records::{
     ACCESS, AGREEMENTS, ALERTS, AccessRecord, DatasetRecord, EVIDENCE, Evidence, HELD, HeldRecord, JOURNAL,
-    JournalRecord, META, NEWS, RUNS, RunRecord, STOPS, VERSIONS,
+    JournalRecord, META, NEWS, RUNS, RunRecord, VERSIONS,
 };
+use crate::standing::{self, Stopped};
 
 /// A home, for reading only.
 pub struct View {
@@ -112,13 +113,16 @@ impl View {
         held.map(|(task, record)| Ok((task.parse().map_err(own)?, record))).collect()
     }
 
-    /// What stopped a study here or set it going again: entries, oldest first. The last one decides, unless it is an end
-    /// said with a key that was taken back.
+    /// Why a study stands still here, if it does.
     ///
     /// # Errors
     /// When a record is damaged.
-    pub fn stops(&self, study: &Name) -> Result<Vec<Entry>, NodeError> {
-        self.entries(STOPS, &format!("{study}/"), usize::MAX)
+    pub fn stopped(&self, study: &Name) -> Result<Option<Stopped>, NodeError> {
+        standing::stopped(&self.store, study, |hash| {
+            let stored = self.store.get(VERSIONS, &hash.to_string()).map_err(own)?;
+            let stored = stored.ok_or_else(|| own(format!("this home holds no agreement {}", hash.short())))?;
+            cohortium_policy::open_agreement(&parse(&stored)?).map_err(own)
+        })
     }
 
     /// Alerts of this node, oldest first: what each says, about which study, and when.

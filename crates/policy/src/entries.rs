@@ -4,8 +4,8 @@
 //! author may say such a thing: a person approves, a custodian revokes, a node permits. [`open_entry`] is the one place
 //! where this is decided; node, hub and auditor stand on it.
 //!
-//! What a custodian took back is [`Revoked`], whether a study stands still at an organisation is [`is_frozen`]. Both are
-//! computed from the entries that are known *now*: what nobody showed us cannot be taken into account.
+//! What a custodian took back is [`Revoked`], what a word means for whether a study stands still at an organisation is
+//! [`Stop`]. Both follow from the entries that are known *now*: what nobody showed us cannot be taken into account.
 //!
 //! Does not: check that an entry is in the log ([`crate::verify_inclusion`]), or that its time is true.
 //!
@@ -86,12 +86,12 @@ pub fn open_entry(envelope: &Envelope, agreement: &Verified<Agreement>) -> Resul
     let claims = claimed.claims();
     let kind = claims.fact.kind();
     let key = key_of(&claims.author, agreement).ok_or_else(|| EntryError::Author {
-        author: shown(&claims.author),
+        author: claims.author.to_string(),
         kind,
         study: agreement.study.clone(),
     })?;
     if !may_say(&claims.author, &claims.fact) {
-        return Err(EntryError::Kind { author: shown(&claims.author), kind });
+        return Err(EntryError::Kind { author: claims.author.to_string(), kind });
     }
     let entry = envelope.open::<Entry>(&key)?;
     if entry.agreement != agreement.hash() {
@@ -103,7 +103,7 @@ pub fn open_entry(envelope: &Envelope, agreement: &Verified<Agreement>) -> Resul
     let opened = Authored { entry, key };
     match opened.person(agreement) {
         Some((_, person)) if !role_suffices(person, &opened.entry.fact) => {
-            Err(EntryError::Role { author: shown(&opened.entry.author), kind, role: person.role })
+            Err(EntryError::Role { author: opened.entry.author.to_string(), kind, role: person.role })
         }
         _ => Ok(opened),
     }
@@ -163,16 +163,6 @@ const fn role_suffices(person: &PersonEntry, fact: &Fact) -> bool {
     }
 }
 
-fn shown(author: &Author) -> String {
-    match author {
-        Author::Custodian(name) => format!("the custodian of `{name}`"),
-        Author::Hub(name) => format!("the hub `{name}`"),
-        Author::Node(name) => format!("the node of `{name}`"),
-        Author::Person { organisation, person } => format!("`{person}` of `{organisation}`"),
-        Author::Researcher(name) => format!("the researcher `{name}`"),
-    }
-}
-
 /// What custodians have taken back of one agreement, as far as is known.
 ///
 /// Any custodian can take back the agreement or a key: each of them can stop the study alone anyway, because every task
@@ -217,30 +207,42 @@ impl Revoked {
     }
 }
 
-/// Whether the study stands still at an organisation: the last freeze, alert that froze, or end of a freeze decides.
+/// What an entry means for whether its study stands still at an organisation. The last word decides, in the order of that
+/// organisation's own log.
 ///
-/// `entries` are in the order of the organisation's own log, each opened under the agreement that it names: a freeze
-/// outlives an amendment until somebody who may ends it. What a person with a revoked key says sets nothing going again;
-/// that it stops something is heard.
-#[must_use]
-pub fn is_frozen<'a>(
-    agreement: &Verified<Agreement>,
-    organisation: &Name,
-    entries: impl IntoIterator<Item = &'a Authored>,
-    revoked: &Revoked,
-) -> bool {
-    let mut frozen = false;
-    for Authored { entry, key } in entries {
-        match (&entry.fact, &entry.author) {
-            _ if entry.study != agreement.study => {}
-            (Fact::Alert { froze: true, .. }, Author::Node(name)) if name == organisation => frozen = true,
-            (Fact::Freeze { frozen: stops, .. }, Author::Person { organisation: name, .. }) if name == organisation => {
-                frozen = *stops || (frozen && revoked.key(key));
+/// It is about the study and not about one text: a stop outlives an amendment until somebody who may ends it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop<'a> {
+    /// From here on the study stands still at this organisation.
+    Begins(&'a Name),
+    /// From here on it goes on there.
+    Ends(&'a Name),
+    /// It would go on there, had the key of whoever says so not been taken back: nothing changes.
+    EndsInVain(&'a Name),
+}
+
+impl Authored {
+    /// Whether this stops its study at the author's organisation, or ends a stop. `revoked` is what is known to have been
+    /// taken back of the agreement under which the entry was opened.
+    ///
+    /// Promise: given any entry, returns [`Stop::Ends`] only for the word of a person of that very organisation whose role
+    /// may end a stop (checked by [`open_entry`]) and whose key was not taken back. That such a key *stops* something is heard.
+    #[must_use]
+    pub fn stop(&self, revoked: &Revoked) -> Option<Stop<'_>> {
+        match (&self.entry.fact, &self.entry.author) {
+            (Fact::Alert { froze: true, .. }, Author::Node(name)) => Some(Stop::Begins(name)),
+            (Fact::Freeze { frozen: true, .. }, Author::Person { organisation, .. }) => {
+                Some(Stop::Begins(organisation))
             }
-            _ => {}
+            (Fact::Freeze { frozen: false, .. }, Author::Person { organisation, .. }) => {
+                Some(match revoked.key(&self.key) {
+                    true => Stop::EndsInVain(organisation),
+                    false => Stop::Ends(organisation),
+                })
+            }
+            _ => None,
         }
     }
-    frozen
 }
 
 #[cfg(test)]
@@ -346,6 +348,15 @@ mod tests {
         );
     }
 
+    /// Whether the study stands still at `a` after these words.
+    fn stands_still<'a>(entries: impl IntoIterator<Item = &'a Authored>, revoked: &Revoked) -> bool {
+        entries.into_iter().filter_map(|entry| entry.stop(revoked)).fold(false, |stands_still, word| match word {
+            Stop::Begins(at) if *at == name("a") => true,
+            Stop::Ends(at) if *at == name("a") => false,
+            _ => stands_still,
+        })
+    }
+
     /// What is said at `a` and elsewhere, in order, and whether the study stands still at `a` then.
     #[test]
     fn the_last_word_of_those_who_may_decides_about_a_freeze() {
@@ -369,23 +380,22 @@ mod tests {
             ("an alert that did not", vec![alert(0, false)], false),
             ("an alert, ended", vec![alert(0, true), said(0, officer, false)], false),
         ] {
-            assert_eq!(is_frozen(&world.agreement, &name("a"), &entries, &nothing), frozen, "{case}");
+            assert_eq!(stands_still(&entries, &nothing), frozen, "{case}");
         }
         // Under the amended agreement, which has nobody of that name, the freeze of before still holds.
         let amended =
             World::with(3, |agreement| agreement.parties[0].people.retain(|entry| entry.role != Role::Steward));
         let before = [said(0, steward, true)];
-        assert!(is_frozen(&amended.agreement, &name("a"), &before, &nothing));
+        assert!(stands_still(&before, &nothing));
         let after = amended.said(0, officer, freeze(false));
-        assert!(!is_frozen(&amended.agreement, &name("a"), before.iter().chain([&after]), &nothing));
-        let elsewhere = World::with(3, |agreement| agreement.study = name("other"));
-        assert!(!is_frozen(&elsewhere.agreement, &name("a"), &before, &nothing), "another study");
+        assert!(!stands_still(before.iter().chain([&after]), &nothing));
 
         let subject = RevocationSubject::Key(world.people[0][officer].key.public());
         let taken = Fact::Revocation { subject, why: String::from("stolen") };
         let taken = world.entry(Author::Custodian(name("a")), taken, &world.secrets[0].1.agreement);
         let revoked = Revoked::from_entries(&[open_entry(&taken, &world.agreement).unwrap()]);
         let ended_by_a_thief = [said(0, steward, true), said(0, officer, false)];
-        assert!(is_frozen(&world.agreement, &name("a"), &ended_by_a_thief, &revoked));
+        assert!(stands_still(&ended_by_a_thief, &revoked));
+        assert!(stands_still(&[said(0, officer, true)], &revoked), "a stop is heard from anybody");
     }
 }

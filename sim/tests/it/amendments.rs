@@ -97,7 +97,7 @@ fn what_waits_for_people_ends_when_the_agreement_is_amended() {
     // And what stopped the study stops it under the next one too.
     let (_, next) = world.signed_amendment(|agreement| agreement.title.push_str(" again")).unwrap();
     assert_eq!(show(&mut world, &["a"], &next), [None]);
-    assert!(world.machine("a").unwrap().node().unwrap().frozen(&study).unwrap().is_some());
+    assert!(world.machine("a").unwrap().node().unwrap().stopped(&study).unwrap().is_some());
 }
 
 /// Smaller caps may be spent already: the book is the same, and nothing more is permitted.

@@ -220,7 +220,7 @@ fn what_was_heard_is_not_heard_again() {
     assert!(matches!(world.lay_on_desk("a", stop.clone()).unwrap(), Heard::Acted(_)));
     world.advance(10).unwrap();
     world.say("a", "paula", freeze(false)).unwrap();
-    let frozen = |world: &World| world.machine("a").unwrap().node().unwrap().frozen(&study).unwrap();
+    let frozen = |world: &World| world.machine("a").unwrap().node().unwrap().stopped(&study).unwrap();
     assert_eq!(frozen(&world), None);
     let log = own_log(&world, "a").len();
     // Whoever can write into the folder lays the old word there once more.
@@ -322,7 +322,7 @@ fn a_frozen_study_permits_nothing_reads_nothing_and_lets_nothing_out() {
     assert!(status.clauses.contains(&String::from("a: heart-study/frozen")), "{:?}", status.clauses);
     world.restart("a").unwrap();
     let study = Name::new("heart-study").unwrap();
-    assert!(world.machine("a").unwrap().node().unwrap().frozen(&study).unwrap().unwrap().contains("otto of a"));
+    assert!(world.machine("a").unwrap().node().unwrap().stopped(&study).unwrap().unwrap().why.contains("otto of a"));
     // Only a privacy officer sets it going again, and only after it stopped.
     let why = refusal(world.say("a", "otto", freeze(false)).unwrap());
     assert!(why.contains("may not do this"), "{why}");
@@ -357,7 +357,7 @@ fn a_key_that_is_taken_back_sets_nothing_going() {
     world.say("a", "otto", freeze(true)).unwrap();
     world.advance(5).unwrap();
     world.say("a", "paula", freeze(false)).unwrap();
-    let frozen = |world: &World| world.machine("a").unwrap().node().unwrap().frozen(&study).unwrap().is_some();
+    let frozen = |world: &World| world.machine("a").unwrap().node().unwrap().stopped(&study).unwrap().is_some();
     assert!(!frozen(&world));
     revoke(&mut world, "a", RevocationSubject::Key(keys::person(1012, "a", "paula").key.public()));
     assert!(frozen(&world), "what she ended stands again");

@@ -55,8 +55,8 @@ fn a_rule_that_freezes_stops_the_study_with_the_task_it_noticed() {
     assert!(HOSPITALS.iter().all(|name| world.machine(name).unwrap().reads().is_empty()));
     assert_eq!(alerts(&world, "a"), [(String::from("first-pair"), true)]);
     let study = world.agreement().study.clone();
-    let frozen = |world: &World| world.machine("a").unwrap().node().unwrap().frozen(&study).unwrap();
-    assert!(frozen(&world).unwrap().starts_with("alert first-pair"));
+    let frozen = |world: &World| world.machine("a").unwrap().node().unwrap().stopped(&study).unwrap();
+    assert!(frozen(&world).unwrap().why.starts_with("alert first-pair"));
     world.advance(1).unwrap();
     world.say("a", "paula", Fact::Freeze { frozen: false, why: String::from("we talked") }).unwrap();
     assert_eq!(frozen(&world), None);
@@ -237,7 +237,7 @@ fn a_member_that_rewrites_its_log_is_caught() {
         assert!(evidence.known.starts_with("a\n") && evidence.shown.starts_with("a\n"));
         let study = world.agreement().study.clone();
         let node = world.machine("b").unwrap().node().unwrap();
-        assert!(node.frozen(&study).unwrap().unwrap().contains("log-of-member"), "{what}");
+        assert!(node.stopped(&study).unwrap().unwrap().why.contains("log-of-member"), "{what}");
         // What `a` shows honestly afterwards is cosigned, unless it was proven to lie.
         world.run_until_quiet().unwrap();
         let (name, draw) = ("SELECT COUNT(*) AS n FROM heart", 1);

@@ -6,7 +6,7 @@ use crate::AuditError;
 use crate::account::History;
 use crate::examine::Examined;
 use crate::markup::{self, Markup, paragraph, points, table, tag};
-use crate::outcome::{AccountReport, Finding, FindingKind, LogReport, full};
+use crate::outcome::{AccountReport, Finding, FindingKind, LogReport};
 use crate::report::Page;
 use crate::report::asked;
 use crate::report::chart::{self, Chart, short};
@@ -213,7 +213,7 @@ fn besides(examined: &Examined) -> Markup {
             "Entry {}, {}: {} signed revision {revision} of the agreement.",
             leaf.index,
             leaf.claims().time,
-            full(&leaf.claims().author)
+            leaf.claims().author
         ))),
         _ => None,
     });
