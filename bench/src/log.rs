@@ -28,6 +28,8 @@ const ENTRY_BYTES: usize = 700;
 const APPENDED: usize = 16_384;
 /// Commits of one entry each, which is what a hub does with a task.
 const SINGLE: usize = 400;
+/// Commits of one entry each that share a head.
+const TOGETHER: usize = 64;
 /// Entries of the log that is audited.
 const AUDITED: u64 = 1_000_000;
 /// Times a log is audited.
@@ -48,6 +50,7 @@ pub fn run() -> Result<(), String> {
     for batch in [1, 64, 256] {
         append(home.path(), batch)?;
     }
+    commit_alone(home.path())?;
     signatures()?;
     audit_and_prove(home.path())
 }
@@ -111,6 +114,33 @@ fn append(home: &Path, batch: usize) -> Result<(), String> {
     let goal = if batch == 1 { "" } else { ">= 2000 by the clock" };
     row(&name, format!("{:.0}", total as f64 / wall), &format!("{:.0}", total as f64 / seconds), goal);
     row("    the median batch, ms", format!("{:.2}", median(&walls) * 1e3), "", "");
+    Ok(())
+}
+
+/// Entries that are committed one by one, as different callers bring them, and shown together: each is durable by a
+/// single flush, and the files of the tree are paid once for all.
+fn commit_alone(home: &Path) -> Result<(), String> {
+    let home = home.join("alone");
+    std::fs::create_dir_all(&home).map_err(words)?;
+    let (mut store, key) = (SqliteStore::open(&home.join("store")).map_err(words)?, log_key()?);
+    let mut log = Log::open(&home.join("log"), &store, &key).map_err(words)?;
+    let all = entries(&mut ChaCha20Rng::from_seed([2; 32]), TOGETHER * 16);
+    let start = Instant::now();
+    let (done, seconds) = timed(|| {
+        all.chunks(TOGETHER).try_for_each(|together| {
+            for entry in together {
+                let mut batch = Batch::new();
+                let staged = log.stage(std::slice::from_ref(entry), &mut batch).map_err(words)?;
+                store.commit(batch).map_err(words)?;
+                log.adopt(staged, &store).map_err(words)?;
+            }
+            log.publish(&store, &key).map(drop).map_err(words)
+        })
+    });
+    done?;
+    let (total, wall) = (all.len() as f64, start.elapsed().as_secs_f64());
+    let name = format!("{total} entries, each its own commit, {TOGETHER} to a head, entries/s");
+    row(&name, format!("{:.0}", total / wall), &format!("{:.0}", total / seconds), "");
     Ok(())
 }
 

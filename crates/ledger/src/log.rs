@@ -11,16 +11,19 @@
 //!    Nothing is durable yet: a crash leaves nothing.
 //! 3. The caller commits the batch: the compare-and-swap. From here on the entries *are* in the log and in no other
 //!    order; of two writers one gets a conflict. A crash leaves the directory behind the records.
-//! 4. [`Log::apply`] asks the store whether the head is committed, and signs it: nothing is signed that is not. It writes
+//!    [`Log::adopt`] then asks the store whether that is so, and more may be staged on top: many commits, each with its
+//!    caller's own records, can wait for one publication.
+//! 4. [`Log::publish`] asks the store whether the head is committed, and signs it: nothing is signed that is not. It writes
 //!    bundles and tiles, flushed, to their places. All are new names or contain the same bytes as before (a partial tile has
 //!    its width in its name), so the old tree stays readable. A crash leaves extra tiles beside a complete older tree.
-//! 5. `apply` replaces `checkpoint`, when all tiles are durable. A crash leaves narrower partial tiles that the new tree does
-//!    not need.
-//! 6. `apply` removes those and returns; the caller answers its peer (the receipt).
+//! 5. `publish` replaces `checkpoint`, when all tiles are durable. A crash leaves narrower partial tiles that the new tree
+//!    does not need.
+//! 6. `publish` removes those and returns.
 //!
-//! [`Log::open`] runs steps 4 to 6 from wherever the directory stands, by the same functions. It is how a log is opened at
-//! all, so recovery is the normal path; after an error in `apply` the log must be opened again. A directory *ahead* of the
-//! records is refused: someone put back old records, and going on from them would fork the log.
+//! [`Log::apply`] is steps 3 (the question) to 6 at once. [`Log::open`] runs steps 4 to 6 from wherever the directory
+//! stands, by the same functions. It is how a log is opened at all, so recovery is the normal path; after an error in
+//! `publish` the log must be opened again. A directory *ahead* of the records is refused: someone put back old records, and
+//! going on from them would fork the log.
 //!
 //! What it does not do: ask witnesses (the caller collects cosignatures and hands them to [`Log::set_cosigned`]); keep
 //! anything secret (bodies that must not be read by others do not belong beside a published log, or are erased).
@@ -121,7 +124,7 @@ pub enum LogError {
         /// Entries in the record store.
         committed: u64,
     },
-    /// `apply` without its commit, or out of order.
+    /// `adopt` or `publish` without the commit, or out of order.
     #[error("caller: these entries are not the committed next ones; open the log again")]
     NotCommitted,
     /// The cosigned checkpoint is not of the current tree.
@@ -144,13 +147,16 @@ pub enum LogError {
 pub struct Log {
     files: Files,
     key: VerifierKey,
+    /// The tree of all committed entries.
     frontier: Frontier,
     published: SignedCheckpoint,
+    /// Committed entries that the directory does not show yet, in order.
+    unpublished: Vec<Vec<u8>>,
 }
 
 /// Entries that are in a batch but not yet in the tree. Dropping it after the commit loses nothing: [`Log::open`] finds the
 /// entries in the records.
-#[must_use = "after the commit, apply it"]
+#[must_use = "after the commit, adopt or apply it"]
 pub struct Staged {
     from: u64,
     entries: Vec<Vec<u8>>,
@@ -208,29 +214,55 @@ impl Log {
         Ok(Staged { from: self.size(), entries: entries.to_vec(), frontier, head })
     }
 
-    /// Publishes entries whose batch was committed (steps 4 to 6) and returns the new signed head. The store is asked
-    /// whether the commit happened: an uncommitted head is never signed.
+    /// Takes in entries whose batch was committed (step 3). They are in the log, and others see them after
+    /// [`Log::publish`].
     ///
     /// # Errors
-    /// [`LogError`]. [`LogError::NotCommitted`] leaves everything as it was. After any other error the entries are in the
-    /// log all the same, and the log must be opened again.
+    /// [`LogError::NotCommitted`], which leaves everything as it was; [`LogError::Store`].
+    pub fn adopt(&mut self, staged: Staged, store: &dyn Store) -> Result<(), LogError> {
+        if staged.from != self.size() || store.get(HEADS, self.origin())?.as_ref() != Some(&staged.head) {
+            return Err(LogError::NotCommitted);
+        }
+        self.frontier = staged.frontier;
+        self.unpublished.extend(staged.entries);
+        Ok(())
+    }
+
+    /// Shows everything that was adopted (steps 4 to 6) under one new signed head, which is returned; the old one where
+    /// nothing was. The store is asked whether the head is committed: an uncommitted one is never signed.
+    ///
+    /// # Errors
+    /// [`LogError`]. The entries are in the log all the same, and the log must be opened again.
+    pub fn publish(&mut self, store: &dyn Store, signer: &SignerKey) -> Result<SignedCheckpoint, LogError> {
+        if self.unpublished.is_empty() {
+            return Ok(self.published.clone());
+        }
+        if store.get(HEADS, self.origin())? != Some(encode_head(self.origin(), &self.frontier)?) {
+            return Err(LogError::NotCommitted);
+        }
+        let shown = self.published_size();
+        let tail = tail(&self.files, shown, &self.unpublished)?;
+        let (signed, checkpoint) = sign_head(&self.key, &self.frontier, signer)?;
+        // The tiles are durable in their places before the checkpoint is in its own.
+        self.files.write(&[&tail, &[checkpoint]])?;
+        self.published = signed;
+        self.unpublished.clear();
+        self.sweep(tile::partial_tiles(shown).collect())?;
+        Ok(self.published.clone())
+    }
+
+    /// [`Log::adopt`] and [`Log::publish`].
+    ///
+    /// # Errors
+    /// Theirs.
     pub fn apply(
         &mut self,
         staged: Staged,
         store: &dyn Store,
         signer: &SignerKey,
     ) -> Result<SignedCheckpoint, LogError> {
-        if staged.from != self.size() || store.get(HEADS, self.origin())?.as_ref() != Some(&staged.head) {
-            return Err(LogError::NotCommitted);
-        }
-        let tail = tail(&self.files, staged.from, &staged.entries)?;
-        let (signed, checkpoint) = sign_head(&self.key, &staged.frontier, signer)?;
-        // The tiles are durable in their places before the checkpoint is in its own.
-        self.files.write(&[&tail, &[checkpoint]])?;
-        self.published = signed;
-        self.frontier = staged.frontier;
-        self.sweep(tile::partial_tiles(staged.from).collect())?;
-        Ok(self.published.clone())
+        self.adopt(staged, store)?;
+        self.publish(store, signer)
     }
 
     /// Makes a body durable beside the log (step 1) and returns its name, which is its SHA-256. Doing so twice is fine.
@@ -271,7 +303,7 @@ impl Log {
     pub fn set_cosigned(&mut self, note: &[u8], witnesses: &[VerifierKey]) -> Result<SignedCheckpoint, LogError> {
         let given = SignedCheckpoint::open(note, &self.key)?;
         if given.checkpoint() != self.published.checkpoint() {
-            return Err(LogError::OtherHead { given: given.checkpoint().size(), current: self.size() });
+            return Err(LogError::OtherHead { given: given.checkpoint().size(), current: self.published_size() });
         }
         let mut cosigned = given.without_cosignatures()?;
         for line in given.note().signatures().iter().filter(|line| witnesses.iter().any(|key| key.claims(line))) {
@@ -287,12 +319,17 @@ impl Log {
         self.key.name()
     }
 
-    /// Number of published entries.
+    /// Number of entries: those that the directory shows, and those that only the records hold yet.
     pub fn size(&self) -> u64 {
         self.frontier.size()
     }
 
-    /// Root of the published tree.
+    /// Number of entries that the directory shows. What follows about entries and proofs is about these.
+    pub fn published_size(&self) -> u64 {
+        self.published.checkpoint().size()
+    }
+
+    /// Root of the tree of all entries.
     pub fn root(&self) -> Hash {
         self.frontier.root()
     }
@@ -307,8 +344,8 @@ impl Log {
     /// # Errors
     /// [`LogError::Tree`] beyond the end, [`LogError::Damaged`], [`LogError::File`].
     pub fn entry(&self, index: u64) -> Result<Vec<u8>, LogError> {
-        let outside = || TreeError::OutOfRange { what: "entry index", value: index, limit: self.size() };
-        let tile = tile::tile_at(TileKind::Entries, index / TILE_WIDTH, self.size()).ok_or_else(outside)?;
+        let outside = || TreeError::OutOfRange { what: "entry index", value: index, limit: self.published_size() };
+        let tile = tile::tile_at(TileKind::Entries, index / TILE_WIDTH, self.published_size()).ok_or_else(outside)?;
         let mut entries = read_bundle(&self.files, tile)?;
         let position = usize::try_from(index % TILE_WIDTH).ok().filter(|position| *position < entries.len());
         Ok(entries.swap_remove(position.ok_or_else(outside)?))
@@ -320,7 +357,7 @@ impl Log {
     /// [`LogError::Tree`] outside the log, [`LogError::Damaged`], [`LogError::File`].
     pub fn inclusion_proof(&self, index: u64, size: u64) -> Result<Vec<Hash>, LogError> {
         self.demand_size(size)?;
-        tree::inclusion_proof(index, size, &mut NodeReader::new(&self.files, self.size()).into_function())
+        tree::inclusion_proof(index, size, &mut NodeReader::new(&self.files, self.published_size()).into_function())
     }
 
     /// The file that proves the entry at `index` under the published head with the cosignatures it has by now, for
@@ -329,7 +366,7 @@ impl Log {
     /// # Errors
     /// As [`Log::inclusion_proof`]; [`LogError::Proof`] for too much extra data.
     pub fn prove(&self, index: u64, extra: &[u8]) -> Result<LogProof, LogError> {
-        let path = self.inclusion_proof(index, self.size())?;
+        let path = self.inclusion_proof(index, self.published_size())?;
         Ok(LogProof::new(index, path, &self.published, extra)?)
     }
 
@@ -339,7 +376,7 @@ impl Log {
     /// [`LogError::Tree`] outside the log, [`LogError::Damaged`], [`LogError::File`].
     pub fn consistency_proof(&self, old: u64, new: u64) -> Result<Vec<Hash>, LogError> {
         self.demand_size(new)?;
-        tree::consistency_proof(old, new, &mut NodeReader::new(&self.files, self.size()).into_function())
+        tree::consistency_proof(old, new, &mut NodeReader::new(&self.files, self.published_size()).into_function())
     }
 
     /// The root of the tree of the first `size` entries.
@@ -348,7 +385,7 @@ impl Log {
     /// [`LogError::Tree`] outside the log, [`LogError::Damaged`], [`LogError::File`].
     pub fn root_at(&self, size: u64) -> Result<Hash, LogError> {
         self.demand_size(size)?;
-        tree::root(size, &mut NodeReader::new(&self.files, self.size()).into_function())
+        tree::root(size, &mut NodeReader::new(&self.files, self.published_size()).into_function())
     }
 
     /// [`Log::open`] over given files, so that tests can end the world at any step.
@@ -374,7 +411,7 @@ impl Log {
                 signed
             }
         };
-        let log = Log { files, key, frontier, published };
+        let log = Log { files, key, frontier, published, unpublished: Vec::new() };
         let found = log.files.list()?;
         log.sweep(found.iter().filter_map(|file| Tile::parse(file)).filter(Tile::is_partial).collect())?;
         Ok(log)
@@ -382,7 +419,7 @@ impl Log {
 
     /// Step 6: removes those of the given partial tiles that the current tree has outgrown.
     fn sweep(&self, partial: Vec<Tile>) -> Result<(), LogError> {
-        let needed: BTreeSet<Tile> = tile::partial_tiles(self.size()).collect();
+        let needed: BTreeSet<Tile> = tile::partial_tiles(self.published_size()).collect();
         for outgrown in partial.iter().filter(|tile| !needed.contains(tile)) {
             self.files.remove(&outgrown.path())?;
         }
@@ -390,10 +427,10 @@ impl Log {
     }
 
     fn demand_size(&self, size: u64) -> Result<(), LogError> {
-        if size <= self.size() {
+        if size <= self.published_size() {
             return Ok(());
         }
-        Err(TreeError::OutOfRange { what: "tree size", value: size, limit: self.size() }.into())
+        Err(TreeError::OutOfRange { what: "tree size", value: size, limit: self.published_size() }.into())
     }
 }
 

@@ -556,6 +556,61 @@ fn limits_and_order_are_kept() {
     verify(&scratch).unwrap();
 }
 
+/// Several commits under one publication: until then the directory shows the old tree, and afterwards it is, byte for byte,
+/// what one publication per commit makes; a crash in between loses nothing that was committed.
+#[test]
+fn many_commits_share_one_publication() {
+    for published in [true, false] {
+        let (one_by_one, at_once) = (Scratch::new(), Scratch::new());
+        let (mut store, mut other) = (MemoryStore::new(), MemoryStore::new());
+        let mut reference = Log::open(&one_by_one.log(), &store, &log_key()).unwrap();
+        let mut log = Log::open(&at_once.log(), &other, &log_key()).unwrap();
+        append(&mut log, &mut other, &entries(0, 200)).unwrap();
+        append(&mut reference, &mut store, &entries(0, 200)).unwrap();
+        let old = log.checkpoint().to_string();
+        for (first, count) in [(200, 55), (255, 1), (256, 44), (300, 3)] {
+            let new = entries(first, count);
+            append(&mut reference, &mut store, &new).unwrap();
+            let mut batch = Batch::new();
+            let staged = log.stage(&new, &mut batch).unwrap();
+            other.commit(batch).unwrap();
+            log.adopt(staged, &other).unwrap();
+            assert_eq!((log.size(), log.root()), (reference.size(), reference.root()));
+        }
+        assert_eq!((log.published_size(), log.checkpoint().to_string()), (200, old), "nothing is shown yet");
+        assert!(log.entry(200).is_err() && log.inclusion_proof(0, 201).is_err() && log.entry(199).is_ok());
+        assert_eq!(verify(&at_once).unwrap().entries(), entries(0, 200));
+        if published {
+            assert_eq!(log.publish(&other, &log_key()).unwrap().checkpoint(), reference.checkpoint().checkpoint());
+            let again = log.publish(&other, &log_key()).unwrap();
+            assert_eq!(again.checkpoint().size(), 303, "with nothing new, the head stays");
+        } else {
+            drop(log);
+            log = Log::open(&at_once.log(), &other.restarted(), &log_key()).unwrap();
+        }
+        assert_eq!((log.size(), log.published_size()), (303, 303));
+        let files = |scratch: &Scratch| files::list(&scratch.log()).unwrap();
+        assert_eq!(files(&at_once), files(&one_by_one));
+        assert_eq!(verify(&at_once).unwrap().entries(), verify(&one_by_one).unwrap().entries());
+    }
+}
+
+/// What was adopted is signed only while the store still says that it is committed.
+#[test]
+fn a_head_that_the_records_lost_is_not_signed() {
+    let scratch = Scratch::new();
+    let mut store = MemoryStore::new();
+    let mut log = Log::open(&scratch.log(), &store, &log_key()).unwrap();
+    append(&mut log, &mut store, &entries(0, 2)).unwrap();
+    let mut batch = Batch::new();
+    let staged = log.stage(&entries(2, 1), &mut batch).unwrap();
+    let before = store.clone();
+    store.commit(batch).unwrap();
+    log.adopt(staged, &store).unwrap();
+    assert!(matches!(log.publish(&before, &log_key()), Err(LogError::NotCommitted)));
+    assert_eq!(verify(&scratch).unwrap().entries(), entries(0, 2));
+}
+
 #[test]
 fn two_logs_share_a_store() {
     let (left, right) = (Scratch::new(), Scratch::new());
