@@ -213,3 +213,13 @@ pub fn log_of(world: &mut World, task: Hash) -> Vec<String> {
     };
     entries.map(|entry| format!("{} {}", author(&entry), entry.fact.kind())).collect()
 }
+
+/// A party's disk, on which stories end a machine at a commit.
+pub fn disk<'a>(world: &'a World, who: &str) -> &'a cohortium_sim::Disk {
+    if who == "hub" { &world.hub.disk } else { &world.machine(who).unwrap().disk }
+}
+
+/// Whether a party's machine has stopped.
+pub fn is_down(world: &World, who: &str) -> bool {
+    if who == "hub" { !world.hub.is_up() } else { !world.machine(who).unwrap().is_up() }
+}

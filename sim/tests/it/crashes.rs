@@ -5,7 +5,9 @@ use cohortium_dp::{EntryKind, RunState as Charge};
 use cohortium_messages::TaskState;
 use cohortium_sim::{SimError, World};
 
-use crate::common::{HOSPITALS, QUESTION, account_kinds, charge, demand_promises, demand_restartable, log_of, world};
+use crate::common::{
+    HOSPITALS, QUESTION, account_kinds, charge, demand_promises, demand_restartable, disk, is_down, log_of, world,
+};
 
 #[test]
 fn a_crash_of_a_node_at_every_commit() {
@@ -90,12 +92,4 @@ fn crash(base: &World, victim: &str, commit: u64) -> bool {
         demand_restartable(&mut world);
     }
     has_crashed
-}
-
-fn disk<'a>(world: &'a World, who: &str) -> &'a cohortium_sim::Disk {
-    if who == "hub" { &world.hub.disk } else { &world.machine(who).unwrap().disk }
-}
-
-fn is_down(world: &World, who: &str) -> bool {
-    if who == "hub" { !world.hub.is_up() } else { !world.machine(who).unwrap().is_up() }
 }

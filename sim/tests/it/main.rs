@@ -38,6 +38,8 @@ mod review;
 #[cfg(test)]
 mod schedules;
 #[cfg(test)]
+mod spoken;
+#[cfg(test)]
 mod statistics;
 #[cfg(test)]
 mod uploads;
