@@ -170,12 +170,16 @@ fn write_crate(root: &Path) -> Result<(), String> {
     if bag.exists() {
         std::fs::remove_dir_all(&bag).map_err(|error| format!("{} cannot be emptied: {error}", bag.display()))?;
     }
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut write = Command::new(cargo);
-    write.args(["test", "-q", "-p", "cohortium-audit", "--test", "it", "--", "--exact"]);
+    let mut write = cargo();
+    // The whole workspace, so that dependencies have the features that they have in the other tests and are not built again.
+    write.args(["test", "-q", "--workspace", "--test", "it", "--", "--exact"]);
     write.arg("export::a_crate_is_complete_and_the_same_each_time");
     capture(write.env("COHORTIUM_WRITE_CRATE", &bag).current_dir(root))?;
     if bag.is_dir() { Ok(()) } else { Err(format!("no test wrote {}", bag.display())) }
+}
+
+fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
 fn script(python: &Path, script: &str, argument: &str) -> Command {
@@ -212,10 +216,12 @@ fn write_log(root: &Path, home: &Path) -> Result<(PathBuf, Vec<String>), String>
             .map_err(|error| format!("{} cannot be emptied: {error}", written.display()))?;
     }
     std::fs::create_dir_all(&written).map_err(|error| format!("{} cannot be made: {error}", written.display()))?;
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut write = Command::new(cargo);
-    write.args(["run", "-q", "-p", "cohortium-ledger", "--example", "write_log", "--"]).arg(&written).current_dir(root);
-    let keys: Vec<String> = capture(&mut write)?.split_whitespace().map(str::to_owned).collect();
+    // As in `write_crate`, for the same reason.
+    capture(cargo().args(["build", "-q", "--workspace", "--example", "write_log"]).current_dir(root))?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    let mut write = Command::new(target.join("debug/examples/write_log"));
+    let keys: Vec<String> =
+        capture(write.arg(&written).current_dir(root))?.split_whitespace().map(str::to_owned).collect();
     if keys.len() < 2 {
         return Err("the example write_log named fewer than two keys: a log and a witness are needed".to_owned());
     }
