@@ -362,7 +362,7 @@ impl Agreement {
         Ok(())
     }
 
-    /// No name and no key may stand for two: a key used twice would let one party speak for another, and one person in
+    /// No name and no key, of whatever kind, may stand for two: a key used twice would let one party speak for another, and one person in
     /// two roles could approve what they asked.
     fn validate_people(&self) -> Result<(), AgreementError> {
         let mut names: Vec<&Name> = self.parties.iter().map(|party| &party.entry.organisation).collect();
@@ -377,9 +377,11 @@ impl Agreement {
         if has_duplicates(&mut datasets) {
             return Err(AgreementError::Twice("datasets"));
         }
-        let party_keys = self.parties.iter().flat_map(|Party { entry, .. }| {
-            [entry.agreement_key, entry.identity_key, entry.log_key, entry.message_key, entry.witness_key]
-        });
+        let entries = || self.parties.iter().map(|party| &party.entry);
+        if entries().enumerate().any(|(place, one)| entries().take(place).any(|other| one.shares_a_key_with(other))) {
+            return Err(AgreementError::Twice("keys"));
+        }
+        let party_keys = entries().flat_map(RosterEntry::signing_keys);
         let people = || self.parties.iter().flat_map(|party| party.people.iter().map(move |person| (party, person)));
         if self.parties.iter().any(|party| party.people.len() > MAX_PEOPLE) {
             return Err(AgreementError::TooMany("people", MAX_PEOPLE));

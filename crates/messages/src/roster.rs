@@ -35,6 +35,22 @@ impl Document for RosterEntry {
     const MAX_BYTES: usize = 8192;
 }
 
+impl RosterEntry {
+    /// The Ed25519 keys, one per role.
+    #[must_use]
+    pub const fn signing_keys(&self) -> [PublicKey; 5] {
+        [self.agreement_key, self.identity_key, self.log_key, self.message_key, self.witness_key]
+    }
+
+    /// Whether some key of this entry is also one of the other's, of whatever kind and in whatever role.
+    #[must_use]
+    pub fn shares_a_key_with(&self, other: &Self) -> bool {
+        self.witness_ml_dsa_key == other.witness_ml_dsa_key
+            || self.kem_key == other.kem_key
+            || self.signing_keys().iter().any(|key| other.signing_keys().contains(key))
+    }
+}
+
 /// A researcher's public key. Signed by itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
