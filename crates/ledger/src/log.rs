@@ -305,10 +305,8 @@ impl Log {
         if given.checkpoint() != self.published.checkpoint() {
             return Err(LogError::OtherHead { given: given.checkpoint().size(), current: self.published_size() });
         }
-        let mut cosigned = given.without_cosignatures()?;
-        for line in given.note().signatures().iter().filter(|line| witnesses.iter().any(|key| key.claims(line))) {
-            cosigned = cosigned.with_cosignature(line.clone(), witnesses)?;
-        }
+        let cosigned = given.with_only(witnesses)?;
+        let _ = cosigned.cosigned_by(witnesses)?;
         self.files.write(&[&[(CHECKPOINT_FILE.to_owned(), cosigned.to_string().into_bytes())]])?;
         self.published = cosigned;
         Ok(self.published.clone())
