@@ -91,15 +91,19 @@ impl Default for Rules {
     }
 }
 
-/// A task as the rules see it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A task as the rules see it: what they compare, and no more of the plan than that, so that many can be kept and looked
+/// through.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Seen {
     /// When it was asked here.
     pub at: Timestamp,
     /// Which kinds of computation.
     pub analyses: BTreeSet<Analysis>,
-    /// The plan.
-    pub plan: Plan,
+    /// The conditions that who is in the cohort meets.
+    cohort: BTreeSet<Condition>,
+    /// The dataset.
+    dataset: Name,
     /// What the plan is called by, with draw 0: a repetition is the same question.
     pub question: Hash,
     /// What for.
@@ -125,7 +129,8 @@ impl Seen {
     ) -> Result<Self, cohortium_messages::CanonicalError> {
         let question = Plan { draw: 0, ..plan.clone() }.hash()?;
         let (purpose, researcher) = (purpose.clone(), researcher.clone());
-        Ok(Self { at, analyses, plan: plan.clone(), question, purpose, refused, researcher })
+        let (cohort, dataset) = (conditions(plan), plan.dataset.clone());
+        Ok(Self { at, analyses, cohort, dataset, question, purpose, refused, researcher })
     }
 }
 
@@ -227,10 +232,8 @@ fn first_pair(new: &Seen, past: &[Seen]) -> Option<String> {
 
 /// The first earlier cohort of the same dataset that differs from this one by little.
 fn differencing(new: &Seen, past: &[Seen]) -> Option<String> {
-    let conditions = conditions(&new.plan);
-    let of_dataset = past.iter().filter(|seen| !seen.refused && seen.plan.dataset == new.plan.dataset);
-    let (seen, how) =
-        of_dataset.rev().find_map(|seen| Some((seen, difference(&self::conditions(&seen.plan), &conditions)?)))?;
+    let of_dataset = past.iter().filter(|seen| !seen.refused && seen.dataset == new.dataset);
+    let (seen, how) = of_dataset.rev().find_map(|seen| Some((seen, difference(&seen.cohort, &new.cohort)?)))?;
     Some(format!(
         "the cohort of this task {how} that of plan {} asked by `{}` at {}: the difference of two such answers speaks about few",
         seen.question.short(),
@@ -245,12 +248,15 @@ fn conditions(plan: &Plan) -> BTreeSet<Condition> {
     if let Some(filter) = &plan.filter {
         flatten(filter, &mut parts);
     }
-    parts.into_iter().map(|part| Condition { form: form(part), columns: columns(part) }).collect()
+    parts.into_iter().map(|part| Condition { form: Hash::of(form(part).as_bytes()), columns: columns(part) }).collect()
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+/// A condition: which it is, and on which columns.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Condition {
-    form: String,
+    /// The hash of its [`form`].
+    form: Hash,
     columns: BTreeSet<Name>,
 }
 
@@ -328,10 +334,15 @@ mod tests {
 
     /// A count over the fixture's dataset, asked at noon of a working day.
     fn seen(filter: &str, minutes: i64) -> Seen {
+        seen_drawn(filter, minutes, 0)
+    }
+
+    /// The same, asked for the `draw`-th time.
+    fn seen_drawn(filter: &str, minutes: i64, draw: u32) -> Seen {
         static WORLD: std::sync::OnceLock<World> = std::sync::OnceLock::new();
         let world = WORLD.get_or_init(|| World::new(3));
         let sql = format!("SELECT COUNT(*) FROM heart {filter}");
-        let ask = cohortium_query::Ask { rho: cohortium_dp::NanoNats::new(1_000_000), draw: 0 };
+        let ask = cohortium_query::Ask { rho: cohortium_dp::NanoNats::new(1_000_000), draw };
         let plan = cohortium_query::plan(&sql, &world.agreement, world.agreement.hash(), ask).unwrap();
         // The fixture's start is a Sunday.
         let at = start().plus_seconds(86_400 + 12 * 3600 + 60 * minutes);
@@ -374,8 +385,7 @@ mod tests {
     fn the_seventh_identical_question_is_noticed_once_and_a_draw_does_not_hide_it() {
         let mut past = Vec::new();
         for number in 1..=9 {
-            let mut new = seen("WHERE sex = 1", number);
-            new.plan.draw = number as u32;
+            let new = seen_drawn("WHERE sex = 1", number, number as u32);
             assert_eq!(rules_raised(&new, &past).contains(&Rule::IdenticalPlan), number == 7, "asking {number}");
             past.push(new);
         }
