@@ -200,18 +200,8 @@ impl World {
     /// When the hub refuses it.
     pub fn sign(&mut self, name: &str, agreement: &Agreement) -> Result<(), SimError> {
         let machine = self.machine(name)?;
-        let key = &machine.secrets.agreement;
-        let envelope = Envelope::sign(agreement, key).map_err(broken)?;
-        let body = Hash::of(&canonical_bytes(&envelope).map_err(broken)?);
-        let entry = Entry {
-            agreement: Hash::of(&canonical_bytes(agreement).map_err(broken)?),
-            author: Author::Custodian(machine.name.clone()),
-            fact: Fact::Agreement { body, revision: agreement.revision },
-            study: agreement.study.clone(),
-            time: self.clock,
-        };
-        let entry = Envelope::sign(&entry, key).map_err(broken)?;
-        self.call_as_node(name, Call::Sign { agreement: envelope, entry }).map(drop)
+        let call = self.signature(agreement, (&machine.name, &machine.secrets.agreement), &[])?;
+        self.call_as_node(name, call).map(drop)
     }
 
     /// The agreement's next revision, with what `edit` changes. Nobody has signed it.
@@ -660,6 +650,71 @@ impl World {
         let secret = self.hub.invite(&as_name, true)?;
         let entry = Envelope::sign(&key.entry(&as_name), &key.key).map_err(broken)?;
         self.call_as(name, Call::Join { entry, secret }).map(drop)
+    }
+
+    /// Lets an organisation that has no house here join, with this entry, whose identity key this is.
+    ///
+    /// # Errors
+    /// [`SimError::Refused`], [`SimError::Down`].
+    pub fn join_organisation(&mut self, entry: &RosterEntry, identity: &SigningKey) -> Result<(), SimError> {
+        let secret = self.hub.invite(&entry.organisation, false)?;
+        let call = Call::Join { entry: Envelope::sign(entry, identity).map_err(broken)?, secret };
+        self.call_as_organisation(&entry.organisation, call, identity).map(drop)
+    }
+
+    /// A call in the name of an organisation that has no house here, signed with its message key.
+    ///
+    /// # Errors
+    /// [`SimError::Refused`], [`SimError::Down`].
+    pub fn call_as_organisation(&mut self, name: &Name, call: Call, key: &SigningKey) -> Result<Reply, SimError> {
+        let nonce = draw(&mut self.rng);
+        let request = Envelope::sign(&self.request(organisation(name), call, nonce), key).map_err(broken)?;
+        self.carry(&request)
+    }
+
+    /// The first agreement of another study, with the terms of this world's and these parties, of whom all are needed.
+    ///
+    /// # Errors
+    /// When they can make none.
+    pub fn other_study(&self, study: &str, entries: &[RosterEntry]) -> Result<Agreement, SimError> {
+        let threshold = u32::try_from(entries.len()).map_err(broken)?;
+        let secure_sum = SecureSumTerms { colluders: 1, threshold };
+        let log_terms = LogTerms { post_quantum: false, quorum: threshold };
+        let policy = log_policy(&self.hub.entry, &entries.iter().collect::<Vec<_>>(), secure_sum, log_terms);
+        Ok(Agreement {
+            log_policy: policy.map_err(broken)?.to_string(),
+            parties: entries.iter().map(|entry| Party { entry: entry.clone(), people: Vec::new() }).collect(),
+            previous: None,
+            revision: 1,
+            secure_sum,
+            study: Name::new(study).map_err(broken)?,
+            ..(*self.agreement).clone()
+        })
+    }
+
+    /// The call by which a custodian signs an agreement that others may have signed before.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn signature(
+        &self,
+        agreement: &Agreement,
+        (custodian, key): (&Name, &SigningKey),
+        others: &[&SigningKey],
+    ) -> Result<Call, SimError> {
+        let mut envelope = Envelope::sign(agreement, key).map_err(broken)?;
+        others.iter().try_for_each(|other| envelope.also_sign(other)).map_err(broken)?;
+        let entry = Entry {
+            agreement: Hash::of(&canonical_bytes(agreement).map_err(broken)?),
+            author: Author::Custodian(custodian.clone()),
+            fact: Fact::Agreement {
+                body: Hash::of(&canonical_bytes(&envelope).map_err(broken)?),
+                revision: agreement.revision,
+            },
+            study: agreement.study.clone(),
+            time: self.clock,
+        };
+        Ok(Call::Sign { agreement: envelope, entry: Envelope::sign(&entry, key).map_err(broken)? })
     }
 
     /// A call signed by any researcher's key.

@@ -18,6 +18,8 @@ use crate::output::Failure;
 /// How long a question that was put waits for a hub that cannot be reached: twice what the hub gives the members for one
 /// step, which it gives them anew when it has started again.
 const HUB_PATIENCE: Duration = Duration::from_secs(120);
+/// How many pages of a list are asked for at most: a hub that never ends is not believed.
+const MAX_PAGES: usize = 10_000;
 /// The first and the longest pause between two tries.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
@@ -72,17 +74,34 @@ impl Session {
     }
 
     pub async fn directory(&self) -> Result<Directory, Failure> {
-        match self.call(Call::Directory).await? {
-            Reply::Directory(directory) => Ok(directory),
-            _ => Err(unexpected()),
+        let mut all = Directory::default();
+        for _ in 0..MAX_PAGES {
+            let Reply::Directory(page) = self.call(Call::Directory { after: all.next.take() }).await? else {
+                return Err(unexpected());
+            };
+            all.offers.extend(page.offers);
+            all.organisations.extend(page.organisations);
+            all.researchers.extend(page.researchers);
+            all.staff.extend(page.staff);
+            all.next = page.next;
+            if all.next.is_none() {
+                return Ok(all);
+            }
         }
+        Err(unexpected())
     }
 
     pub async fn studies(&self) -> Result<Vec<StudyRecord>, Failure> {
-        match self.call(Call::Studies).await? {
-            Reply::Studies(studies) => Ok(studies),
-            _ => Err(unexpected()),
+        let mut all: Vec<StudyRecord> = Vec::new();
+        for _ in 0..MAX_PAGES {
+            let after = all.last().map(|record| record.study.clone());
+            match self.call(Call::Studies { after }).await? {
+                Reply::Studies(page) if page.is_empty() => return Ok(all),
+                Reply::Studies(page) => all.extend(page),
+                _ => return Err(unexpected()),
+            }
         }
+        Err(unexpected())
     }
 
     /// The agreement of a study that has begun, with every custodian's signature checked and pinned: a study whose

@@ -1,27 +1,28 @@
 //! Who called this hub for what, and what came of it: a help for the house, and no promise to anyone.
 //!
-//! Kept are the newest [`MAX_KNOWN`] calls of members whose signature was checked, and apart from them the newest
-//! [`MAX_STRANGE`] of callers who are not who they say, so that strangers cannot push the others out. A poll that finds
+//! Kept are the newest [`MAX_KNOWN`] calls of each member, whose signature was checked, and apart from them the newest
+//! [`MAX_STRANGE`] of callers who are not who they say, so that nobody can push another's out. A poll that finds
 //! nothing new is not a record. Records are written once a second with the look at the deadlines: a crash may lose the
 //! last of them, and what matters stands in the log anyway.
 //!
 //! Does not: hold addresses, questions or answers; record pieces of vectors, which nobody signs.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
-use cohortium_messages::{Call, Name, Principal, RoundStep, Timestamp};
+use cohortium_messages::{Call, Name, Principal, PrincipalKind, RoundStep, Timestamp};
 use cohortium_store::{Batch, Store, StoreError, Table, sequence_key};
 use serde::{Deserialize, Serialize};
 
 use crate::hub::{Hub, HubError, json, own_error};
 
-/// The records, the newest first: by whether the caller is known, and number backwards.
+/// The records, the newest first: by list, and number backwards.
 const ACCESS: Table = Table::new("access");
-/// The number of the last record of each kind.
+/// The number of the last record of each list.
 const ACCESS_HEADS: Table = Table::new("access_heads");
-/// How many records of known callers are kept.
-const MAX_KNOWN: u64 = 90_000;
-/// How many of others.
+/// How many records of one known caller are kept.
+const MAX_KNOWN: u64 = 5000;
+/// How many of all others.
 const MAX_STRANGE: u64 = 10_000;
 /// How many records may wait in memory to be written.
 const MAX_UNWRITTEN: usize = 256;
@@ -66,22 +67,25 @@ impl Hub {
         if self.accesses.is_empty() {
             return Ok(());
         }
-        let mut batch = Batch::new();
-        for (kind, is_known, limit) in [("known", true, MAX_KNOWN), ("strange", false, MAX_STRANGE)] {
-            let head = self.store.get(ACCESS_HEADS, kind).map_err(own_error)?;
-            let head = head.map(|head| serde_json::from_slice::<u64>(&head)).transpose().map_err(own_error)?;
-            let first = head.unwrap_or(0) + 1;
-            let mut number = first;
-            for access in self.accesses.iter().filter(|access| access.known == is_known) {
-                batch.put(ACCESS, &access_key(kind, number), json(access)?);
-                if let Some(old) = number.checked_sub(limit) {
-                    batch.delete(ACCESS, &access_key(kind, old));
+        let (mut batch, mut heads) = (Batch::new(), BTreeMap::new());
+        for access in &self.accesses {
+            let (list, limit) = access.list();
+            let head = match heads.get(&list) {
+                Some(head) => *head,
+                None => {
+                    let head = self.store.get(ACCESS_HEADS, &list).map_err(own_error)?;
+                    head.map(|head| serde_json::from_slice::<u64>(&head)).transpose().map_err(own_error)?.unwrap_or(0)
                 }
-                number += 1;
+            };
+            let number = head + 1;
+            batch.put(ACCESS, &access_key(&list, number), json(access)?);
+            if let Some(old) = number.checked_sub(limit) {
+                batch.delete(ACCESS, &access_key(&list, old));
             }
-            if number > first {
-                batch.put(ACCESS_HEADS, kind, json(&(number - 1))?);
-            }
+            heads.insert(list, number);
+        }
+        for (list, head) in heads {
+            batch.put(ACCESS_HEADS, &list, json(&head)?);
         }
         self.store.commit(batch).map_err(own_error)?;
         self.accesses.clear();
@@ -91,29 +95,40 @@ impl Hub {
 
 /// The newest calls in a hub's store, the newest first.
 pub(crate) fn read(store: &dyn Store, last: usize) -> Result<Vec<Access>, HubError> {
-    let mut all = Vec::new();
-    for kind in ["known", "strange"] {
-        let records: Result<_, StoreError> = store.scan(ACCESS, &format!("{kind}/"), None, last);
-        for (_, bytes) in records.map_err(own_error)? {
-            all.push(serde_json::from_slice::<Access>(&bytes).map_err(own_error)?);
+    let mut all: Vec<Access> = Vec::new();
+    let lists: Result<_, StoreError> = store.scan(ACCESS_HEADS, "", None, usize::MAX);
+    for (list, _) in lists.map_err(own_error)? {
+        for (_, bytes) in store.scan(ACCESS, &format!("{list}/"), None, last).map_err(own_error)? {
+            all.push(serde_json::from_slice(&bytes).map_err(own_error)?);
         }
+        // Of one second, the order within a list is kept.
+        all.sort_by_key(|access| Reverse(access.at));
+        all.truncate(last);
     }
-    // Of one second, the order among members is kept.
-    all.sort_by_key(|access| Reverse(access.at));
-    all.truncate(last);
     Ok(all)
 }
 
+impl Access {
+    /// The list in which it is kept, and how many that holds.
+    fn list(&self) -> (String, u64) {
+        match (self.known, self.who.kind) {
+            (false, _) => (String::from("strange"), MAX_STRANGE),
+            (true, PrincipalKind::Organisation) => (format!("of/organisation/{}", self.who.name), MAX_KNOWN),
+            (true, PrincipalKind::Researcher) => (format!("of/researcher/{}", self.who.name), MAX_KNOWN),
+        }
+    }
+}
+
 /// The order of the keys is the order of time backwards, so that the newest come first.
-fn access_key(kind: &str, number: u64) -> String {
-    format!("{kind}/{}", sequence_key(u64::MAX - number))
+fn access_key(list: &str, number: u64) -> String {
+    format!("{list}/{}", sequence_key(u64::MAX - number))
 }
 
 /// What a call is for, in one word, and what it is about.
 pub(crate) fn words(call: &Call) -> (&'static str, Option<String>) {
     let named = |name: &Name| Some(name.to_string());
     match call {
-        Call::Directory => ("directory", None),
+        Call::Directory { .. } => ("directory", None),
         Call::Inbox { .. } => ("inbox", None),
         Call::Join { .. } => ("join", None),
         Call::Log { .. } => ("log", None),
@@ -124,7 +139,7 @@ pub(crate) fn words(call: &Call) -> (&'static str, Option<String>) {
         Call::Sign { .. } => ("sign", None),
         Call::Staff { .. } => ("staff", None),
         Call::Status { task, .. } => ("status", Some(task.to_string())),
-        Call::Studies => ("studies", None),
+        Call::Studies { .. } => ("studies", None),
         Call::Submit { .. } => ("submit", None),
         Call::Tasks { .. } => ("tasks", None),
         Call::Witness { .. } => ("witness", None),

@@ -7,12 +7,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cohortium_ledger::{KeyKind, NoteSignature, SignedCheckpoint, VerifierKey};
+use cohortium_ledger::{KeyKind, LogError, NoteSignature, SignedCheckpoint, VerifierKey};
 use cohortium_messages::{Hash, InboxItem, Inclusion, Name, Phase, Reply, Timestamp};
-use cohortium_store::{Batch, sequence_key};
+use cohortium_store::{Batch, Store, sequence_key};
 
 use crate::hub::{
-    Changes, Hub, HubError, No, damaged, in_own_words, inbox_key, json, no, own, own_error, parse, refusal,
+    Changes, Hub, HubError, No, damaged, in_own_words, inbox_key, json, no, number_of, own, own_error, parse, refusal,
 };
 use crate::records::{CHECKPOINTS, COSIGNED, INBOX, INBOX_HEADS, LINES, TaskRecord, WITNESSED};
 use crate::rounds::WAITING_FOR_PERMITS;
@@ -23,9 +23,23 @@ use crate::tasks::put_task;
 /// newest waiting, a busy log could show every member another one. (Beyond restarts: each may add as many.)
 const MAX_UNSHOWN_HEADS: usize = 8;
 
+/// How many heads are kept for cosignatures: the newest. While a member is away nobody's cosignatures complete a head, and
+/// heads come as long as the log grows. Members that are there cosign within seconds, and the log has at most some tens of
+/// heads in one.
+const MAX_HEADS: usize = 256;
+/// How many heads are forgotten in one commit, each with a line of every witness.
+const MAX_FORGOTTEN_AT_ONCE: usize = 8;
+
 /// How many signatures a note holds for all readers of ours (`cohortium_ledger`). With two keys each that is 63 witnesses:
 /// of 100 members, enough for any quorum below 64.
 const MAX_LINES: usize = 128;
+
+/// Who is asked to cosign the log.
+pub(crate) struct Witnesses {
+    all: BTreeSet<Name>,
+    /// Whether some are no members of a study any more.
+    some_left: bool,
+}
 
 /// The lines of each witness on one head.
 type Lines = BTreeMap<Name, Vec<String>>;
@@ -71,15 +85,29 @@ impl Hub {
         if changes.batch.is_empty() {
             return Ok(());
         }
-        let key = sequence_key(size);
-        if self.store.get(CHECKPOINTS, &key).map_err(own_error)?.is_none() {
-            changes.batch.put(CHECKPOINTS, &key, self.log.checkpoint().to_string().into_bytes());
+        if !self.heads.contains(&size) {
+            let bare = self.log.checkpoint().without_cosignatures().map_err(own_error)?;
+            changes.batch.put(CHECKPOINTS, &sequence_key(size), bare.to_string().into_bytes());
+        }
+        let older = self.heads.range(..size);
+        let too_many = older.clone().count().saturating_sub(MAX_HEADS - 1).min(MAX_FORGOTTEN_AT_ONCE);
+        let forgotten: Vec<u64> = older.take(too_many).copied().collect();
+        for head in &forgotten {
+            self.forget_head(&mut changes.batch, *head).map_err(in_own_words)?;
         }
         self.commit(changes).map_err(in_own_words)?;
+        self.heads.insert(size);
+        self.heads.retain(|head| !forgotten.contains(head));
         for (node, number) in appended {
             self.unshown_heads.entry(node).or_default().push(number);
         }
         Ok(())
+    }
+
+    /// The sizes of the heads that wait for cosignatures, as they are in the store.
+    pub(crate) fn stored_heads(store: &dyn Store) -> Result<BTreeSet<u64>, HubError> {
+        let records = store.scan(CHECKPOINTS, "", None, usize::MAX).map_err(own_error)?;
+        records.iter().map(|(key, _)| number_of(key).ok_or_else(damaged)).collect()
     }
 
     /// The item that asks a witness, which by then will have cosigned `old_size` entries, to cosign the newest head.
@@ -119,18 +147,39 @@ impl Hub {
         }
         self.store.commit(batch).map_err(own)?;
         let lines = self.lines(size)?;
-        if size == self.log.size() {
-            let cosigned = with_lines(&bare, lines.iter().filter(|(name, _)| witnesses.contains(name)))?;
-            let keys = self.witness_keys(&witnesses)?;
-            self.log.set_cosigned(cosigned.to_string().as_bytes(), &keys).map_err(own)?;
-        }
         let mut cosigned = Cosigned { bare: &bare, known: BTreeMap::new(), lines: &lines };
         self.go_on_under(&mut cosigned, now)?;
-        self.tell_under(&mut cosigned)?;
+        self.tell_under(&mut cosigned, node)?;
+        self.publish_lines(&bare, &lines)?;
         if witnesses.iter().all(|witness| lines.contains_key(witness)) {
-            self.forget_checkpoints_up_to(size)?;
+            self.forget_heads_up_to(size)?;
         }
         Ok(Reply::Accepted)
+    }
+
+    /// Puts the cosignatures on the newest head beside the log, for whoever reads it there. Nobody's round waits for this:
+    /// who needs evidence gets a note of its own. So lines that do not go together leave the head as it was published, and
+    /// are no trouble of this hub's.
+    fn publish_lines(&mut self, bare: &SignedCheckpoint, lines: &Lines) -> Result<(), No> {
+        if bare.checkpoint().size() != self.log.size() || lines.is_empty() {
+            return Ok(());
+        }
+        let witnesses = self.witnesses()?;
+        let keys = self.witness_keys(lines.keys().filter(|name| witnesses.contains(name)))?;
+        let cosigned = with_lines(bare, lines.iter().filter(|(name, _)| witnesses.contains(name)))?;
+        match self.log.set_cosigned(cosigned.to_string().as_bytes(), &keys) {
+            Ok(_) | Err(LogError::Checkpoint(_)) => Ok(()),
+            Err(error) => Err(own(error)),
+        }
+    }
+
+    /// The same for the head that a hub finds when it is opened: the process before may have ended in between.
+    pub(crate) fn publish_stored_lines(&mut self) -> Result<(), HubError> {
+        let size = self.log.size();
+        let Some(note) = self.store.get(CHECKPOINTS, &sequence_key(size)).map_err(own_error)? else { return Ok(()) };
+        let bare = SignedCheckpoint::open(&note, self.log.checkpoint().log_key()).map_err(own_error)?;
+        let lines = self.lines(size).map_err(in_own_words)?;
+        self.publish_lines(&bare, &lines).map_err(in_own_words)
     }
 
     /// A witness was shown a head from another size than it cosigned last: shows it the newest from there.
@@ -238,12 +287,26 @@ impl Hub {
     }
 
     /// The members of all studies that have begun, and of the tasks under way: who has left a study still vouches for the
-    /// answers in which it has a part.
+    /// answers in which it has a part. The list is kept: a task is asked under an agreement in force, whose members are in
+    /// it, so that it grows with agreements alone.
     fn witnesses(&self) -> Result<BTreeSet<Name>, HubError> {
-        let studies = self.complete_studies().map_err(in_own_words)?;
+        if let Some(known) = &self.checked.borrow().witnesses {
+            return Ok(known.all.clone());
+        }
+        let members = self.in_force(|agreement| Some(agreement.participants())).map_err(in_own_words)?;
+        let members: BTreeSet<Name> = members.into_iter().flatten().collect();
         let tasks = self.open_tasks().map_err(in_own_words)?;
         let of_tasks = tasks.into_iter().flat_map(|(_, record)| record.participants);
-        Ok(studies.iter().flat_map(|agreement| agreement.participants()).chain(of_tasks).collect())
+        let all: BTreeSet<Name> = members.iter().cloned().chain(of_tasks).collect();
+        let some_left = all.len() > members.len();
+        self.checked.borrow_mut().witnesses = Some(Witnesses { all: all.clone(), some_left });
+        Ok(all)
+    }
+
+    /// Forgets the list of witnesses where some are in it for a task's sake alone, which may have ended.
+    pub(crate) fn look_for_witnesses_that_left(&self) {
+        let mut checked = self.checked.borrow_mut();
+        checked.witnesses = checked.witnesses.take().filter(|known| !known.some_left);
     }
 
     /// The keys of these witnesses, for each first the one of Ed25519 and then the one of ML-DSA-44.
@@ -258,16 +321,26 @@ impl Hub {
         Ok(keys)
     }
 
-    fn forget_checkpoints_up_to(&mut self, size: u64) -> Result<(), No> {
+    /// Forgets heads that nobody has to cosign any more, the oldest first and not all at once: how long a witness was away
+    /// must not decide how much one call has to erase.
+    fn forget_heads_up_to(&mut self, size: u64) -> Result<(), No> {
         let mut batch = Batch::new();
-        for table in [CHECKPOINTS, LINES] {
-            for (key, _) in self.store.scan(table, "", None, usize::MAX).map_err(own)? {
-                if key.split('/').next() <= Some(sequence_key(size).as_str()) {
-                    batch.delete(table, &key);
-                }
-            }
+        let done: Vec<u64> = self.heads.range(..=size).take(MAX_FORGOTTEN_AT_ONCE).copied().collect();
+        for head in &done {
+            self.forget_head(&mut batch, *head)?;
         }
-        self.store.commit(batch).map_err(own)
+        self.store.commit(batch).map_err(own)?;
+        self.heads.retain(|head| !done.contains(head));
+        Ok(())
+    }
+
+    fn forget_head(&self, batch: &mut Batch, size: u64) -> Result<(), No> {
+        let key = sequence_key(size);
+        for (line, _) in self.store.scan(LINES, &format!("{key}/"), None, usize::MAX).map_err(own)? {
+            batch.delete(LINES, &line);
+        }
+        batch.delete(CHECKPOINTS, &key);
+        Ok(())
     }
 }
 

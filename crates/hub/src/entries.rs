@@ -5,8 +5,9 @@
 //! custodian's signature themselves. The hub takes note of it as a kindness, and starts nothing under what was taken back.
 //!
 //! **Adversary.** A member can make the log longer, and with it everyone's work. So the entries of one author in a day,
-//! and those of one organisation in a day and altogether, are bounded; revocations count for their custodian alone, so
-//! that no flood keeps one out.
+//! and those of one organisation, are bounded ([`crate::quotas`]). What stops a study (freezes, alerts that froze) is counted
+//! apart, and a custodian's words for the custodian alone: no flood keeps these out, and none silences a house for longer
+//! than the day.
 
 use cohortium_messages::{
     Agreement, Author, Entry, Envelope, Fact, Hash, InboxItem, Name, Reply, RevocationSubject, Timestamp, Verified,
@@ -14,35 +15,24 @@ use cohortium_messages::{
 };
 use cohortium_policy::{Authored, Revoked, open_entry};
 use cohortium_store::{Batch, sequence_key};
-use serde::{Deserialize, Serialize};
 
 use crate::book::Cosigned;
 use crate::hub::{Changes, Hub, MAX_CLOCK_SKEW_S, No, json, no, number_of, own, parse, refusal};
-use crate::records::{INBOX, INBOX_HEADS, LOGGED, LOGGED_COUNTS, REVOCATIONS, UNTOLD};
+use crate::records::{INBOX, INBOX_HEADS, LOGGED, REVOCATIONS, UNTOLD};
 
 /// How many entries of one author the hub logs in a day.
 const MAX_A_DAY: u32 = 1000;
 /// How many of all the people of one organisation and its node.
 const MAX_A_DAY_OF_ALL: u32 = 3000;
-/// How many of these altogether.
-const MAX_ALTOGETHER: u64 = 100_000;
 /// The longest document beside such an entry, in bytes.
 const MAX_BODY_BYTES: usize = 256 << 10;
 /// How many people may have said something about one task at one organisation: as many as an agreement can name.
 const MAX_APPROVALS: usize = 100;
+/// How many entries are shown in one commit.
+const MAX_TOLD_AT_ONCE: usize = 32;
 /// To a member with so many items unfetched no more of these entries are shown, but for revocations: it finds them in the
 /// log.
 const MAX_BACKLOG: u64 = 5000;
-
-/// How many entries the hub has logged for someone.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Count {
-    altogether: u64,
-    /// Days since 1970, by the hub's clock.
-    day: i64,
-    today: u32,
-}
 
 impl Hub {
     /// Logs an entry that a member lays before this hub.
@@ -78,9 +68,12 @@ impl Hub {
         self.demand_room(&mut changes.batch, from, entry, now)?;
         let index = self.log.size();
         changes.batch.put(LOGGED, &key, json(&index)?);
-        changes.batch.put(UNTOLD, &sequence_key(index), json(&agreement.hash())?);
+        will_tell(&mut changes.batch, agreement.hash(), index);
         if is_revocation {
             changes.batch.put(REVOCATIONS, &format!("{}/{}", agreement.hash(), sequence_key(index)), json(envelope)?);
+        }
+        if let Fact::Revocation { subject, .. } = &entry.fact {
+            self.drop_proposals(&mut changes.batch, &agreement, subject)?;
         }
         self.commit(changes)?;
         if is_revocation {
@@ -121,30 +114,22 @@ impl Hub {
         }
     }
 
-    /// Counts an entry for its author and for the organisation, or refuses it.
+    /// Counts an entry for its author and for the organisation, or refuses it. What stops a study, and a custodian's word,
+    /// have room of their own: what others bring a node to say must not keep these out.
     fn demand_room(&self, batch: &mut Batch, from: &Name, entry: &Entry, now: Timestamp) -> Result<(), No> {
-        let author = match &entry.author {
-            Author::Person { person, .. } => format!("{from}/person/{person}"),
-            Author::Custodian(_) => format!("{from}/custodian"),
-            _ => format!("{from}/node"),
+        let kind = match &entry.fact {
+            Fact::Alert { froze: true, .. } | Fact::Freeze { .. } => "stops",
+            _ => "entries",
         };
-        let mut counted = vec![(author, MAX_A_DAY, u64::MAX)];
-        if !matches!(entry.author, Author::Custodian(_)) {
-            counted.push((from.to_string(), MAX_A_DAY_OF_ALL, MAX_ALTOGETHER));
-        }
-        let day = now.seconds().div_euclid(86_400);
-        for (key, a_day, altogether) in counted {
-            let known: Count = self.record(LOGGED_COUNTS, &key)?.unwrap_or_default();
-            let today = if known.day == day { known.today } else { 0 };
-            if today >= a_day || known.altogether >= altogether {
-                let why =
-                    format!("{today} entries of {key} today and {} altogether: no more are logged", known.altogether);
-                return no("limit", why);
+        let author = match &entry.author {
+            Author::Person { person, .. } => format!("{kind} by person {person} of {from}"),
+            Author::Custodian(_) => {
+                return self.count(batch, &format!("{kind} by custodian of {from}"), MAX_A_DAY, now);
             }
-            let count = Count { altogether: known.altogether + 1, day, today: today + 1 };
-            batch.put(LOGGED_COUNTS, &key, json(&count)?);
-        }
-        Ok(())
+            _ => format!("{kind} by node of {from}"),
+        };
+        self.count(batch, &author, MAX_A_DAY, now)?;
+        self.count(batch, &format!("{kind} of {from}"), MAX_A_DAY_OF_ALL, now)
     }
 
     /// What people of an organisation said about a task, each with their one signature.
@@ -215,34 +200,60 @@ impl Hub {
         Ok(revoked)
     }
 
-    /// Shows to the members of their studies what stands in the log under a head of `size` entries that a quorum cosigned.
-    pub(crate) fn tell_under(&mut self, cosigned: &mut Cosigned<'_>) -> Result<(), No> {
-        for (key, agreement) in self.store.scan(UNTOLD, "", None, usize::MAX).map_err(own)? {
-            if key >= sequence_key(cosigned.size()) {
+    /// Shows to the members of their studies what stands in the log under a head of `size` entries that a quorum cosigned,
+    /// a bounded number of entries in one commit. Only under agreements of `witness`: what it has just cosigned changes
+    /// nothing for the others.
+    pub(crate) fn tell_under(&mut self, cosigned: &mut Cosigned<'_>, witness: &Name) -> Result<(), No> {
+        let mut after: Option<String> = None;
+        while let Some((key, _)) = self.store.scan(UNTOLD, "", after.as_deref(), 1).map_err(own)?.pop() {
+            let (agreement, _) = key.split_once('/').ok_or_else(|| own("an entry to be told of has no agreement"))?;
+            let agreement: Hash = agreement.parse().map_err(own)?;
+            if self.agreement_by_hash(agreement)?.party(witness).is_some()
+                && let Some(note) = self.head_of(agreement, cosigned)?
+            {
+                while self.tell_some(agreement, cosigned.size(), &note)? {}
+            }
+            after = Some(format!("{agreement}/~")); // which comes after every number
+        }
+        Ok(())
+    }
+
+    /// Shows some of what stands under an agreement and a head that is good for it; gives whether there may be more.
+    fn tell_some(&mut self, agreement: Hash, size: u64, note: &str) -> Result<bool, No> {
+        let untold = self.store.scan(UNTOLD, &format!("{agreement}/"), None, MAX_TOLD_AT_ONCE).map_err(own)?;
+        let may_be_more = untold.len() == MAX_TOLD_AT_ONCE;
+        let members = self.agreement_by_hash(agreement)?.participants();
+        let mut has_room = Vec::new();
+        for node in &members {
+            has_room.push(self.backlog(node)? < MAX_BACKLOG);
+        }
+        let mut changes = Changes::default();
+        for (key, _) in untold {
+            let index = number_of(&key).ok_or_else(|| own("an entry that is to be told of has no number"))?;
+            if index >= size {
                 break;
             }
-            let index = number_of(&key).ok_or_else(|| own("an entry that is to be told of has no number"))?;
-            let agreement: Hash = parse(&agreement)?;
-            let Some(note) = self.head_of(agreement, cosigned)? else { continue };
             let entry: Envelope = parse(&self.log.entry(index).map_err(own)?)?;
-            let fact = &entry.peek::<Entry>().map_err(own)?.claims().fact.clone();
+            let fact = entry.peek::<Entry>().map_err(own)?.claims().fact.clone();
             let body = match fact.body() {
                 Some(hash) => self.log.body(hash.as_bytes()).map_err(own)?.map(|bytes| parse(&bytes)).transpose()?,
                 None => None,
             };
-            let inclusion = self.inclusion(index, cosigned.size(), note)?;
-            let mut changes = Changes::default();
+            let inclusion = self.inclusion(index, size, note.to_owned())?;
             changes.batch.delete(UNTOLD, &key);
-            for node in self.agreement_by_hash(agreement)?.participants() {
-                if matches!(fact, Fact::Revocation { .. }) || self.backlog(&node)? < MAX_BACKLOG {
+            for (node, has_room) in members.iter().zip(&has_room) {
+                if *has_room || matches!(fact, Fact::Revocation { .. }) {
                     let item =
                         InboxItem::Logged { body: body.clone(), entry: entry.clone(), inclusion: inclusion.clone() };
-                    changes.inbox.push((node, item));
+                    changes.inbox.push((node.clone(), item));
                 }
             }
-            self.commit(changes)?;
         }
-        Ok(())
+        if changes.batch.is_empty() {
+            return Ok(false);
+        }
+        self.commit(changes)?;
+        Ok(may_be_more)
     }
 
     /// About how many items wait for a node.
@@ -261,6 +272,11 @@ fn open_alone(envelope: &Envelope, agreement: &Verified<Agreement>) -> Result<Au
     open_entry(envelope, agreement).map_err(|error| refusal("signature", error.to_string()))
 }
 
+/// Notes that the members of an agreement are to be shown the entry with this index.
+pub(crate) fn will_tell(batch: &mut Batch, agreement: Hash, index: u64) {
+    batch.put(UNTOLD, &format!("{agreement}/{}", sequence_key(index)), Vec::new());
+}
+
 /// The document that an entry names, in its bytes; nothing where it names none.
 fn demand_body(named: Option<Hash>, body: Option<&Envelope>) -> Result<Option<Vec<u8>>, No> {
     let bytes = body.map(canonical_bytes).transpose().map_err(own)?;
@@ -273,7 +289,8 @@ fn demand_body(named: Option<Hash>, body: Option<&Envelope>) -> Result<Option<Ve
     Ok(bytes)
 }
 
-fn names(agreement: &Agreement, key: &cohortium_messages::PublicKey) -> bool {
+/// Whether a researcher or a person of an agreement has this key.
+pub(crate) fn names(agreement: &Agreement, key: &cohortium_messages::PublicKey) -> bool {
     let people = agreement.parties.iter().flat_map(|party| &party.people).map(|person| &person.key);
     agreement.researchers.iter().map(|terms| &terms.entry.key).chain(people).any(|known| known == key)
 }

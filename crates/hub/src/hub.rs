@@ -1,14 +1,15 @@
 //! The hub's state: signed requests in, signed answers out, and an inbox for every node.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use cohortium_ledger::log::BODY_BYTES_MAX;
 use cohortium_ledger::{KeyKind, Log, LogError, SignerKey};
 use cohortium_messages::{
-    Agreement, Call, Document, Envelope, Hash, HubEntry, InboxItem, Name, PROTOCOL_VERSION, Principal, PrincipalKind,
-    PublicKey, Refused, Reply, Request, ResearcherEntry, Response, RosterEntry, SigningKey, Timestamp, Verified,
+    Agreement, Call, Document, Envelope, EnvelopeError, Hash, HubEntry, InboxItem, Name, PROTOCOL_VERSION, Principal,
+    PrincipalKind, PublicKey, Refused, Reply, Request, ResearcherEntry, Response, RosterEntry, SigningKey, Timestamp,
+    Verified,
 };
 use cohortium_policy::Revoked;
 use cohortium_policy::watch::Rules;
@@ -17,7 +18,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::access::{self, Access};
+use crate::book::Witnesses;
 use crate::live::Live;
+use crate::nonces::{MAX_OF_ONE, Nonces, Taken};
 use crate::records::{BODIES, INBOX, INBOX_HEADS, MEMBERS};
 
 /// The hub's own store, log or keys fail. Its operator must act.
@@ -46,14 +49,16 @@ pub struct HubConfig {
 /// lattice key per party and a signature per custodian; a round asks for it dozens of times.
 #[derive(Default)]
 pub(crate) struct Checked {
-    /// By study: the stored record, byte for byte, and the agreement that was verified in it.
-    pub agreements: HashMap<Name, (Vec<u8>, Verified<Agreement>)>,
+    /// By study: what the agreement in force is called by, for all studies that have begun.
+    pub in_force: Option<BTreeMap<Name, Hash>>,
     /// A member's keys never change.
     pub organisations: HashMap<Name, RosterEntry>,
     /// By agreement: what was taken back of it.
     pub revoked: HashMap<Hash, Revoked>,
     /// By hash: agreements under which a study is or was.
     pub versions: HashMap<Hash, Verified<Agreement>>,
+    /// Who is asked to cosign the log.
+    pub witnesses: Option<Witnesses>,
 }
 
 /// A hub.
@@ -66,15 +71,22 @@ pub struct Hub {
     pub(crate) config: HubConfig,
     pub(crate) log: Log,
     pub(crate) log_signer: SignerKey,
+    /// What failed, once something of this hub's own has: nothing is done any more then.
+    failed: Option<String>,
+    /// The sizes of the heads that wait for cosignatures.
+    pub(crate) heads: BTreeSet<u64>,
     /// Whether the deadlines have been renewed since this process began.
     is_awake: bool,
     /// Rounds under way, by task.
     pub(crate) live: HashMap<Hash, Live>,
-    /// Nonces of recent requests and when they may be forgotten.
-    seen: BTreeMap<Hash, Timestamp>,
+    /// When first agreements that wait for signatures are looked at next.
+    pub(crate) next_sweep: Timestamp,
+    nonces: Nonces,
     pub(crate) store: Box<dyn Store>,
     /// From which the addresses of announced vectors follow.
     pub(crate) ticket_key: Hash,
+    /// The tasks of addresses that were found before, by the hash of the address.
+    pub(crate) tickets: HashMap<Hash, Hash>,
     /// The numbers of heads in each witness's inbox that it was not shown yet, as far as this process put them there.
     pub(crate) unshown_heads: HashMap<Name, Vec<u64>>,
     /// The number of the last head of another member's log in each inbox, by who is shown it and whose log it is, where
@@ -103,8 +115,6 @@ pub(crate) struct Changes {
 
 /// How far a caller's clock may be off.
 pub(crate) const MAX_CLOCK_SKEW_S: i64 = 300;
-/// How many requests are remembered against replay.
-const MAX_SEEN: usize = 100_000;
 /// How many bytes of items one answer carries, unless the first alone has more.
 const MAX_INBOX_BYTES: usize = 8 << 20;
 /// How many items one answer carries at most.
@@ -119,26 +129,31 @@ impl Hub {
         let log_signer = SignerKey::from_seed(config.name.as_str(), KeyKind::Log, &config.log_key.expose_seed())
             .map_err(own_error)?;
         let log = Log::open(log_dir, &*store, &log_signer).map_err(own_error)?;
-        let checked = RefCell::default();
+        let (checked, heads) = (RefCell::default(), Self::stored_heads(&*store)?);
         let ticket_key = crate::uploads::ticket_key(&config.message_key);
         let mut hub = Self {
             accesses: Vec::new(),
             bodies_in_files: Vec::new(),
             checked,
             config,
+            failed: None,
+            heads,
             is_awake: false,
             live: HashMap::new(),
             log,
             log_signer,
-            seen: BTreeMap::new(),
+            next_sweep: Timestamp::from_seconds(0),
+            nonces: Nonces::default(),
             store,
             ticket_key,
+            tickets: HashMap::new(),
             unshown_heads: HashMap::new(),
             unshown_peers: HashMap::new(),
         };
         let unpublished = hub.store.scan(BODIES, "", None, usize::MAX).map_err(own_error)?;
         hub.publish_bodies(unpublished)?;
         hub.queue_checkpoints()?;
+        hub.publish_stored_lines()?;
         Ok(hub)
     }
 
@@ -157,14 +172,36 @@ impl Hub {
     /// # Errors
     /// When the hub's own store or log fails.
     pub fn answer(&mut self, request: &Envelope, now: Timestamp) -> Result<Envelope, HubError> {
+        self.unless_failed(|hub| hub.answer_one(request, now))
+    }
+
+    /// Takes a step, unless one has failed before. What became of a commit that failed is not known, and what this process
+    /// has in memory may not be what is durable: only opening the hub again says. So it must end, and does nothing until then.
+    pub(crate) fn unless_failed<T>(
+        &mut self,
+        step: impl FnOnce(&mut Self) -> Result<T, HubError>,
+    ) -> Result<T, HubError> {
+        if let Some(why) = &self.failed {
+            return Err(HubError(format!("this hub has failed and must be started again: {why}")));
+        }
+        let done = step(self);
+        if let Err(HubError(why)) = &done {
+            self.failed = Some(why.clone());
+        }
+        done
+    }
+
+    fn answer_one(&mut self, request: &Envelope, now: Timestamp) -> Result<Envelope, HubError> {
         let claims = match request.peek::<Request>() {
             Ok(claims) => claims,
             Err(error) => return self.sign(Hash::of(&[]), Err(refused("malformed", error.to_string()))),
         };
         let claims = claims.claims();
-        let authenticated = self.authenticate(request, claims, now);
-        let known = authenticated.is_ok();
-        let reply = match authenticated {
+        let signed = self.demand_signature(request, claims);
+        // A join is signed with a key that it brings along, which says nothing about who sent it.
+        let is_join = matches!(claims.call, Call::Join { .. });
+        let known = signed.is_ok() && !is_join;
+        let reply = match signed.and_then(|()| self.admit(claims, now)) {
             Ok(()) => self.dispatch(claims, now),
             Err(no) => Err(no),
         };
@@ -173,6 +210,7 @@ impl Hub {
             Err(No::Refused(refused)) => Err(refused),
             Err(No::Own(error)) => return Err(error),
         };
+        let known = known || (is_join && reply.is_ok());
         // A poll that finds nothing new comes again and again.
         if !reply.as_ref().is_ok_and(|reply| Self::would_wait(&claims.call, reply)) {
             let (call, what) = access::words(&claims.call);
@@ -183,9 +221,14 @@ impl Hub {
         self.sign(claims.nonce, reply)
     }
 
-    /// Signs an answer that is no reply to a signed request (the answer to raw bytes).
+    /// Signs an answer. One that is too long to be read is the caller's trouble, and not this hub's.
     pub(crate) fn sign(&self, nonce: Hash, reply: Result<Reply, Refused>) -> Result<Envelope, HubError> {
-        Envelope::sign(&Response { nonce, reply }, &self.config.message_key).map_err(own_error)
+        let sign = |reply| Envelope::sign(&Response { nonce, reply }, &self.config.message_key);
+        match sign(reply) {
+            Err(error @ EnvelopeError::TooLong { .. }) => sign(Err(refused("limit", error.to_string()))),
+            signed => signed,
+        }
+        .map_err(own_error)
     }
 
     /// Ends what has waited too long. Called about once a second. The first call gives every open task the whole time of
@@ -194,14 +237,20 @@ impl Hub {
     /// # Errors
     /// When the hub's own store or log fails.
     pub fn tick(&mut self, now: Timestamp) -> Result<(), HubError> {
-        self.seen.retain(|_, until| *until > now);
+        self.unless_failed(|hub| hub.tick_once(now))
+    }
+
+    fn tick_once(&mut self, now: Timestamp) -> Result<(), HubError> {
+        self.nonces.forget_before(now);
         self.write_accesses()?;
+        self.look_for_witnesses_that_left();
         self.queue_checkpoints()?;
         if !self.is_awake {
             self.renew_deadlines(now).map_err(in_own_words)?;
             self.end_overtaken(now).map_err(in_own_words)?;
             self.is_awake = true;
         }
+        self.drop_old_drafts(now).map_err(in_own_words)?;
         self.expire_tasks(now).map_err(in_own_words)
     }
 
@@ -219,20 +268,25 @@ impl Hub {
         status.state.is_terminal() && (status.release.is_none() || status.inclusion.is_some())
     }
 
-    /// Demands the caller's signature, a clock near ours, a fresh nonce and a protocol version we speak.
-    fn authenticate(&mut self, envelope: &Envelope, claims: &Request, now: Timestamp) -> Result<(), No> {
+    /// Demands that the caller is who it says.
+    fn demand_signature(&self, envelope: &Envelope, claims: &Request) -> Result<(), No> {
+        let key = match &claims.call {
+            Call::Join { entry, .. } => joining_key(entry, &claims.from)?,
+            _ => self.member_key(&claims.from)?,
+        };
+        match envelope.open::<Request>(&key) {
+            Ok(_) => Ok(()),
+            Err(_) => no("signature", format!("the request is not signed by the key of {}", claims.from.name)),
+        }
+    }
+
+    /// Demands a protocol version we speak, a clock near ours and a fresh nonce.
+    fn admit(&mut self, claims: &Request, now: Timestamp) -> Result<(), No> {
         if claims.protocol != PROTOCOL_VERSION {
             return no(
                 "malformed",
                 format!("this hub speaks protocol version {PROTOCOL_VERSION}, not {}", claims.protocol),
             );
-        }
-        let key = match &claims.call {
-            Call::Join { entry, .. } => joining_key(entry, &claims.from)?,
-            _ => self.member_key(&claims.from)?,
-        };
-        if envelope.open::<Request>(&key).is_err() {
-            return no("signature", format!("the request is not signed by the key of {}", claims.from.name));
         }
         if (claims.time.seconds() - now.seconds()).abs() > MAX_CLOCK_SKEW_S {
             return no("clock", format!("your clock says {}, this hub's says {now}: set your clock", claims.time));
@@ -240,24 +294,22 @@ impl Hub {
         if matches!(claims.call, Call::Join { .. }) {
             return Ok(()); // anyone can sign a join with a key of its own; the invitation's secret decides, and works once
         }
-        if self.seen.len() >= MAX_SEEN {
-            return no("limit", String::from("too many requests; wait a few minutes"));
-        }
-        match self.seen.insert(claims.nonce, now.plus_seconds(2 * MAX_CLOCK_SKEW_S)) {
-            None => Ok(()),
-            Some(_) => no("conflict", String::from("this request was made before")),
+        match self.nonces.take(&claims.from, claims.nonce, now.plus_seconds(2 * MAX_CLOCK_SKEW_S)) {
+            Taken::Fresh => Ok(()),
+            Taken::Full => no("later", format!("{MAX_OF_ONE} requests in ten minutes; the next must wait")),
+            Taken::Used => no("conflict", String::from("this request was made before")),
         }
     }
 
     /// Lets the same long poll be looked at again: its nonce was used by itself.
-    pub fn forget_nonce(&mut self, nonce: &Hash) {
-        self.seen.remove(nonce);
+    pub fn forget_nonce(&mut self, request: &Request) {
+        self.nonces.forget(&request.from, &request.nonce);
     }
 
     fn dispatch(&mut self, request: &Request, now: Timestamp) -> Result<Reply, No> {
         let from = &request.from;
         match &request.call {
-            Call::Directory => self.directory(),
+            Call::Directory { after } => self.directory(after.as_deref()),
             Call::Inbox { after, .. } => self.inbox(organisation(from)?, *after),
             Call::Join { entry, secret } => self.join(from, entry, *secret),
             Call::Staff { staff } => self.staff(organisation(from)?, staff),
@@ -267,7 +319,7 @@ impl Hub {
             Call::Post { step } => self.post(organisation(from)?, step, now),
             Call::Released { plan, purpose, study } => self.released(from, *plan, purpose, study, now),
             Call::Sign { agreement, entry } => self.sign_agreement(organisation(from)?, agreement, entry, now),
-            Call::Studies => self.studies_of(from),
+            Call::Studies { after } => self.studies_of(from, after.as_ref()),
             Call::Submit { entry, task } => self.submit(from, task, entry, now),
             Call::Status { task, .. } => self.status(from, *task, now),
             Call::Tasks { last } => self.tasks_of(from, *last),
@@ -496,4 +548,80 @@ pub(crate) fn json<T: Serialize>(value: &T) -> Result<Vec<u8>, HubError> {
 
 pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, No> {
     serde_json::from_slice(bytes).map_err(|error| own(format!("a record of the hub's store is damaged: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use cohortium_messages::{Name, SigningKey};
+    use cohortium_store::MemoryStore;
+    use getrandom::SysRng;
+    use rand_core::UnwrapErr;
+
+    use super::*;
+
+    /// A store of which one commit fails, and no other.
+    struct FailsOnce {
+        inner: MemoryStore,
+        fails: Arc<Mutex<bool>>,
+    }
+
+    impl Store for FailsOnce {
+        fn get(&self, table: Table, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+            self.inner.get(table, key)
+        }
+
+        fn scan(
+            &self,
+            table: Table,
+            prefix: &str,
+            after: Option<&str>,
+            limit: usize,
+        ) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+            self.inner.scan(table, prefix, after, limit)
+        }
+
+        fn commit(&mut self, batch: Batch) -> Result<(), StoreError> {
+            match std::mem::take(&mut *self.fails.lock().unwrap()) {
+                true => Err(StoreError::Crashed),
+                false => self.inner.commit(batch),
+            }
+        }
+    }
+
+    /// The hub answered trouble of its own once and went on, though nobody knew whether what had failed was on the disk.
+    #[test]
+    fn repro_a_hub_that_failed_does_nothing_more() {
+        let dir = std::env::temp_dir().join(format!("cohortium-hub-{}", std::process::id()));
+        let mut rng = UnwrapErr(SysRng);
+        let key = SigningKey::generate(&mut rng);
+        let config = HubConfig {
+            invitations: dir.join("invitations"),
+            log_key: SigningKey::generate(&mut rng),
+            message_key: SigningKey::generate(&mut rng),
+            name: Name::new("hub").unwrap(),
+            phase_timeout_s: 60,
+            watch: None,
+        };
+        let fails = Arc::new(Mutex::new(false));
+        let store = FailsOnce { inner: MemoryStore::new(), fails: Arc::clone(&fails) };
+        let mut hub = Hub::open(config, Box::new(store), &dir.join("log")).unwrap();
+        let now = Timestamp::from_seconds(1_795_305_600);
+        let from = Principal { kind: PrincipalKind::Researcher, name: Name::new("rosa").unwrap() };
+        let call = Call::Directory { after: None };
+        let request = Request { call, from, nonce: Hash::of(b"1"), protocol: PROTOCOL_VERSION, time: now };
+        let request = Envelope::sign(&request, &key).unwrap();
+        hub.answer(&request, now).unwrap();
+        // What the call leaves for the house is written with the next look at the deadlines.
+        *fails.lock().unwrap() = true;
+        let _ = hub.tick(now).unwrap_err();
+        assert!(!*fails.lock().unwrap());
+        for error in [hub.answer(&request, now).unwrap_err(), hub.tick(now).unwrap_err()] {
+            assert!(error.0.contains("must be started again"), "{error}");
+        }
+        let error = hub.receive_vector(Hash::of(b"2"), 0, b"piece", now).unwrap_err();
+        assert!(error.0.contains("must be started again"), "{error}");
+        std::fs::remove_dir_all(dir).unwrap();
+    }
 }

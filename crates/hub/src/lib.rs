@@ -13,7 +13,7 @@
 //! | `entries`, `relay` | what members lay before the log beside their rounds; what they say of one another's logs |
 //! | `tasks`, `rounds` | a task from its submission to its release, step by step |
 //! | `alerts` | what is remarkable about a task among those before it |
-//! | `access` | who called for what, for the house |
+//! | `access`, `nonces`, `quotas` | who called for what, for the house; what must not come twice, or too often |
 //! | `live`, `uploads` | the state of rounds under way, in memory; masked vectors on their way in |
 //! | [`home`] | a hub's folder: keys, certificates, invitations |
 //! | [`service`] | the HTTPS server |
@@ -29,6 +29,8 @@ pub mod home;
 mod hub;
 mod live;
 mod members;
+mod nonces;
+mod quotas;
 mod records;
 mod relay;
 mod rounds;

@@ -1,13 +1,16 @@
 //! Who is here: joining with an invitation, the directory, offers of datasets, who acts for whom, halves of pairwise secrets.
 
+use std::collections::BTreeMap;
+
 use cohortium_messages::{
-    Directory, Envelope, Hash, InboxItem, Name, Offer, PairwiseCiphertext, Principal, PrincipalKind, Reply,
-    ResearcherEntry, RosterEntry, Staff,
+    Directory, Document, Envelope, Hash, HubEntry, InboxItem, Name, Offer, PairwiseCiphertext, Principal,
+    PrincipalKind, PublicKey, Reply, ResearcherEntry, RosterEntry, Staff,
 };
+use cohortium_store::Table;
 use serde::{Deserialize, Serialize};
 
 use crate::hub::{Changes, Hub, No, json, no, open, own, refusal};
-use crate::records::{MEMBERS, OFFERS, PAIRWISE, STAFF, USED_INVITATIONS};
+use crate::records::{MEMBERS, OFFER_SIZES, OFFERS, PAIRWISE, STAFF, USED_INVITATIONS};
 
 /// What the hub keeps of an invitation: a file named by the hash of its secret, so that the hub's disk lets nobody in.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -16,6 +19,19 @@ pub(crate) struct InvitationRecord {
     pub name: Name,
     pub researcher: bool,
 }
+
+/// How many bytes of records one page of the directory carries, unless the first alone has more.
+const MAX_PAGE_BYTES: usize = 8 << 20;
+/// How many datasets one organisation offers at a time, and how many bytes these offers have together: a schema of some
+/// hundreds of columns has some tens of thousands.
+const MAX_OFFERS: usize = 64;
+const MAX_OFFERED_BYTES: u64 = 1 << 20;
+/// What the directory is made of, in the order in which it is told.
+const DIRECTORY: [(Table, &str); 4] = [(MEMBERS, "organisation/"), (MEMBERS, "researcher/"), (STAFF, ""), (OFFERS, "")];
+
+/// What is said about a key that stands for somebody already.
+const KEY_TAKEN: &str =
+    "a key of this entry, or its name, is another's here or stands in two roles: make keys of your own";
 
 impl Hub {
     /// Lets an invited newcomer in, once.
@@ -35,6 +51,7 @@ impl Hub {
                 if claims.organisation != from.name {
                     return no("denied", String::from("the roster entry carries another name"));
                 }
+                self.demand_own_keys(&claims)?;
                 format!("organisation/{}", from.name)
             }
             PrincipalKind::Researcher => {
@@ -44,6 +61,7 @@ impl Hub {
                 if claims.researcher != from.name {
                     return no("denied", String::from("the entry carries another name"));
                 }
+                self.demand_own_key(&claims)?;
                 format!("researcher/{}", from.name)
             }
         };
@@ -64,17 +82,76 @@ impl Hub {
         Ok(Reply::Accepted)
     }
 
-    pub(crate) fn directory(&self) -> Result<Reply, No> {
-        let list = |table, prefix: &str| -> Result<Vec<Envelope>, No> {
-            let records = self.store.scan(table, prefix, None, 10_000).map_err(own)?;
-            records.iter().map(|(_, bytes)| crate::hub::parse(bytes)).collect()
+    /// Demands that no key of an organisation that joins is this hub's, another member's, or in two of its own roles, and
+    /// its name not that of this hub's log: a key under two names would make one of their cosignatures count for the other.
+    fn demand_own_keys(&self, entry: &RosterEntry) -> Result<(), No> {
+        let own = entry.signing_keys();
+        let again = own.iter().enumerate().any(|(place, key)| own.iter().take(place).any(|earlier| earlier == key));
+        let is_hubs = entry.organisation == self.config.name || own.iter().any(|key| self.is_own_key(key));
+        let others = self.entries::<RosterEntry>("organisation/")?;
+        let is_members = others
+            .iter()
+            .filter(|other| other.organisation != entry.organisation)
+            .any(|other| entry.shares_a_key_with(other));
+        let researchers = self.entries::<ResearcherEntry>("researcher/")?;
+        match again || is_hubs || is_members || researchers.iter().any(|other| own.contains(&other.key)) {
+            true => no("denied", String::from(KEY_TAKEN)),
+            false => Ok(()),
+        }
+    }
+
+    /// The same of a researcher.
+    fn demand_own_key(&self, entry: &ResearcherEntry) -> Result<(), No> {
+        let organisations = self.entries::<RosterEntry>("organisation/")?;
+        let researchers = self.entries::<ResearcherEntry>("researcher/")?;
+        let is_taken = self.is_own_key(&entry.key)
+            || organisations.iter().any(|other| other.signing_keys().contains(&entry.key))
+            || researchers.iter().any(|other| other.researcher != entry.researcher && other.key == entry.key);
+        if is_taken { no("denied", String::from(KEY_TAKEN)) } else { Ok(()) }
+    }
+
+    fn is_own_key(&self, key: &PublicKey) -> bool {
+        let HubEntry { log_key, message_key, .. } = self.entry();
+        [log_key, message_key].contains(key)
+    }
+
+    /// All members of a kind. They were invited one by one, and this is asked when another one comes.
+    fn entries<T: Document + Clone>(&self, kind: &str) -> Result<Vec<T>, No> {
+        let records = self.store.scan(MEMBERS, kind, None, usize::MAX).map_err(own)?;
+        let entry = |bytes: &[u8]| -> Result<T, No> {
+            Ok(crate::hub::parse::<Envelope>(bytes)?.peek::<T>().map_err(own)?.claims().clone())
         };
-        Ok(Reply::Directory(Directory {
-            offers: list(OFFERS, "")?,
-            organisations: list(MEMBERS, "organisation/")?,
-            researchers: list(MEMBERS, "researcher/")?,
-            staff: list(STAFF, "")?,
-        }))
+        records.iter().map(|(_, bytes)| entry(bytes)).collect()
+    }
+
+    /// A page of the directory: what comes after the place where the page before ended, as much as fits into an answer.
+    pub(crate) fn directory(&self, after: Option<&str>) -> Result<Reply, No> {
+        let (mut directory, mut size) = (Directory::default(), 0);
+        let (first, mut after) = after.and_then(|after| after.split_once(':')).unwrap_or(("0", ""));
+        let first: usize = first.parse().map_err(|_| refusal("malformed", "no page of the directory ends there"))?;
+        let mut last;
+        for (part, (table, prefix)) in DIRECTORY.into_iter().enumerate().skip(first) {
+            loop {
+                let place = Some(after).filter(|after| !after.is_empty());
+                let Some((key, bytes)) = self.store.scan(table, prefix, place, 1).map_err(own)?.pop() else { break };
+                size += bytes.len();
+                if size > MAX_PAGE_BYTES && size > bytes.len() {
+                    directory.next = Some(format!("{part}:{after}"));
+                    return Ok(Reply::Directory(directory));
+                }
+                let list = match part {
+                    0 => &mut directory.organisations,
+                    1 => &mut directory.researchers,
+                    2 => &mut directory.staff,
+                    _ => &mut directory.offers,
+                };
+                list.push(crate::hub::parse(&bytes)?);
+                last = key;
+                after = &last;
+            }
+            after = "";
+        }
+        Ok(Reply::Directory(directory))
     }
 
     /// Who acts for an organisation, as it says itself. The last list counts; agreements carry what was true when they were
@@ -96,7 +173,15 @@ impl Hub {
             return no("denied", String::from("the offer carries another organisation's name"));
         }
         let mut changes = Changes::default();
-        changes.batch.put(OFFERS, &format!("{}/{from}", verified.dataset), json(offer)?);
+        let bytes = json(offer)?;
+        let mut sizes: BTreeMap<Name, u64> = self.record(OFFER_SIZES, from.as_str())?.unwrap_or_default();
+        sizes.insert(verified.dataset.clone(), bytes.len() as u64);
+        if sizes.len() > MAX_OFFERS || sizes.values().sum::<u64>() > MAX_OFFERED_BYTES {
+            let why = format!("an organisation offers {MAX_OFFERS} datasets, in {MAX_OFFERED_BYTES} bytes altogether");
+            return no("limit", why);
+        }
+        changes.batch.put(OFFER_SIZES, from.as_str(), json(&sizes)?);
+        changes.batch.put(OFFERS, &format!("{}/{from}", verified.dataset), bytes);
         self.commit(changes)?;
         Ok(Reply::Accepted)
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cohortium_messages::{Analysis, Envelope, Hash, Inclusion, Name, Phase, Progress, Task, TaskState, Timestamp};
+use cohortium_policy::watch::Seen;
 use cohortium_store::{Table, sequence_key};
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +19,10 @@ pub(crate) const BODIES: Table = Table::new("bodies");
 pub(crate) const CHECKPOINTS: Table = Table::new("checkpoints");
 /// The size of the largest head that each witness has cosigned.
 pub(crate) const COSIGNED: Table = Table::new("cosigned");
+/// First agreements that are being signed, by study: [`Draft`].
+pub(crate) const DRAFTS: Table = Table::new("drafts");
+/// Agreements that were being signed and will not be, by study and hash.
+pub(crate) const DROPPED: Table = Table::new("dropped_agreements");
 /// Items for each node, by node and number.
 pub(crate) const INBOX: Table = Table::new("inbox");
 /// The number of the last item for each node.
@@ -28,26 +33,30 @@ pub(crate) const LATE: Table = Table::new("late_entries");
 pub(crate) const LINES: Table = Table::new("cosignatures");
 /// The index of each entry that came alone or with a permit, by agreement and hash: each is logged once.
 pub(crate) const LOGGED: Table = Table::new("logged");
-/// How many entries were logged for whom.
-pub(crate) const LOGGED_COUNTS: Table = Table::new("logged_counts");
 /// Roster entries of organisations and entries of researchers, by kind and name.
 pub(crate) const MEMBERS: Table = Table::new("members");
 /// The signed messages of rounds, by task, kind and member.
 pub(crate) const MESSAGES: Table = Table::new("round_messages");
 /// Offers, by dataset and organisation.
 pub(crate) const OFFERS: Table = Table::new("offers");
+/// How many bytes of offers each organisation has here, by dataset; by organisation.
+pub(crate) const OFFER_SIZES: Table = Table::new("offer_sizes");
 /// Halves of pairwise secrets, by agreement and pair.
 pub(crate) const PAIRWISE: Table = Table::new("pairwise");
 /// What each member was shown of another's log, by log and member.
 pub(crate) const PEERS: Table = Table::new("peers");
 /// Amendments that are being signed, by study and hash.
 pub(crate) const PROPOSALS: Table = Table::new("proposals");
+/// How much of what was done today, by whom: [`crate::quotas`].
+pub(crate) const QUOTAS: Table = Table::new("quotas");
 /// Tasks that were released, by study and plan.
 pub(crate) const RELEASED: Table = Table::new("released");
 /// Releases and their log entries, by task.
 pub(crate) const RELEASES: Table = Table::new("releases");
 /// What custodians took back, by agreement and index in the log.
 pub(crate) const REVOCATIONS: Table = Table::new("revocations");
+/// What the rules see of earlier tasks, the newest first: by study, those not refused, and by researcher, those refused.
+pub(crate) const SEEN: Table = Table::new("seen_tasks");
 /// Who acts for which organisation, by organisation: signed lists.
 pub(crate) const STAFF: Table = Table::new("staff");
 /// The agreement of each study that is in force, or the first one while it is being signed, by study.
@@ -58,8 +67,8 @@ pub(crate) const OPEN_TASKS: Table = Table::new("open_tasks");
 pub(crate) const TASKS: Table = Table::new("tasks");
 /// Invitations that were used, by the hash of their secret.
 pub(crate) const USED_INVITATIONS: Table = Table::new("used_invitations");
-/// Entries that members will be told of under the next cosigned head, by index: each with its agreement.
-pub(crate) const UNTOLD: Table = Table::new("untold");
+/// Entries that members will be told of under the next cosigned head, by agreement and index.
+pub(crate) const UNTOLD: Table = Table::new("untold_entries");
 /// Announced vectors on their way, by task and member.
 pub(crate) const UPLOADS: Table = Table::new("uploads");
 /// Masked vectors of rounds under way in the pieces in which they came, by task, member and offset: two may have the same
@@ -107,6 +116,20 @@ pub(crate) fn message_key(task: Hash, kind: Kind, node: &str) -> String {
 /// pieces begin with.
 pub(crate) fn piece_key(task: Hash, node: &Name, offset: Option<u64>) -> String {
     format!("{task}/{node}/{}", offset.map(sequence_key).unwrap_or_default())
+}
+
+/// A first agreement that is being signed, beside its record in [`STUDIES`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Draft {
+    /// When it came, by the hub's clock.
+    pub at: Timestamp,
+    /// How long it is.
+    pub bytes: u64,
+    /// What it is called by.
+    pub hash: Hash,
+    /// Who signed first.
+    pub proposer: Name,
 }
 
 /// An amendment that is being signed.
@@ -176,6 +199,9 @@ pub(crate) struct TaskRecord {
     pub released_at: Option<u64>,
     /// Who revealed.
     pub revealed: BTreeSet<Name>,
+    /// What the rules see of it, if there are rules.
+    #[serde(default)]
+    pub seen: Option<Seen>,
     /// The number of each member's item with its shares, in its inbox.
     pub shares_at: BTreeMap<Name, u64>,
     /// Who signed the survivor set.

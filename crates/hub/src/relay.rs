@@ -65,9 +65,8 @@ impl Hub {
 
     /// The other members of an organisation's studies.
     fn peers_of(&self, member: &Name) -> Result<BTreeSet<Name>, No> {
-        let studies = self.complete_studies()?;
-        let theirs = studies.iter().filter(|agreement| agreement.party(member).is_some());
-        Ok(theirs.flat_map(|agreement| agreement.participants()).filter(|peer| peer != member).collect())
+        let theirs = self.in_force(|agreement| agreement.party(member).map(|_| agreement.participants()))?;
+        Ok(theirs.into_iter().flatten().filter(|peer| peer != member).collect())
     }
 
     /// Puts a head into a peer's inbox, in the place of the last one of this log if that was not shown yet. What was shown

@@ -13,7 +13,7 @@ use axum_server::tls_rustls::RustlsConfig;
 use cohortium_api::{CALL_ROUTE, MAX_CALL_BYTES, MAX_CHUNK_BYTES, MAX_WAIT_MS, VECTOR_ROUTE};
 use cohortium_messages::{Call, Envelope, Hash, Request, Timestamp};
 use serde::Deserialize;
-use tokio::sync::{Mutex, Notify, Semaphore};
+use tokio::sync::{Mutex, Notify, Semaphore, mpsc};
 
 use crate::home::Home;
 use crate::hub::{Hub, HubError, own_error};
@@ -29,10 +29,12 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(20);
 struct Shared {
     bodies: Semaphore,
     changed: Notify,
+    /// Takes the first trouble of the hub's own, with which the process ends.
+    failed: mpsc::Sender<HubError>,
     hub: Mutex<Hub>,
 }
 
-/// Runs the hub in `home` until it is stopped or its own store fails. `ready` is called once it listens.
+/// Runs the hub in `home` until it is stopped or its own store or log fails: then it must be opened again. `ready` is called once it listens.
 ///
 /// # Errors
 /// When the home is damaged or in use, or the address cannot be bound.
@@ -40,24 +42,30 @@ pub async fn run(home: Home, ready: impl FnOnce()) -> Result<(), HubError> {
     // Installing twice is harmless: the first provider stays.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let settings = home.settings()?;
-    let shared =
-        Arc::new(Shared { bodies: Semaphore::new(MAX_BODIES), changed: Notify::new(), hub: Mutex::new(home.open()?) });
+    let (failed, mut failures) = mpsc::channel(1);
+    let (bodies, hub) = (Semaphore::new(MAX_BODIES), Mutex::new(home.open()?));
+    let shared = Arc::new(Shared { bodies, changed: Notify::new(), failed, hub });
     let tls =
         RustlsConfig::from_pem_file(home.tls("server.pem"), home.tls("server-key.pem")).await.map_err(own_error)?;
     let listener = std::net::TcpListener::bind(settings.listen)
         .map_err(|error| HubError(format!("cannot listen on {}: {error}", settings.listen)))?;
     listener.set_nonblocking(true).map_err(own_error)?;
-    let routes = Router::new()
-        .route(CALL_ROUTE, post(call))
-        .route(&format!("{VECTOR_ROUTE}/{{ticket}}"), put(vector))
-        .with_state(Arc::clone(&shared));
+    let routes = routes(&shared);
     let server = axum_server::from_tcp_rustls(listener, tls).map_err(own_error)?;
     tracing::info!(hub = %settings.name, listen = %settings.listen, "the hub listens");
     ready();
     tokio::select! {
         served = server.serve(routes.into_make_service()) => served.map_err(own_error),
         failed = tick(shared) => Err(failed),
+        Some(failed) = failures.recv() => Err(failed),
     }
+}
+
+fn routes(shared: &Arc<Shared>) -> Router {
+    Router::new()
+        .route(CALL_ROUTE, post(call))
+        .route(&format!("{VECTOR_ROUTE}/{{ticket}}"), put(vector))
+        .with_state(Arc::clone(shared))
 }
 
 /// Looks at deadlines, for as long as the hub's store works.
@@ -106,14 +114,14 @@ async fn call(State(shared): State<Arc<Shared>>, body: Body) -> Response {
         let mut hub = shared.hub.lock().await;
         let answer = match hub.answer(&envelope, now()) {
             Ok(answer) => answer,
-            Err(error) => return trouble(&error),
+            Err(error) => return trouble(&shared, error),
         };
         if !should_wait(&mut hub, &envelope, &answer) || tokio::time::Instant::now() >= until {
             drop(hub);
             if changes_something(&envelope) {
                 shared.changed.notify_waiters();
             }
-            return json(&answer);
+            return json(&shared, &answer);
         }
         drop(hub);
         let _ = tokio::time::timeout_at(until, changed).await;
@@ -125,11 +133,11 @@ fn changes_something(request: &Envelope) -> bool {
     let Ok(request) = request.peek::<Request>() else { return false };
     !matches!(
         request.claims().call,
-        Call::Directory
+        Call::Directory { .. }
             | Call::Inbox { .. }
             | Call::Released { .. }
             | Call::Status { .. }
-            | Call::Studies
+            | Call::Studies { .. }
             | Call::Tasks { .. }
     )
 }
@@ -143,7 +151,7 @@ fn should_wait(hub: &mut Hub, request: &Envelope, answer: &Envelope) -> bool {
         Err(_) => false,
     };
     if waits {
-        hub.forget_nonce(&request.claims().nonce);
+        hub.forget_nonce(request.claims());
     }
     waits
 }
@@ -174,22 +182,23 @@ async fn vector(
             if taken {
                 shared.changed.notify_waiters();
             }
-            json(&answer)
+            json(&shared, &answer)
         }
-        Err(error) => trouble(&error),
+        Err(error) => trouble(&shared, error),
     }
 }
 
-fn json(answer: &Envelope) -> Response {
+fn json(shared: &Shared, answer: &Envelope) -> Response {
     match serde_json::to_vec(answer) {
         Ok(body) => ([("content-type", "application/json")], body).into_response(),
-        Err(error) => trouble(&own_error(error)),
+        Err(error) => trouble(shared, own_error(error)),
     }
 }
 
-/// The hub's own trouble: said to its operator in full, to the caller only that it is there.
-fn trouble(error: &HubError) -> Response {
+/// The hub's own trouble: said to its operator in full, with which the process ends; to the caller only that it is there.
+fn trouble(shared: &Shared, error: HubError) -> Response {
     tracing::error!(%error, "the hub's own store or log fails");
+    let _ = shared.failed.try_send(error); // of several the first is the reason
     (StatusCode::INTERNAL_SERVER_ERROR, "the hub has trouble of its own; its operator must look\n").into_response()
 }
 

@@ -3,20 +3,40 @@
 //! An amendment is collected beside the agreement in force and takes its place when it is complete; a signature cannot be
 //! withdrawn, and the custodian who regrets one signs no other. Old versions are kept by hash: for rounds that go on under
 //! them, for answers that were given, and for entries that name them.
+//!
+//! **Adversary.** A custodian can propose what nobody else wants to sign, to whom it likes. So one proposes few at a time,
+//! of bounded length, and what not all have signed in time is dropped. What was dropped is never signed again under the same
+//! hash: signatures on it are still about, of custodians who may have thought better of it since.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cohortium_messages::{
-    Agreement, Author, Entry, Envelope, Fact, Hash, InboxItem, Name, Principal, Reply, StudyRecord, Timestamp,
-    Verified, canonical_bytes,
+    Agreement, Author, Entry, Envelope, Fact, Hash, InboxItem, Name, Principal, Reply, RevocationSubject, StudyRecord,
+    Timestamp, Verified, canonical_bytes,
 };
+use cohortium_store::Batch;
 
+use crate::entries::names;
 use crate::hub::{Changes, Hub, No, json, no, open, own, parse, refusal};
-use crate::records::{AGREEMENTS, PROPOSALS, Proposal, STUDIES};
+use crate::records::{AGREEMENTS, DRAFTS, DROPPED, Draft, PROPOSALS, Proposal, STUDIES};
 use crate::tasks::has_part;
 
-/// How many amendments of one study that one custodian proposed may wait for signatures.
+/// How many first agreements that one custodian proposed may wait for signatures, and how many amendments of one study.
 const MAX_PROPOSALS: usize = 4;
+/// How long these may be together, as signed envelopes: one of the greatest length that an agreement may have.
+const MAX_PROPOSED_BYTES: u64 = 6 << 20;
+/// How many first agreements one custodian proposes in a day: each stays in the log for ever.
+const MAX_STUDIES_A_DAY: u32 = 20;
+/// How long a first agreement waits for signatures.
+const MAX_DRAFT_DAYS: i64 = 30;
+/// How often the hub looks for those that waited too long, in seconds.
+const SWEEP_S: i64 = 3600;
+/// How many bytes of records one answer carries, unless the first alone has more.
+const MAX_PAGE_BYTES: usize = 8 << 20;
+/// How many bytes the record of one study may have with what is being signed of it: an answer has 64 MiB.
+const MAX_RECORD_BYTES: usize = 24 << 20;
+/// How many records are in memory at a time while they are looked through.
+const RECORDS_AT_ONCE: usize = 8;
 
 impl Hub {
     /// Takes a custodian's signature. The first one proposes the agreement, the last one begins the study, or puts an
@@ -33,14 +53,19 @@ impl Hub {
         let Some(party) = agreement.party(from) else {
             return no("denied", format!("{from} is not a party of this agreement"));
         };
-        if *party != self.organisation(from)? {
-            return no("denied", format!("the agreement does not carry the keys with which {from} joined"));
-        }
+        self.demand_joined(agreement)?;
         if agreement.hub != self.entry() {
             return no("denied", String::from("the agreement names another hub"));
         }
         cohortium_policy::log_terms(agreement).map_err(|error| refusal("malformed", error.to_string()))?;
-        // Others may have signed beside this custodian: the one document that several sign.
+        // Others may have signed beside this custodian: the one document that several sign. It is logged as it came, and
+        // every reader puts the signatures of all copies together: nothing else may stand there, which would take their room.
+        if envelope.signed_only_by(&agreement.custodian_keys()) != *envelope {
+            return no(
+                "malformed",
+                String::from("beside the signatures of its custodians, one of each, stands something else"),
+            );
+        }
         envelope.open::<Agreement>(&party.agreement_key).map_err(|error| refusal("signature", error.to_string()))?;
         let logged = open::<Entry>(entry, &party.agreement_key)?;
         let body = Hash::of(&canonical_bytes(envelope).map_err(own)?);
@@ -54,20 +79,106 @@ impl Hub {
         }
         let mut changes = Changes { entries: vec![entry.clone()], ..Changes::default() };
         changes.bodies.push(canonical_bytes(envelope).map_err(own)?);
-        let envelope = envelope.signed_only_by(&agreement.custodian_keys());
         let study = agreement.study.as_str();
+        if self.store.get(DROPPED, &format!("{study}/{hash}")).map_err(own)?.is_some() {
+            let why = format!("agreement {} was being signed and was dropped; propose a text of its own", hash.short());
+            return no("denied", why);
+        }
         match self.record::<StudyRecord>(STUDIES, study)? {
-            Some(known) if known.agreement.clone().merge_signatures(&envelope).is_ok() => {
-                let Some(merged) = merge(&known.agreement, &envelope, agreement)? else { return Ok(Reply::Accepted) };
+            Some(known) if known.agreement.clone().merge_signatures(envelope).is_ok() => {
+                let Some(merged) = merge(&known.agreement, envelope)? else { return Ok(Reply::Accepted) };
                 self.put_first(changes, agreement, merged, now)
             }
-            Some(known) if known.complete => self.amend(changes, from, agreement, hash, &envelope, now),
+            Some(known) if known.complete => self.amend(changes, from, agreement, hash, envelope, now),
             Some(_) => {
                 no("conflict", format!("another draft of study {study} is being signed; use another study name"))
             }
-            None if agreement.revision == 1 => self.put_first(changes, agreement, envelope, now),
+            None if agreement.revision == 1 => {
+                self.draft(&mut changes.batch, from, agreement, (hash, envelope), now)?;
+                self.put_first(changes, agreement, envelope.clone(), now)
+            }
             None => no("conflict", format!("there is no study {study} here whose agreement could be amended")),
         }
+    }
+
+    /// Demands that every party has joined, with the keys that the agreement carries for it. A party that nobody knows, or a
+    /// member's name with other keys, would become a witness of this log under keys that stand for nobody.
+    fn demand_joined(&self, agreement: &Agreement) -> Result<(), No> {
+        for entry in agreement.parties.iter().map(|party| &party.entry) {
+            let name = &entry.organisation;
+            if *entry != self.organisation(name)? {
+                return no("denied", format!("the agreement does not carry the keys with which {name} joined"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes who proposes a first agreement and since when it waits, unless that custodian has enough of them waiting.
+    fn draft(
+        &self,
+        batch: &mut Batch,
+        from: &Name,
+        agreement: &Agreement,
+        (hash, envelope): (Hash, &Envelope),
+        now: Timestamp,
+    ) -> Result<(), No> {
+        let bytes = json(envelope)?.len() as u64;
+        let drafts = self.drafts()?.into_iter().filter(|(_, draft)| draft.proposer == *from);
+        demand_few(from, bytes, drafts.map(|(_, draft)| draft.bytes))?;
+        self.count(batch, &format!("first agreements that {from} proposed"), MAX_STUDIES_A_DAY, now)?;
+        let draft = Draft { at: now, bytes, hash, proposer: from.clone() };
+        batch.put(DRAFTS, agreement.study.as_str(), json(&draft)?);
+        Ok(())
+    }
+
+    fn drafts(&self) -> Result<Vec<(String, Draft)>, No> {
+        let records = self.store.scan(DRAFTS, "", None, usize::MAX).map_err(own)?;
+        records.into_iter().map(|(study, bytes)| Ok((study, parse(&bytes)?))).collect()
+    }
+
+    /// Drops first agreements that not all have signed in time, once in a while: their names are free again.
+    pub(crate) fn drop_old_drafts(&mut self, now: Timestamp) -> Result<(), No> {
+        if now < self.next_sweep {
+            return Ok(());
+        }
+        let mut batch = Batch::new();
+        for (study, draft) in self.drafts()? {
+            if draft.at.plus_seconds(MAX_DRAFT_DAYS * 86_400) <= now {
+                batch.delete(DRAFTS, &study).delete(STUDIES, &study);
+                batch.put(DROPPED, &format!("{study}/{}", draft.hash), Vec::new());
+            }
+        }
+        if !batch.is_empty() {
+            self.store.commit(batch).map_err(own)?;
+        }
+        self.next_sweep = now.plus_seconds(SWEEP_S);
+        Ok(())
+    }
+
+    /// Drops the amendments of a study that wait for signatures, when a custodian takes back the agreement in force or one
+    /// of its keys that they name as well: who signed them before may not have known. What is to hold is proposed in a text
+    /// of its own, and signed anew.
+    pub(crate) fn drop_proposals(
+        &self,
+        batch: &mut Batch,
+        agreement: &Verified<Agreement>,
+        subject: &RevocationSubject,
+    ) -> Result<(), No> {
+        if self.agreement(&agreement.study)?.hash() != agreement.hash() {
+            return Ok(());
+        }
+        for (_, proposal) in self.proposals(&agreement.study)? {
+            let claims = proposal.agreement.peek::<Agreement>().map_err(own)?;
+            let is_meant = match subject {
+                RevocationSubject::Agreement => true,
+                RevocationSubject::Key(key) => names(claims.claims(), key),
+            };
+            if is_meant {
+                let key = format!("{}/{}", agreement.study, claims.hash());
+                batch.delete(PROPOSALS, &key).put(DROPPED, &key, Vec::new());
+            }
+        }
+        Ok(())
     }
 
     /// The first agreement of a study, with one signature more.
@@ -108,14 +219,14 @@ impl Hub {
             return no("conflict", why);
         }
         let key = format!("{study}/{hash}");
-        let mut proposal = match self.record::<Proposal>(PROPOSALS, &key)? {
+        let proposal = match self.record::<Proposal>(PROPOSALS, &key)? {
             Some(mut known) => {
-                let Some(merged) = merge(&known.agreement, signed, agreement)? else { return Ok(Reply::Accepted) };
+                let Some(merged) = merge(&known.agreement, signed)? else { return Ok(Reply::Accepted) };
                 known.agreement = merged;
                 known
             }
             None => {
-                self.demand_may_propose(from, &current)?;
+                self.demand_may_propose(from, &current, json(signed)?.len() as u64)?;
                 Proposal { agreement: signed.clone(), proposer: from.clone() }
             }
         };
@@ -126,7 +237,6 @@ impl Hub {
             let members = current.participants().into_iter().collect();
             return self.put_in_force(changes, agreement, proposal.agreement, members, now);
         }
-        proposal.agreement = proposal.agreement.signed_only_by(&agreement.custodian_keys());
         changes.batch.put(PROPOSALS, &key, json(&proposal)?);
         self.commit(changes)?;
         Ok(Reply::Accepted)
@@ -150,13 +260,19 @@ impl Hub {
         changes.batch.put(AGREEMENTS, &verified.hash().to_string(), json(&signed)?);
         let record = StudyRecord::new(signed, true, &agreement.study);
         changes.batch.put(STUDIES, agreement.study.as_str(), json(&record)?);
-        self.commit(changes)?;
+        changes.batch.delete(DRAFTS, agreement.study.as_str());
+        self.knows(Some((&agreement.study, verified.hash())));
+        // The log grows with this commit, and the new members are asked to cosign that.
+        if let Err(no) = self.commit(changes) {
+            self.knows(None);
+            return Err(no);
+        }
         self.end_overtaken(now)?;
         Ok(Reply::Accepted)
     }
 
     /// Only a custodian of the agreement in force proposes to change it, and not without end.
-    fn demand_may_propose(&self, from: &Name, current: &Agreement) -> Result<(), No> {
+    fn demand_may_propose(&self, from: &Name, current: &Agreement, bytes: u64) -> Result<(), No> {
         if current.party(from).is_none() {
             return no(
                 "denied",
@@ -164,85 +280,156 @@ impl Hub {
             );
         }
         let proposals = self.proposals(&current.study)?;
-        let own = proposals.iter().filter(|proposal| proposal.proposer == *from).count();
-        if own >= MAX_PROPOSALS {
-            return no("limit", format!("{own} amendments that {from} proposed wait for signatures already"));
-        }
-        Ok(())
+        let own = proposals.into_iter().filter(|(_, proposal)| proposal.proposer == *from);
+        demand_few(from, bytes, own.map(|(bytes, _)| bytes as u64))
     }
 
-    fn proposals(&self, study: &Name) -> Result<Vec<Proposal>, No> {
-        let records = self.store.scan(PROPOSALS, &format!("{study}/"), None, usize::MAX).map_err(own)?;
-        records.iter().map(|(_, bytes)| parse(bytes)).collect()
+    /// The amendments of a study that wait for signatures, the shortest first, each with its length as a record.
+    fn proposals(&self, study: &Name) -> Result<Vec<(usize, Proposal)>, No> {
+        let mut records = self.store.scan(PROPOSALS, &format!("{study}/"), None, usize::MAX).map_err(own)?;
+        records.sort_by_key(|(_, bytes)| bytes.len());
+        records.iter().map(|(_, bytes)| Ok((bytes.len(), parse(bytes)?))).collect()
     }
 
-    /// The studies in which the caller has a part, or would have one under an amendment that is being signed.
-    pub(crate) fn studies_of(&self, from: &Principal) -> Result<Reply, No> {
-        let mut studies = Vec::new();
-        for mut record in self.studies()? {
-            let proposals = self.proposals(&record.study)?;
-            record.amendments = proposals.into_iter().map(|proposal| proposal.agreement).collect();
-            let mut concerns = false;
-            for envelope in record.amendments.iter().chain([&record.agreement]) {
-                concerns |= has_part(from, envelope.peek::<Agreement>().map_err(own)?.claims());
+    /// The studies in which the caller has a part, or would have one under an amendment that is being signed, in the order
+    /// of their names: those after the one named, as many as fit into an answer.
+    pub(crate) fn studies_of(&self, from: &Principal, after: Option<&Name>) -> Result<Reply, No> {
+        let (mut page, mut size) = (Vec::new(), 0);
+        let mut after = after.map(ToString::to_string);
+        loop {
+            let records = self.store.scan(STUDIES, "", after.as_deref(), RECORDS_AT_ONCE).map_err(own)?;
+            let Some((last, _)) = records.last() else { return Ok(Reply::Studies(page)) };
+            after = Some(last.clone());
+            for (_, bytes) in records {
+                let Some((record, bytes)) = self.study_of(from, &bytes)? else { continue };
+                size += bytes;
+                if size > MAX_PAGE_BYTES && !page.is_empty() {
+                    return Ok(Reply::Studies(page));
+                }
+                page.push(record);
             }
-            if concerns {
-                let in_force = record.agreement.peek::<Agreement>().map_err(own)?.hash();
-                record.revocations = self.revocation_entries(in_force)?;
-                studies.push(record);
-            }
         }
-        Ok(Reply::Studies(studies))
     }
 
-    fn studies(&self) -> Result<Vec<StudyRecord>, No> {
-        let records = self.store.scan(STUDIES, "", None, 10_000).map_err(own)?;
-        records.iter().map(|(_, bytes)| parse(bytes)).collect()
+    /// A study with what is being signed of it and what was taken back, and about how long that is; nothing if the caller
+    /// has no part in it. What would make the record too long for any answer is left out, the longest amendments first.
+    fn study_of(&self, from: &Principal, stored: &[u8]) -> Result<Option<(StudyRecord, usize)>, No> {
+        let mut record: StudyRecord = parse(stored)?;
+        let claims = record.agreement.peek::<Agreement>().map_err(own)?;
+        let (mut concerns, mut size) = (has_part(from, claims.claims()), stored.len());
+        for envelope in self.revocation_entries(claims.hash())? {
+            size += json(&envelope)?.len();
+            if size <= MAX_RECORD_BYTES {
+                record.revocations.push(envelope);
+            }
+        }
+        for (bytes, proposal) in self.proposals(&record.study)? {
+            concerns |= has_part(from, proposal.agreement.peek::<Agreement>().map_err(own)?.claims());
+            size += bytes;
+            if size <= MAX_RECORD_BYTES {
+                record.amendments.push(proposal.agreement);
+            }
+        }
+        Ok(concerns.then_some((record, size)))
     }
 
     /// The agreement of a study that has begun.
     pub(crate) fn agreement(&self, study: &Name) -> Result<Verified<Agreement>, No> {
-        let stored = self.store.get(STUDIES, study.as_str()).map_err(own)?;
-        let stored = stored.ok_or_else(|| refusal("unknown", format!("there is no study {study} here")))?;
-        if let Some((_, agreement)) = self.checked.borrow().agreements.get(study).filter(|(known, _)| *known == stored)
-        {
-            return Ok(agreement.clone());
+        if let Some(hash) = self.hashes_in_force()?.get(study) {
+            return self.agreement_by_hash(*hash);
         }
-        match parse::<StudyRecord>(&stored)? {
-            record if record.complete => {
-                let keys = record.agreement.peek::<Agreement>().map_err(own)?.claims().custodian_keys();
-                let agreement = record.agreement.open_all::<Agreement>(&keys).map_err(own)?;
-                self.checked.borrow_mut().agreements.insert(study.clone(), (stored, agreement.clone()));
-                Ok(agreement)
-            }
-            _ => no("denied", format!("study {study} waits for custodians' signatures")),
+        match self.store.get(STUDIES, study.as_str()).map_err(own)? {
+            Some(_) => no("denied", format!("study {study} waits for custodians' signatures")),
+            None => no("unknown", format!("there is no study {study} here")),
         }
     }
 
-    pub(crate) fn complete_studies(&self) -> Result<Vec<Verified<Agreement>>, No> {
-        self.studies()?.iter().filter(|record| record.complete).map(|record| self.agreement(&record.study)).collect()
+    /// What some look at every agreement in force finds.
+    pub(crate) fn in_force<T>(&self, mut look: impl FnMut(&Verified<Agreement>) -> Option<T>) -> Result<Vec<T>, No> {
+        let hashes: Vec<Hash> = self.hashes_in_force()?.values().copied().collect();
+        let mut found = Vec::new();
+        for hash in hashes {
+            self.read_version(hash)?;
+            found.extend(self.checked.borrow().versions.get(&hash).and_then(&mut look));
+        }
+        Ok(found)
+    }
+
+    /// Notes that an agreement is in force now, and that others cosign the log; or, with none, that what is known of that must
+    /// be read again.
+    fn knows(&self, agreement: Option<(&Name, Hash)>) {
+        let mut checked = self.checked.borrow_mut();
+        checked.witnesses = None;
+        match (agreement, &mut checked.in_force) {
+            (Some((study, hash)), Some(in_force)) => {
+                in_force.insert(study.clone(), hash);
+            }
+            _ => checked.in_force = None,
+        }
+    }
+
+    /// What the agreement of each study that has begun is called by: read once, and then known.
+    fn hashes_in_force(&self) -> Result<std::cell::Ref<'_, BTreeMap<Name, Hash>>, No> {
+        if self.checked.borrow().in_force.is_none() {
+            let (mut in_force, mut after) = (BTreeMap::new(), None);
+            loop {
+                let records = self.store.scan(STUDIES, "", after.as_deref(), RECORDS_AT_ONCE).map_err(own)?;
+                let Some((last, _)) = records.last() else { break };
+                after = Some(last.clone());
+                for (_, bytes) in records {
+                    let record: StudyRecord = parse(&bytes)?;
+                    if record.complete {
+                        let hash = record.agreement.peek::<Agreement>().map_err(own)?.hash();
+                        in_force.insert(record.study, hash);
+                    }
+                }
+            }
+            self.checked.borrow_mut().in_force = Some(in_force);
+        }
+        std::cell::Ref::filter_map(self.checked.borrow(), |checked| checked.in_force.as_ref())
+            .map_err(|_| own("the agreements in force are not known"))
     }
 
     /// An agreement under which a study is or was.
     pub(crate) fn agreement_by_hash(&self, hash: Hash) -> Result<Verified<Agreement>, No> {
-        if let Some(agreement) = self.checked.borrow().versions.get(&hash) {
-            return Ok(agreement.clone());
+        self.read_version(hash)?;
+        let known = self.checked.borrow().versions.get(&hash).cloned();
+        known.ok_or_else(|| own("an agreement that was read is not known"))
+    }
+
+    /// Makes an agreement known that is or was in force, by verifying it once.
+    fn read_version(&self, hash: Hash) -> Result<(), No> {
+        if self.checked.borrow().versions.contains_key(&hash) {
+            return Ok(());
         }
         let envelope: Option<Envelope> = self.record(AGREEMENTS, &hash.to_string())?;
         let envelope = envelope.ok_or_else(|| refusal("unknown", "no study here is under this agreement"))?;
         let keys = envelope.peek::<Agreement>().map_err(own)?.claims().custodian_keys();
         let agreement = envelope.open_all::<Agreement>(&keys).map_err(own)?;
-        self.checked.borrow_mut().versions.insert(hash, agreement.clone());
-        Ok(agreement)
+        self.checked.borrow_mut().versions.insert(hash, agreement);
+        Ok(())
     }
 }
 
-/// The signatures collected so far and this custodian's, one for each custodian; nothing if they are the same as before.
-/// Whatever else stands in an envelope is left out: there is room for so many signatures and no more, and who fills it
-/// with junk must not keep the others' out.
-fn merge(known: &Envelope, signed: &Envelope, agreement: &Agreement) -> Result<Option<Envelope>, No> {
+/// Demands that one custodian has few proposals waiting, and not too long ones, with one more of so many bytes.
+fn demand_few(from: &Name, bytes: u64, waiting: impl Iterator<Item = u64>) -> Result<(), No> {
+    let (mut count, mut together) = (0, bytes);
+    for bytes in waiting {
+        count += 1;
+        together = together.saturating_add(bytes);
+    }
+    if count >= MAX_PROPOSALS || (count > 0 && together > MAX_PROPOSED_BYTES) {
+        return no("limit", format!("{count} agreements that {from} proposed wait for signatures already"));
+    }
+    Ok(())
+}
+
+/// The signatures collected so far and those of another copy; nothing if they are the same as before. Of one custodian one
+/// signature is kept.
+fn merge(known: &Envelope, signed: &Envelope) -> Result<Option<Envelope>, No> {
     let mut merged = known.clone();
     merged.merge_signatures(signed).map_err(own)?;
-    let merged = merged.signed_only_by(&agreement.custodian_keys());
+    let keys = merged.peek::<Agreement>().map_err(own)?.claims().custodian_keys();
+    let merged = merged.signed_only_by(&keys);
     Ok((merged.signature_count() > known.signature_count()).then_some(merged))
 }

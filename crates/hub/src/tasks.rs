@@ -11,6 +11,7 @@ use cohortium_policy::{Clause, Revoked};
 use cohortium_query::Priced;
 use cohortium_store::{Batch, sequence_key};
 
+use crate::alerts::keep_seen;
 use crate::hub::{Changes, Hub, HubError, MAX_CLOCK_SKEW_S, No, inbox_key, json, no, open, own, parse, refusal};
 use crate::records::{ASKED, COSIGNED, Cosigned, INBOX, OPEN_TASKS, RELEASED, RELEASES, TASKS, TaskRecord};
 
@@ -45,15 +46,17 @@ impl Hub {
             );
         }
 
-        let waiting = self.open_tasks()?.iter().filter(|(_, record)| is_asked_by(record, &task.researcher)).count();
+        let is_hers = |record: &TaskRecord| record.study == task.study && is_asked_by(record, &task.researcher);
+        let waiting = self.open_tasks()?.iter().filter(|(_, record)| is_hers(record)).count();
         if waiting >= MAX_OPEN_TASKS {
             return no(
                 "limit",
-                format!("{waiting} tasks of {} are under way; wait for their answers", task.researcher),
+                format!("{waiting} tasks of {} are under way in this study; wait for their answers", task.researcher),
             );
         }
         let mut record = self.new_record(&agreement, envelope, entry, now);
         let mut changes = Changes { entries: vec![entry.clone()], ..Changes::default() };
+        self.count(&mut changes.batch, &format!("tasks of researcher {}", from.name), MAX_TASKS_A_DAY, now)?;
         changes.bodies.push(canonical_bytes(envelope).map_err(own)?);
         // The release is decided on as of the time that the task states, so it must be permitted then as well as now.
         let revoked = self.revoked(&agreement)?;
@@ -70,7 +73,7 @@ impl Hub {
             let fact = Fact::Refusal { clauses: refusal.clauses.clone(), task: task.hash(), why: refusal.why.clone() };
             changes.entries.push(self.hub_entry(&agreement, fact, now)?);
         }
-        self.look_at(&mut changes, &agreement, &task, &record, now)?;
+        self.look_at(&mut changes, &agreement, &task, &mut record, now)?;
         put_task(&mut changes.batch, task.hash(), &record)?;
         for key in asked_keys(&record, &task) {
             changes.batch.put(ASKED, &key, json(&task.hash())?);
@@ -106,6 +109,7 @@ impl Hub {
             position: self.log.size(),
             released_at: None,
             revealed: Default::default(),
+            seen: None,
             shares_at: Default::default(),
             signed: Default::default(),
             state: TaskState::Proposed,
@@ -176,9 +180,7 @@ impl Hub {
         match from.kind {
             PrincipalKind::Researcher => places.push(asked_by(&from.name)),
             PrincipalKind::Organisation => {
-                for agreement in self.complete_studies()? {
-                    places.extend(has_part(from, &agreement).then(|| asked_in(&agreement.study)));
-                }
+                places = self.in_force(|agreement| has_part(from, agreement).then(|| asked_in(&agreement.study)))?;
             }
         }
         let mut found = Vec::new();
@@ -461,6 +463,7 @@ pub(crate) fn has_part(from: &Principal, agreement: &Agreement) -> bool {
 /// Puts a task's record into a batch, and keeps the list of those that still wait for something.
 pub(crate) fn put_task(batch: &mut Batch, task: Hash, record: &TaskRecord) -> Result<(), HubError> {
     batch.put(TASKS, &task.to_string(), json(record)?);
+    keep_seen(batch, record)?;
     if record.is_open() {
         batch.put(OPEN_TASKS, &task.to_string(), Vec::new());
     } else {
@@ -487,7 +490,9 @@ fn asked_keys(record: &TaskRecord, task: &Task) -> [String; 2] {
 
 /// How much of a reason is logged: an entry has 40,000 bytes, a character at most 6 of them.
 const MAX_REASON_CHARS: usize = 4000;
-/// How many tasks of one researcher may be under way at a time.
+/// How many tasks one researcher may ask in a day: a refused one costs nobody anything, and stays in the log all the same.
+const MAX_TASKS_A_DAY: u32 = 1000;
+/// How many tasks of one researcher may be under way in one study at a time.
 const MAX_OPEN_TASKS: usize = 16;
 
 fn is_asked_by(record: &TaskRecord, researcher: &Name) -> bool {

@@ -24,6 +24,9 @@ const MAX_PIECES: u64 = 256;
 /// twice; after that it is the member's own doing, or a line that will not do.
 const MAX_SPOILT: u32 = 3;
 
+/// Of how many tickets the hub remembers whose they are: a vector comes in up to [`MAX_PIECES`] pieces.
+const MAX_TICKETS: usize = 1000;
+
 /// The key from which tickets follow.
 pub(crate) fn ticket_key(message_key: &SigningKey) -> Hash {
     Hash::of_parts("cohortium/vector-ticket-key/v1", &[&*message_key.expose_seed()])
@@ -41,11 +44,11 @@ impl Hub {
         piece: &[u8],
         now: Timestamp,
     ) -> Result<Envelope, HubError> {
-        match self.take_piece(ticket, offset, piece, now) {
-            Ok(have) => self.sign(ticket, Ok(Reply::Vector { have, ticket })),
-            Err(No::Refused(refused)) => self.sign(ticket, Err(refused)),
+        self.unless_failed(|hub| match hub.take_piece(ticket, offset, piece, now) {
+            Ok(have) => hub.sign(ticket, Ok(Reply::Vector { have, ticket })),
+            Err(No::Refused(refused)) => hub.sign(ticket, Err(refused)),
             Err(No::Own(error)) => Err(error),
-        }
+        })
     }
 
     /// Where a member puts the bytes of a vector that it announced: the nested form of HMAC (Bellare, Canetti, Krawczyk
@@ -173,22 +176,33 @@ impl Hub {
     }
 
     /// Whose ticket this is, in rounds that wait for vectors. Hashes of tickets are compared, not tickets: how long it
-    /// takes to find that two differ says nothing about either.
-    fn find_upload(&self, ticket: Hash) -> Result<(Hash, Name, TaskRecord), No> {
+    /// takes to find that two differ says nothing about either. Where a ticket was found once it is looked for first.
+    fn find_upload(&mut self, ticket: Hash) -> Result<(Hash, Name, TaskRecord), No> {
         let wanted = Hash::of(ticket.as_bytes());
+        if let Some(task) = self.tickets.get(&wanted)
+            && let Ok(record) = self.task(*task)
+            && let Some(node) = self.whose(wanted, *task, &record)
+        {
+            return Ok((*task, node, record));
+        }
         for (task, record) in self.open_tasks()? {
-            if record.phase != Phase::Vectors {
-                continue;
-            }
-            let is_wanted = |(node, announced): &(&Name, &Announced)| {
-                Hash::of(self.ticket(task, node, announced).as_bytes()) == wanted
-            };
-            let found = record.announced.iter().find(is_wanted).map(|(node, _)| node.clone());
-            if let Some(node) = found {
+            if let Some(node) = self.whose(wanted, task, &record) {
+                if self.tickets.len() >= MAX_TICKETS {
+                    self.tickets.clear(); // they are found again
+                }
+                self.tickets.insert(wanted, task);
                 return Ok((task, node, record));
             }
         }
         Err(refusal("unknown", "nobody was told to put a vector here, or its round is over"))
+    }
+
+    /// Who was told the ticket with this hash, in a task that waits for vectors.
+    fn whose(&self, wanted: Hash, task: Hash, record: &TaskRecord) -> Option<Name> {
+        let is_wanted =
+            |(node, announced): &(&Name, &Announced)| Hash::of(self.ticket(task, node, announced).as_bytes()) == wanted;
+        let announced = record.announced.iter().filter(|_| record.phase == Phase::Vectors);
+        announced.into_iter().find(is_wanted).map(|(node, _)| node.clone())
     }
 }
 

@@ -68,8 +68,12 @@ pub enum PrincipalKind {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Call {
-    /// Who is here, and what is offered.
-    Directory,
+    /// Who is here, and what is offered: a page of it.
+    Directory {
+        /// Where the page before ended, [`Directory::next`]; nothing for the first.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after: Option<String>,
+    },
     /// Items for the calling node after the one numbered `after`; waits up to `wait_ms` for one.
     Inbox {
         /// The number of the last item that was handled; 0 at first.
@@ -129,8 +133,12 @@ pub enum Call {
         /// The signed list.
         staff: Envelope,
     },
-    /// All studies that concern the caller.
-    Studies,
+    /// The studies that concern the caller, in the order of their names: a page of them, which is empty after the last.
+    Studies {
+        /// The last study of the page before; nothing for the first.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after: Option<Name>,
+    },
     /// Asks a question.
     Submit {
         /// The researcher's log entry.
@@ -260,6 +268,9 @@ pub enum Reply {
 }
 
 /// Why the hub does not do what it was asked. The caller must act unless the code is `internal`.
+///
+/// Two codes are not final: after `later` and `clock` the same call may be made again, after a pause or with the clock set,
+/// and whoever has something to say keeps it until then. All others are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(deny_unknown_fields)]
 #[error("{why}")]
@@ -267,16 +278,20 @@ pub struct Refused {
     /// Every failing clause, when a policy refuses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub clauses: Vec<String>,
-    /// A stable word: `signature`, `unknown`, `denied`, `conflict`, `limit`, `malformed`, `clock`, `internal`.
+    /// A stable word: `signature`, `unknown`, `denied`, `conflict`, `limit`, `malformed`, `clock`,
+    /// `later`, `internal`.
     pub code: String,
     /// In words.
     pub why: String,
 }
 
-/// Who is here.
+/// Who is here, or a page of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Directory {
+    /// Where the next page begins; nothing on the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
     /// Signed offers.
     pub offers: Vec<Envelope>,
     /// Self-signed roster entries.

@@ -49,7 +49,7 @@ fn code<T: std::fmt::Debug>(reply: Result<T, SimError>) -> String {
 }
 
 fn study(world: &mut World, member: &str) -> StudyRecord {
-    match world.call_as_node(member, Call::Studies).unwrap() {
+    match world.call_as_node(member, Call::Studies { after: None }).unwrap() {
         Reply::Studies(studies) => studies.into_iter().next().unwrap(),
         other => panic!("{other:?}"),
     }
@@ -772,7 +772,9 @@ fn who_acts_for_an_organisation_stands_in_the_directory() {
     for count in [1, 2] {
         world.call_as_node("a", Call::Staff { staff: list("a", count, "a") }).unwrap();
     }
-    let Reply::Directory(directory) = world.call_as_researcher(Call::Directory).unwrap() else { panic!() };
+    let Reply::Directory(directory) = world.call_as_researcher(Call::Directory { after: None }).unwrap() else {
+        panic!()
+    };
     assert_eq!(directory.staff, [list("a", 2, "a")]);
 }
 
@@ -820,8 +822,8 @@ fn the_hub_notes_who_called_for_what_and_what_came_of_it() {
     let mut world = world(1020);
     let task = Hash::of(b"x");
     assert_eq!(code(world.status(task)), "unknown");
-    world.call_as_node("a", Call::Directory).unwrap();
-    assert_eq!(code(world.call_as("nobody", Call::Directory)), "unknown");
+    world.call_as_node("a", Call::Directory { after: None }).unwrap();
+    assert_eq!(code(world.call_as("nobody", Call::Directory { after: None })), "unknown");
     let newest = |world: &mut World, last| {
         let accesses = world.hub.access(last).unwrap();
         let shown = accesses

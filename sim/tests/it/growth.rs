@@ -122,9 +122,10 @@ fn a_head_that_was_shown_is_not_replaced() {
 }
 
 /// Whoever signed first could fill the envelope of an agreement with junk: it has room for 128 signatures, and the other
-/// custodians' were left out. The study could never begin.
+/// custodians' were left out. The study could never begin; and when the hub kept the custodians' signatures only, the body
+/// beside its log was still what had come, and an auditor who put all bodies together had no room for the others'.
 #[test]
-fn repro_junk_signatures_do_not_keep_custodians_out_of_an_agreement() {
+fn repro_a_body_full_of_junk_hides_no_agreement() {
     const SEED: u64 = 916;
     let mut world = World::joined(config(SEED, 10)).unwrap();
     let (agreement, key) = (world.agreement().clone(), &world.machine("a").unwrap().secrets.agreement);
@@ -151,9 +152,12 @@ fn repro_junk_signatures_do_not_keep_custodians_out_of_an_agreement() {
         time: world.clock(),
     };
     let entry = Envelope::sign(&entry, key).unwrap();
-    world.call_as_node("a", Call::Sign { agreement: envelope, entry }).unwrap();
+    let refused = world.call_as_node("a", Call::Sign { agreement: envelope, entry });
+    assert!(matches!(refused, Err(SimError::Refused(refused)) if refused.code == "malformed"));
     world.sign_all().unwrap();
-    let Reply::Studies(studies) = world.call_as_node("b", Call::Studies).unwrap() else { panic!("another reply") };
+    let Reply::Studies(studies) = world.call_as_node("b", Call::Studies { after: None }).unwrap() else {
+        panic!("another reply")
+    };
     assert!(studies[0].complete);
     assert_eq!(studies[0].agreement.signature_count(), 3);
     world.run_until_quiet().unwrap();

@@ -30,6 +30,8 @@ mod neighbours;
 #[cfg(test)]
 mod noise;
 #[cfg(test)]
+mod one_member;
+#[cfg(test)]
 mod refusals;
 #[cfg(test)]
 mod repairs;

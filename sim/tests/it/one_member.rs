@@ -1,0 +1,327 @@
+//! What one invited member, or one researcher, can do to everybody else at a hub: make it lie still, grow without end, or
+//! forget what matters. Nothing, says each test by its name.
+
+use cohortium_messages::{
+    Author, Call, Directory, Envelope, Fact, Hash, Name, Offer, Refused, Reply, ResearcherTerms, RevocationSubject,
+    RosterEntry, StudyRecord, Task,
+};
+use cohortium_policy::watch::Rules;
+use cohortium_sim::{DATASET, SimError, World, keys};
+
+use crate::common::{QUESTION, config, config_with_people, demand_promises, log_entries, world};
+
+fn name(text: &str) -> Name {
+    Name::new(text).unwrap()
+}
+
+/// The code of a refusal.
+fn code<T: std::fmt::Debug>(answer: Result<T, SimError>) -> String {
+    match answer {
+        Err(SimError::Refused(Refused { code, .. })) => code,
+        other => panic!("no refusal: {other:?}"),
+    }
+}
+
+/// The entry of a member of the world.
+fn entry_of(world: &World, member: &str) -> RosterEntry {
+    keys::organisation(world.seed(), member).entry(&name(member))
+}
+
+/// Nobody's round waits, and the log is sound.
+fn demand_all_goes_on(world: &mut World) {
+    world.run_until_quiet().unwrap();
+    world.ask(QUESTION, "1").unwrap();
+    world.run_until_quiet().unwrap();
+    assert!(world.hub.is_up());
+    demand_promises(world);
+    cohortium_audit::verify(&world.hub.log_dir(), world.agreement_envelope()).unwrap();
+}
+
+/// A member signed the agreement of a study with an organisation that it had made up. That one became a witness of the
+/// log, of whom the hub had no keys: no cosignature was taken any more, of nobody.
+#[test]
+fn repro_a_study_with_an_invented_party_stops_nobody() {
+    let mut world = world(2101);
+    let ghost = keys::organisation(2101, "ghost");
+    let c = keys::organisation(2101, "c");
+    let entries = [entry_of(&world, "c"), ghost.entry(&name("ghost"))];
+    let agreement = world.other_study("ghost-study", &entries).unwrap();
+    let call = world.signature(&agreement, (&name("c"), &c.agreement), &[&ghost.agreement]).unwrap();
+    assert_eq!(code(world.call_as_node("c", call)), "unknown");
+    // Nor a member's name with keys that the signer made.
+    let entries = [entry_of(&world, "c"), ghost.entry(&name("b"))];
+    let agreement = world.other_study("false-study", &entries).unwrap();
+    let call = world.signature(&agreement, (&name("c"), &c.agreement), &[&ghost.agreement]).unwrap();
+    assert_eq!(code(world.call_as_node("c", call)), "denied");
+    demand_all_goes_on(&mut world);
+}
+
+/// A newcomer brought a witness key of another member as its own. In the first study with it the lines under the newest
+/// head did not go together any more, which the hub took for trouble of its own: every node that cosigned heard so, tried
+/// again, and sent nothing else.
+#[test]
+fn repro_a_copied_witness_key_is_not_taken() {
+    let mut world = world(2102);
+    let (own, honest) = (keys::organisation(2102, "mallory"), entry_of(&world, "a"));
+    let mallory = own.entry(&name("mallory"));
+    let copies = [
+        RosterEntry { witness_key: honest.witness_key, ..mallory.clone() },
+        RosterEntry { witness_ml_dsa_key: honest.witness_ml_dsa_key.clone(), ..mallory.clone() },
+        RosterEntry { log_key: honest.witness_key, ..mallory.clone() },
+        RosterEntry { kem_key: honest.kem_key.clone(), ..mallory.clone() },
+        RosterEntry { message_key: world.hub.entry.log_key, ..mallory.clone() },
+        RosterEntry { message_key: world.researcher_key().public(), ..mallory.clone() },
+        RosterEntry { message_key: mallory.log_key, ..mallory.clone() },
+        RosterEntry { organisation: name("hub"), ..mallory.clone() },
+    ];
+    for copy in &copies {
+        assert_eq!(code(world.join_organisation(copy, &own.identity)), "denied");
+    }
+    world.join_organisation(&mallory, &own.identity).unwrap();
+    // An agreement in which a key stands for two is none.
+    let twice = [honest, copies[1].clone()];
+    assert!(cohortium_messages::Document::check(&world.other_study("copied-study", &twice).unwrap()).is_err());
+    let agreement = world.other_study("honest-study", &[entry_of(&world, "b"), mallory]).unwrap();
+    let b = keys::organisation(2102, "b");
+    let call = world.signature(&agreement, (&name("b"), &b.agreement), &[&own.agreement]).unwrap();
+    world.call_as_node("b", call).unwrap();
+    demand_all_goes_on(&mut world);
+}
+
+/// All callers shared one memory of nonces: a hundred thousand cheap calls by any of them, and everybody heard `limit`,
+/// which nodes took for the last word on what they had to say. Now who calls too much waits, and it alone; and a call that
+/// must wait is taken later in the same bytes.
+#[test]
+fn repro_a_full_hub_loses_no_revocation() {
+    let mut world = world(2103);
+    world.join_researcher("mallory").unwrap();
+    let mut calls = 0;
+    let full = loop {
+        match world.call_as("mallory", Call::Tasks { last: 1 }) {
+            Ok(_) => calls += 1,
+            full => break full,
+        }
+    };
+    assert_eq!((code(full), calls), (String::from("later"), 10_000));
+    // The house knows who it was, and her calls have pushed nobody else's out.
+    let known = world.hub.access(20_000).unwrap();
+    assert!(known.iter().any(|call| call.known && call.outcome == "later"), "{:?}", known.first());
+    assert!(known.iter().any(|call| call.known && call.who.name.as_str() == "a"));
+    assert!(known.iter().filter(|call| call.who.name.as_str() == "mallory").count() <= 5000 + 256);
+    let subject = RevocationSubject::Agreement;
+    let fact = Fact::Revocation { subject, why: String::from("we have found a mistake") };
+    let key = keys::organisation(2103, "a").agreement;
+    let entry = world.signed(Author::Custodian(name("a")), fact, &key).unwrap();
+    world.call_as_node("a", Call::Log { body: None, entry: entry.clone() }).unwrap();
+    assert!(world.index_of(&entry).is_ok());
+    // Ten minutes later there is room again.
+    world.advance(601).unwrap();
+    world.call_as("mallory", Call::Tasks { last: 1 }).unwrap();
+}
+
+/// A node says that it has noticed something: one entry of the log.
+fn raise(world: &mut World, member: &str, number: u32, froze: bool) -> Result<Reply, SimError> {
+    let fact = Fact::Alert { froze, rule: String::from("first-pair"), task: None, why: number.to_string() };
+    let key = keys::organisation(world.seed(), member).message;
+    let entry = world.signed(Author::Node(name(member)), fact, &key).unwrap();
+    world.call_as_node(member, Call::Log { body: None, entry })
+}
+
+/// A member that cosigned nothing left a record for each head, and for each of the others' lines on it, until it came
+/// back: then all were erased at once, which after some thousand heads was more than a batch may hold, and the node whose
+/// cosignature completed the head heard of trouble for ever.
+#[test]
+fn repro_a_witness_that_returns_late_blocks_nobody() {
+    let mut world = world(2104);
+    world.machine_mut("c").unwrap().online = false;
+    let waiting = |world: &World| {
+        let count = |table| world.hub.disk.table(table).unwrap().len();
+        (count("checkpoints"), count("cosignatures"))
+    };
+    for number in 0..300 {
+        raise(&mut world, "a", number, false).unwrap();
+        if number % 10 == 0 {
+            world.run_until_quiet().unwrap();
+        }
+    }
+    let (heads, lines) = waiting(&world);
+    assert!(heads == 256 && lines <= 2 * 256, "{heads} heads, {lines} lines");
+    world.machine_mut("c").unwrap().online = true;
+    demand_all_goes_on(&mut world);
+    let (heads, _) = waiting(&world);
+    assert!(heads < 256, "{heads} heads");
+}
+
+/// The whole directory, page by page, and how many pages it has.
+fn directory(world: &mut World) -> (Directory, usize) {
+    let (mut all, mut pages) = (Directory::default(), 0);
+    loop {
+        let call = Call::Directory { after: all.next.take() };
+        let Reply::Directory(page) = world.call_as_node("a", call).unwrap() else { panic!("another reply") };
+        all.offers.extend(page.offers);
+        all.organisations.extend(page.organisations);
+        all.researchers.extend(page.researchers);
+        all.staff.extend(page.staff);
+        all.next = page.next;
+        pages += 1;
+        if all.next.is_none() {
+            return (all, pages);
+        }
+    }
+}
+
+/// All that a member hears of studies.
+fn studies(world: &mut World, member: &str) -> Vec<StudyRecord> {
+    let mut all: Vec<StudyRecord> = Vec::new();
+    loop {
+        let after = all.last().map(|record| record.study.clone());
+        match world.call_as_node(member, Call::Studies { after }).unwrap() {
+            Reply::Studies(page) if page.is_empty() => return all,
+            Reply::Studies(page) => all.extend(page),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// A first agreement between two members that one of them proposes, of about so many bytes.
+fn propose(world: &mut World, study: &str, (proposer, other): (&str, &str), bytes: usize) -> Result<Hash, SimError> {
+    let entries = [entry_of(world, proposer), entry_of(world, other)];
+    let mut agreement = world.other_study(study, &entries).unwrap();
+    for number in 0..bytes / 160 {
+        let researcher = format!("r{number:0>59}");
+        let entry = keys::researcher(world.seed(), &researcher).entry(&name(&researcher));
+        agreement.researchers.push(ResearcherTerms { entry });
+    }
+    let key = keys::organisation(world.seed(), proposer).agreement;
+    let hash = Hash::of(&cohortium_messages::canonical_bytes(&agreement).unwrap());
+    let call = world.signature(&agreement, (&name(proposer), &key), &[]).unwrap();
+    world.call_as_node(proposer, call).map(|_| hash)
+}
+
+/// A member could offer as much as it liked, and propose agreements to whom it liked, as long as they may be: then the
+/// directory, or the list of another's studies, was longer than any answer. Names that it took stayed taken.
+#[test]
+fn repro_offers_and_drafts_of_one_member_are_bounded() {
+    let mut world = world(2105);
+    let schema = world.agreement().datasets[0].schema.clone();
+    let message = keys::organisation(2105, "c").message;
+    let offers = |world: &mut World, schema: &cohortium_messages::Schema| {
+        let mut taken = 0;
+        loop {
+            let (dataset, organisation) = (name(&format!("d{taken}")), name("c"));
+            let offer = Offer { dataset, organisation, schema: schema.clone(), snapshot: Hash::of(b"rows") };
+            let offer = Envelope::sign(&offer, &message).unwrap();
+            match world.call_as_node("c", Call::Offer { offer }) {
+                Ok(_) => taken += 1,
+                refused => return (code(refused), taken),
+            }
+        }
+    };
+    // One of them it has offered already, as all have.
+    assert_eq!(offers(&mut world, &schema), (String::from("limit"), 63));
+    let (all, pages) = directory(&mut world);
+    assert_eq!((all.offers.len(), all.organisations.len(), all.researchers.len(), pages), (66, 3, 1, 1));
+    assert!(all.offers.iter().any(|offer| offer.peek::<Offer>().unwrap().claims().dataset.as_str() == DATASET));
+
+    let before = studies(&mut world, "b").len();
+    for number in 0..4 {
+        propose(&mut world, &format!("wanted-{number}"), ("c", "b"), 0).unwrap();
+    }
+    assert_eq!(code(propose(&mut world, "wanted-4", ("c", "b"), 0)), "limit");
+    assert_eq!(studies(&mut world, "b").len(), before + 4);
+    // Who would have used such a name waits for a month. Then the text that was never signed is gone for good.
+    assert_eq!(code(propose(&mut world, "wanted-0", ("a", "b"), 0)), "conflict");
+    world.advance(31 * 86_400).unwrap();
+    assert_eq!(studies(&mut world, "b").len(), before);
+    assert_eq!(code(propose(&mut world, "wanted-0", ("c", "b"), 0)), "denied");
+    propose(&mut world, "wanted-0", ("a", "b"), 0).unwrap();
+    // Long ones are bounded by their length.
+    for number in 0..3 {
+        propose(&mut world, &format!("long-{number}"), ("c", "b"), 1_500_000).unwrap();
+    }
+    assert_eq!(code(propose(&mut world, "long-3", ("c", "b"), 1_500_000)), "limit");
+    propose(&mut world, "short", ("c", "b"), 0).unwrap();
+    assert_eq!(studies(&mut world, "b").len(), before + 5);
+    demand_all_goes_on(&mut world);
+}
+
+/// A question for a purpose that the agreement does not permit.
+fn ask_in_vain(world: &mut World) -> Result<(), SimError> {
+    let asked = world.prepare(QUESTION, "1", 0).unwrap();
+    let claims = asked.task.peek::<Task>().unwrap();
+    let task = Task { purpose: "GRU".parse().unwrap(), ..claims.claims().clone() };
+    let asked = world.sign_as_asked(task).unwrap();
+    world.submit(&asked).map(drop)
+}
+
+/// Refused tasks cost nothing and were not counted: somebody could fill the log with them, and pushed what had been
+/// answered out of the tasks that the rules look back at.
+#[test]
+fn repro_refused_tasks_are_bounded_and_do_not_empty_the_window() {
+    let mut config = config(2106, 30);
+    config.watch = Some(Rules::default());
+    let mut world = World::new(config).unwrap();
+    world.ask("SELECT COUNT(*) AS n FROM heart WHERE age > 50", "1").unwrap();
+    let read = |world: &World| world.hub.disk.reads("tasks");
+    let mut refused = 0;
+    loop {
+        let before = read(&world);
+        match ask_in_vain(&mut world) {
+            Err(SimError::Refused(Refused { code, .. })) if code == "denied" => refused += 1,
+            other => break assert_eq!(code(other), "limit"),
+        }
+        // Nor is every task before it read for each.
+        assert!(read(&world) - before <= 3, "{} records read", read(&world) - before);
+    }
+    assert_eq!(refused, 999);
+    world.advance(86_400).unwrap();
+    let near = world.ask("SELECT COUNT(*) AS n FROM heart WHERE age > 50 AND sex = 'f'", "1").unwrap().task;
+    let said = log_entries(&mut world).into_iter().filter_map(|entry| match (entry.author, entry.fact) {
+        (Author::Hub(_), Fact::Alert { rule, task, .. }) => Some((rule, task)),
+        _ => None,
+    });
+    let said: Vec<_> = said.collect();
+    assert!(said.contains(&(String::from("differencing"), Some(near))), "{said:?}");
+    assert_eq!(said.iter().filter(|(rule, _)| rule == "burst-of-refusals").count(), 1);
+    cohortium_audit::verify(&world.hub.log_dir(), world.agreement_envelope()).unwrap();
+}
+
+/// What a house's rules notice is brought about by those who ask, and counted towards what the house may say: after enough
+/// of it the hub took no freeze of that house any more, for that day, and after some months for ever.
+#[test]
+fn repro_alerts_do_not_use_up_a_houses_freezes() {
+    let mut world = World::new(config_with_people(2107)).unwrap();
+    let taken = (0..1100).take_while(|number| raise(&mut world, "a", *number, false).is_ok()).count();
+    assert_eq!(taken, 1000);
+    raise(&mut world, "a", 2000, true).unwrap();
+    let freeze = Fact::Freeze { frozen: true, why: String::from("somebody floods us") };
+    let entry = world.said("a", "paula", freeze).unwrap();
+    world.call_as_node("a", Call::Log { body: None, entry }).unwrap();
+    world.advance(86_400).unwrap();
+    raise(&mut world, "a", 3000, false).unwrap();
+}
+
+/// Two custodians had signed an amendment when the first took back the agreement in force. The hub put the amendment in
+/// force with the last signature, and the study went on.
+#[test]
+fn repro_the_hub_lets_no_amendment_undo_a_revocation() {
+    let mut world = world(2108);
+    let amendment = world.amended(|agreement| agreement.budgets.epsilon_total = 600.into());
+    world.sign("a", &amendment).unwrap();
+    world.sign("b", &amendment).unwrap();
+    let fact = Fact::Revocation { subject: RevocationSubject::Agreement, why: String::from("we have found a mistake") };
+    let entry = world.signed(Author::Custodian(name("a")), fact, &keys::organisation(2108, "a").agreement).unwrap();
+    world.call_as_node("a", Call::Log { body: None, entry }).unwrap();
+    assert!(studies(&mut world, "c")[0].amendments.is_empty());
+    // Neither the last one's signature nor the first ones' again.
+    for member in ["c", "b"] {
+        assert_eq!(code(world.sign(member, &amendment)), "denied");
+    }
+    // Another text begins with no signature at all.
+    let anew = world.amended(|agreement| agreement.budgets.epsilon_total = 601.into());
+    world.sign("c", &anew).unwrap();
+    world.run_until_quiet().unwrap();
+    assert_eq!(studies(&mut world, "c")[0].amendments[0].signature_count(), 1);
+    assert!(world.ask(QUESTION, "1").is_err());
+    cohortium_audit::verify(&world.hub.log_dir(), world.agreement_envelope()).unwrap();
+}
