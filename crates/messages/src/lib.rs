@@ -22,6 +22,7 @@ mod incident;
 mod keys;
 mod name;
 mod offer;
+mod plain;
 mod plan;
 mod purpose;
 mod release;
@@ -49,6 +50,7 @@ pub use incident::{IncidentRecord, Notification};
 pub use keys::{KemPublicKey, KemSecretKey, KeyError, MlDsaPublicKey, PublicKey, SigningKey};
 pub use name::{Name, NameError};
 pub use offer::Offer;
+pub use plain::{ascii_json, hides, plain, plain_lines};
 pub use plan::{
     Arithmetic, Bounding, Comparison, Measure, Order, Output, OutputColumn, PLAN_VERSION, Plan, PlanShapeError,
     Predicate, Scalar,

@@ -208,11 +208,7 @@ fn all(items: impl Iterator<Item = String>) -> String {
 
 /// Free text with everything replaced that could move the cursor or turn the direction of writing.
 fn shown(text: &str) -> String {
-    let hides = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-    };
-    text.chars().map(|c| if hides(c) { '\u{fffd}' } else { c }).collect()
+    text.chars().map(|c| if cohortium_messages::hides(c) { '\u{fffd}' } else { c }).collect()
 }
 
 #[cfg(test)]
