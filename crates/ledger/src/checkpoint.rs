@@ -253,6 +253,33 @@ impl SignedCheckpoint {
         Ok(QuorumCheckpoint::new(self.clone(), cosigned_by))
     }
 
+    /// Who cosigned, where every line must be the log's or by one of these keys. A key stands for itself: two of them may have
+    /// one name, and of those that a line could be by, it is the one that verifies. For readers who know more signers than
+    /// they count on.
+    ///
+    /// # Errors
+    /// [`CheckpointError::UnknownSigner`] for a line that none of the keys is named by, [`CheckpointError::Note`] for one that
+    /// verifies under none, or a second one by a key.
+    pub fn signers_among(&self, known: &[VerifierKey]) -> Result<Vec<Witnessed>, CheckpointError> {
+        let mut signers: Vec<Witnessed> = Vec::new();
+        for line in self.note.signatures().iter().filter(|line| !self.log.claims(line)) {
+            let mut failed = CheckpointError::UnknownSigner { name: line.name().to_owned() };
+            let mut signer = None;
+            for witness in known.iter().filter(|key| key.kind().is_witness() && key.claims(line)) {
+                match witness.verify(self.note.text(), line) {
+                    Ok(time_s) => signer = time_s.map(|time_s| Witnessed { witness: witness.clone(), time_s }),
+                    Err(error) => failed = error.into(),
+                }
+            }
+            let signer = signer.ok_or(failed)?;
+            if signers.iter().any(|earlier| earlier.witness == signer.witness) {
+                return Err(NoteError::DuplicateSignature { name: line.name().to_owned() }.into());
+            }
+            signers.push(signer);
+        }
+        Ok(signers)
+    }
+
     /// Demands that every line is by the log or by one of the witnesses, so that no byte of the note is unaccounted for.
     ///
     /// # Errors

@@ -50,5 +50,7 @@ pub use log_policy::{LogPolicy, PolicyError, PolicyMember};
 pub use log_proof::{LogProof, ProofError, ProvenEntry};
 pub use note::{Note, NoteError, NoteSignature};
 pub use tree::{Frontier, Hash, TreeError};
-pub use verify::{VerifiedLog, VerifyError, verify_directory, verify_directory_under};
+pub use verify::{
+    SignedLog, VerifiedLog, VerifyError, verify_directory, verify_directory_under, verify_signed_directory,
+};
 pub use witness::{AddCheckpoint, Cosigner, PendingCosignature, StagedHead, Witness, WitnessBook, WitnessError};

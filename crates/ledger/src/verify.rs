@@ -88,7 +88,8 @@ pub enum VerifyError {
     Tree(#[from] TreeError),
 }
 
-/// A log of which every byte has been verified. Made only by [`verify_directory`] and [`verify_directory_under`].
+/// A log of which every byte has been verified. Made only by [`verify_directory`],
+/// [`verify_directory_under`] and [`SignedLog::cosigned_among`].
 #[derive(Clone, Debug)]
 pub struct VerifiedLog {
     entries: Vec<Vec<u8>>,
@@ -127,6 +128,42 @@ impl VerifiedLog {
         let grown = leaves.iter().try_for_each(|leaf| frontier.append(*leaf));
         earlier.origin() == self.checkpoint.checkpoint().origin() && grown.is_ok() && frontier.root() == *earlier.root()
     }
+}
+
+/// A log of which every file is what its key signed. Who cosigned its head has not been looked at: the log itself may say
+/// who can have. Made only by [`verify_signed_directory`].
+#[derive(Clone, Debug)]
+pub struct SignedLog(VerifiedLog);
+
+impl SignedLog {
+    /// All entries, in order.
+    pub fn entries(&self) -> &[Vec<u8>] {
+        self.0.entries()
+    }
+
+    /// The bodies that are there, by hash.
+    pub fn bodies(&self) -> &BTreeSet<Hash> {
+        self.0.bodies()
+    }
+
+    /// The log, every line of whose head is its own or by one of these keys ([`SignedCheckpoint::signers_among`]). Whose
+    /// cosignatures count is the reader's to ask next ([`LogPolicy::is_met`]).
+    ///
+    /// # Errors
+    /// [`VerifyError::Checkpoint`] for a line by nobody known.
+    pub fn cosigned_among(self, known: &[VerifierKey]) -> Result<VerifiedLog, VerifyError> {
+        let cosigned_by = self.0.checkpoint.signers_among(known)?;
+        Ok(VerifiedLog { cosigned_by, ..self.0 })
+    }
+}
+
+/// Verifies that a directory is the log that its key signed, to the last byte, leaving the cosignatures to
+/// [`SignedLog::cosigned_among`].
+///
+/// # Errors
+/// [`VerifyError`]: the first thing that is wrong.
+pub fn verify_signed_directory(dir: &Path, log: &VerifierKey) -> Result<SignedLog, VerifyError> {
+    verify_files(dir, |note| Ok((SignedCheckpoint::open(note, log)?, Vec::new()))).map(SignedLog)
 }
 
 /// Verifies a log's directory. `quorum` is how many of the witnesses must have cosigned the head; with 0 the log's own
