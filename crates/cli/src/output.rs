@@ -1,13 +1,19 @@
 //! How results and failures are printed, and which exit code says what.
+//!
+//! Whatever is printed may hold what others wrote: reasons, titles, and what a parser or a hub says is wrong. So everything
+//! goes through here, and nothing that moves the cursor, hides text or turns its direction comes out.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use cohortium_api::ClientError;
 use cohortium_hub::HubError;
+use cohortium_messages::{ascii_json, plain_lines};
 use cohortium_node::NodeError;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
+
+pub use cohortium_messages::plain;
 
 /// Text for people, JSON for programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -79,6 +85,11 @@ impl Failure {
         &self.message
     }
 
+    /// The same failure with one more thing to tell.
+    pub fn and(self, more: &str) -> Self {
+        Self { message: format!("{}\n{more}", self.message), ..self }
+    }
+
     fn new(kind: Kind, error: impl std::fmt::Display) -> Self {
         Self { clauses: Vec::new(), kind, message: error.to_string() }
     }
@@ -115,8 +126,8 @@ impl Output {
     /// Prints a result: `text` for people, `value` for programs.
     pub fn result<T: Serialize>(&self, value: &T, text: impl FnOnce() -> String) -> Result<(), Failure> {
         let printed = match self.format {
-            Format::Text => text(),
-            Format::Json => serde_json::to_string_pretty(value).map_err(Failure::own)?,
+            Format::Text => plain_lines(&text()),
+            Format::Json => ascii_json(&serde_json::to_string_pretty(value).map_err(Failure::own)?),
         };
         print_line(printed.trim_end());
         Ok(())
@@ -125,7 +136,7 @@ impl Output {
     /// Prints a line for people only.
     pub fn say(&self, line: impl AsRef<str>) {
         if self.format == Format::Text {
-            print_line(line.as_ref());
+            print_line(&plain_lines(line.as_ref()));
         }
     }
 
@@ -139,7 +150,7 @@ impl Output {
             bar.set_style(style);
         }
         bar.enable_steady_tick(Duration::from_millis(120));
-        bar.set_message(what.into());
+        bar.set_message(plain(&what.into()));
         Progress(bar)
     }
 
@@ -157,12 +168,12 @@ impl Output {
             Format::Json => {
                 let error = serde_json::json!({"error": {
                     "clauses": failure.clauses, "code": code, "kind": failure.kind, "message": failure.message}});
-                eprintln!("{error}");
+                eprintln!("{}", ascii_json(&error.to_string()));
             }
             Format::Text => {
-                eprintln!("cohortium: {}", failure.message);
+                eprintln!("cohortium: {}", plain_lines(&failure.message));
                 for clause in &failure.clauses {
-                    eprintln!("  failing clause: {clause}");
+                    eprintln!("  failing clause: {}", plain(clause));
                 }
             }
         }
@@ -176,7 +187,7 @@ pub struct Progress(ProgressBar);
 impl Progress {
     /// Says what is being waited for now.
     pub fn now(&self, what: impl Into<String>) {
-        self.0.set_message(what.into());
+        self.0.set_message(plain(&what.into()));
     }
 
     /// Prints without disturbing the sign of life.
@@ -195,17 +206,6 @@ impl Drop for Progress {
 fn print_line(line: &str) {
     use std::io::Write as _;
     let _ = writeln!(std::io::stdout().lock(), "{line}");
-}
-
-/// Text that somebody else wrote, on one line, with everything replaced that could move the cursor, hide a line or turn the
-/// direction of writing.
-pub fn plain(text: &str) -> String {
-    let hides = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-    };
-    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    words.chars().map(|c| if hides(c) { '\u{fffd}' } else { c }).collect()
 }
 
 /// A table with aligned columns; numbers stand to the right.
