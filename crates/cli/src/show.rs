@@ -8,7 +8,7 @@ use std::path::Path;
 
 use cohortium_dp::account::{Reservation, Scope};
 use cohortium_dp::{Account, Next};
-use cohortium_messages::{Agreement, Hash, Name, Plan, Timestamp};
+use cohortium_messages::{Agreement, Hash, Name, Plan, Timestamp, ascii_json};
 use cohortium_node::service::now;
 use cohortium_node::view::View;
 use cohortium_node::{HeldRecord, RunRecord, RunState};
@@ -245,7 +245,7 @@ impl Shown {
             text.push_str(&indented(&table(&["column", "used to", "sensitivity", "meaning"], rows)));
         }
         let _ = writeln!(text, "  Plan, exactly: {}", plan.hash().map_err(Failure::own)?);
-        let _ = writeln!(text, "    {}", serde_json::to_string(plan).map_err(Failure::own)?);
+        let _ = writeln!(text, "    {}", ascii_json(&serde_json::to_string(plan).map_err(Failure::own)?));
         Ok(text)
     }
 

@@ -2,17 +2,19 @@
 //!
 //! The words are made from the plan, which is what runs, and never from the SQL that stands beside it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cohortium_messages::{
-    Analysis, Arithmetic, Comparison, DatasetTerms, Decimal, Measure, Modifier, Name, Output, OutputColumn, Plan,
-    Predicate, Purpose, Scalar, Value,
+    Analysis, Arithmetic, Comparison, DatasetTerms, Decimal, Measure, Modifier, Name, Order, Output, OutputColumn,
+    Plan, Predicate, Purpose, Scalar, Value, ascii_json,
 };
 
 use crate::output::plain;
 
 /// How many values of a list are said.
 const MAX_SAID: usize = 20;
+/// How many characters of an exact plan are shown around the place where two part.
+const EXCERPT: usize = 80;
 
 /// What is asked, in a few sentences.
 pub fn question(plan: &Plan, terms: &DatasetTerms) -> String {
@@ -57,34 +59,121 @@ pub fn analyses(plan: &Plan) -> BTreeSet<Analysis> {
 }
 
 /// What is different in `new` from `old`, a line each, but the price. Nothing: the same question.
+///
+/// Parts are compared as values and said in words: where the words are the same and the values are not, the line shows the
+/// place in the exact plan at which they part.
 pub fn differences(old: &Plan, new: &Plan) -> Vec<String> {
-    let mut lines = Vec::new();
-    let mut changed = |what: &str, old: String, new: String| {
-        if old != new {
-            lines.push(format!("{what}: was {old}; is {new}"));
+    let each = |what, said: fn(&Plan) -> String, exact: fn(&Plan) -> String| {
+        let (exact_old, exact_new) = (exact(old), exact(new));
+        if exact_old == exact_new {
+            return None;
         }
+        let (old, new) = (said(old), said(new));
+        Some(if old == new {
+            format!("{what}: the words are the same, the plan is not: {}", parting(&exact_old, &exact_new))
+        } else {
+            format!("{what}: was {old}; is {new}")
+        })
     };
-    let outputs = |plan: &Plan| {
-        let computed: Vec<String> = plan.outputs.iter().filter_map(|output| computed(plan, output)).collect();
-        listed(&computed, "and")
+    let parts = [
+        each("dataset", |plan| plan.dataset.to_string(), |plan| exact(&plan.dataset)),
+        each("computed", said_outputs, |plan| {
+            let values: Vec<&OutputColumn> = plan.outputs.iter().map(|output| &output.value).collect();
+            exact(&(values, &plan.measures))
+        }),
+        each("headings", headings, headings),
+        each("rows", filter, |plan| exact(&plan.filter)),
+        each("groups", groups, |plan| exact(&plan.group_by)),
+        each("one person", bounding, |plan| exact(&plan.bounding)),
+        each("order", order, |plan| exact(&plan.order_by)),
+        each("rows of the answer", shown_rows, |plan| exact(&plan.limit)),
+        each("repetition", |plan| plan.draw.to_string(), |plan| exact(&plan.draw)),
+        each("agreement", |plan| plan.agreement.short(), |plan| exact(&plan.agreement)),
+        each("version of the plan", |plan| plan.version.to_string(), |plan| exact(&plan.version)),
+    ];
+    parts.into_iter().flatten().chain(changed_lists(old, new)).collect()
+}
+
+/// A part of a plan to the last character.
+fn exact<T: serde::Serialize>(part: &T) -> String {
+    // Every part of a plan is written as JSON; should one not be, it is no other's equal.
+    serde_json::to_string(part).map_or_else(|error| error.to_string(), |json| ascii_json(&json))
+}
+
+/// Two exact texts where they part.
+fn parting(old: &str, new: &str) -> String {
+    let same = old.chars().zip(new.chars()).take_while(|(old, new)| old == new).count();
+    let from = same.saturating_sub(EXCERPT / 2);
+    let excerpt = |text: &str| {
+        let before = if from > 0 { "…" } else { "" };
+        let shown: String = text.chars().skip(from).take(EXCERPT).collect();
+        let after = if text.chars().count() > from + EXCERPT { "…" } else { "" };
+        format!("{before}{shown}{after}")
     };
-    changed("computed", outputs(old), outputs(new));
-    changed("rows", filter(old), filter(new));
-    changed("groups", groups(old), groups(new));
-    let bounding = |plan: &Plan| {
-        let (groups, rows) = (counted(plan.bounding.max_groups, "group"), counted(plan.bounding.max_rows, "row"));
-        format!("at most {groups} per person, {rows} in each")
+    format!("was {}; is {}", excerpt(old), excerpt(new))
+}
+
+/// What was added to and taken from lists of which not every value is said.
+fn changed_lists(old: &Plan, new: &Plan) -> Vec<String> {
+    let (old, new) = (lists(old), lists(new));
+    let none = BTreeSet::new();
+    let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    let line = |of: &String| {
+        let (old, new) = (old.get(of).unwrap_or(&none), new.get(of).unwrap_or(&none));
+        let is_said = old.len().max(new.len()) <= MAX_SAID;
+        let several = |values: Vec<&String>| match values.len().saturating_sub(MAX_SAID) {
+            _ if values.is_empty() => String::from("nothing"),
+            0 => values.into_iter().cloned().collect::<Vec<_>>().join(", "),
+            more => {
+                let first: Vec<String> = values.into_iter().take(MAX_SAID).cloned().collect();
+                format!("{} and {more} more", first.join(", "))
+            }
+        };
+        let (added, gone) = (several(new.difference(old).collect()), several(old.difference(new).collect()));
+        (old != new && !is_said).then(|| format!("the list for {of}: added {added}; taken away {gone}"))
     };
-    changed("one person", bounding(old), bounding(new));
-    changed("rows of the answer", shown_rows(old), shown_rows(new));
-    changed("repetition", old.draw.to_string(), new.draw.to_string());
-    changed("agreement", old.agreement.short(), new.agreement.short());
-    // What has no words here is said to be different all the same: order, headings, how a measure is scaled.
-    let rest = Plan { agreement: new.agreement, rho: new.rho, ..old.clone() };
-    if lines.is_empty() && rest != *new {
-        lines.push(String::from("order, headings or another detail: compare the exact plans"));
+    names.into_iter().filter_map(line).collect()
+}
+
+/// The values of all lists in the conditions of a plan, by what is compared with them.
+fn lists(plan: &Plan) -> BTreeMap<String, BTreeSet<String>> {
+    fn collect(condition: &Predicate, lists: &mut BTreeMap<String, BTreeSet<String>>) {
+        match condition {
+            Predicate::And(parts) | Predicate::Or(parts) => parts.iter().for_each(|part| collect(part, lists)),
+            Predicate::In { of, values } => {
+                lists.entry(scalar(of)).or_default().extend(values.iter().map(value));
+            }
+            Predicate::Not(part) => collect(part, lists),
+            Predicate::Compare { .. } | Predicate::IsMissing(_) => {}
+        }
     }
-    lines
+    let mut found = BTreeMap::new();
+    plan.filter.iter().for_each(|filter| collect(filter, &mut found));
+    found
+}
+
+fn said_outputs(plan: &Plan) -> String {
+    let computed: Vec<String> = plan.outputs.iter().filter_map(|output| computed(plan, output)).collect();
+    listed(&computed, "and")
+}
+
+fn headings(plan: &Plan) -> String {
+    plan.outputs.iter().map(|output| quoted(&output.name)).collect::<Vec<_>>().join(", ")
+}
+
+fn bounding(plan: &Plan) -> String {
+    let (groups, rows) = (counted(plan.bounding.max_groups, "group"), counted(plan.bounding.max_rows, "row"));
+    format!("at most {groups} per person, {rows} in each")
+}
+
+fn order(plan: &Plan) -> String {
+    let by = |order: &Order| {
+        let output = usize::try_from(order.output).ok().and_then(|place| plan.outputs.get(place));
+        let name = output.map_or_else(|| String::from("(nothing)"), |output| quoted(&output.name));
+        if order.descending { format!("{name}, the largest first") } else { name }
+    };
+    let by: Vec<String> = plan.order_by.iter().map(by).collect();
+    if by.is_empty() { String::from("none") } else { format!("by {}", by.join(", then ")) }
 }
 
 fn groups(plan: &Plan) -> String {
@@ -144,9 +233,14 @@ fn scalar(scalar: &Scalar) -> String {
 
 fn value(literal: &Value) -> String {
     match literal {
-        Value::Text(text) => format!("“{}”", plain(text)),
+        Value::Text(text) => quoted(text),
         other => other.to_string(),
     }
+}
+
+/// A text in quotation marks, so that no two texts read the same: with what hides as JSON writes it.
+fn quoted(text: &str) -> String {
+    if plain(text) == text && !text.contains(['“', '”']) { format!("“{text}”") } else { exact(&text) }
 }
 
 /// A condition in words; in brackets where it stands inside another.
@@ -176,7 +270,7 @@ fn predicate(condition: &Predicate, inside: bool) -> String {
             let said: Vec<String> = values.iter().take(MAX_SAID).map(value).collect();
             let more = match values.len().saturating_sub(MAX_SAID) {
                 0 => String::new(),
-                more => format!(" or {more} more (the SQL has them all)"),
+                more => format!(" or {more} more (the exact plan has them all)"),
             };
             format!("{} is one of {}{more}", scalar(of), said.join(", "))
         }
@@ -333,7 +427,7 @@ mod tests {
                     of: column("town"),
                     values: vec![Value::Text("a\u{1b}[2Jb".to_owned()), Value::Boolean(true)],
                 },
-                "town is one of “a\u{fffd}[2Jb”, true",
+                "town is one of \"a\\u001b[2Jb\", true",
             ),
             (Predicate::And(Vec::new()), "anything holds"),
             (Predicate::Or(Vec::new()), "nothing holds"),
@@ -354,7 +448,7 @@ mod tests {
             assert_eq!(predicate(&condition, false), words);
         }
         let many = Predicate::In { of: column("a"), values: vec![Value::Boolean(true); 25] };
-        assert!(predicate(&many, false).ends_with("true or 5 more (the SQL has them all)"));
+        assert!(predicate(&many, false).ends_with("true or 5 more (the exact plan has them all)"));
     }
 
     #[test]
@@ -371,7 +465,7 @@ mod tests {
 
         assert_eq!(differences(&plan, &plan), Vec::<String>::new());
         let ordered = Plan { order_by: vec![Order { descending: true, output: 1 }], ..plan.clone() };
-        assert_eq!(differences(&plan, &ordered), ["order, headings or another detail: compare the exact plans"]);
+        assert_eq!(differences(&plan, &ordered), ["order: was none; is by “mean”, the largest first"]);
         let other = Plan { draw: 1, group_by: Vec::new(), limit: Some(1), ..mean_age(None) };
         assert_eq!(
             differences(&plan, &other),
@@ -382,5 +476,48 @@ mod tests {
                 "repetition: was 0; is 1",
             ]
         );
+    }
+
+    /// Two lists whose first twenty values are the same, and another draw: the cohort changed, and nothing said so.
+    #[test]
+    fn repro_a_cohort_that_changed_beyond_what_is_said_is_different() {
+        let among = |last: &str, more: &[&str]| {
+            let towns = (0..20).map(|number| format!("town {number:02}"));
+            let values = towns.chain([last.to_owned()]).chain(more.iter().map(|more| (*more).to_owned()));
+            Predicate::In { of: column("town"), values: values.map(Value::Text).collect() }
+        };
+        let plan = |filter: Predicate, draw| Plan { draw, ..mean_age(Some(filter)) };
+        let old = plan(among("x", &[]), 0);
+        let found = differences(&old, &plan(among("y", &[]), 1));
+        assert_eq!(found.len(), 3, "{found:?}");
+        assert!(found[0].starts_with("rows: the words are the same, the plan is not: was …"), "{found:?}");
+        assert!(found[0].contains("{\"text\":\"x\"}") && found[0].contains("{\"text\":\"y\"}"), "{found:?}");
+        assert_eq!(found[1..], ["repetition: was 0; is 1", "the list for town: added “y”; taken away “x”"]);
+        // The words differ in a number alone, and the value that was swapped is named.
+        let found = differences(&old, &plan(among("y", &["z"]), 0));
+        assert!(found.iter().any(|line| line.ends_with("added “y”, “z”; taken away “x”")), "{found:?}");
+    }
+
+    /// What cannot be seen is written out: two literals that look alike are not said alike.
+    #[test]
+    fn repro_texts_that_look_alike_are_said_apart() {
+        let is = |text: &str| {
+            let right = Scalar::Literal(Value::Text(text.to_owned()));
+            mean_age(Some(Predicate::Compare { left: column("town"), operator: Comparison::Equal, right }))
+        };
+        let looks = ["ab", "a\u{200b}b", "a\u{200c}b", "a  b", "a b", "a”, “b"];
+        for (place, old) in looks.iter().enumerate() {
+            for new in &looks[place + 1..] {
+                let found = differences(&is(old), &is(new));
+                assert!(found.len() == 1 && found[0].starts_with("rows: was town is"), "{old:?} {new:?}: {found:?}");
+            }
+        }
+        assert_eq!(filter(&is("a\u{200b}b")), "town is \"a\\u200bb\"");
+        let renamed = |name: &str| {
+            let mut plan = mean_age(None);
+            plan.outputs[1].name = name.to_owned();
+            plan
+        };
+        assert_eq!(differences(&renamed("mean"), &renamed("n")).len(), 1);
     }
 }
