@@ -268,7 +268,7 @@ async fn revoke(
     output: &Output,
 ) -> Result<(), Failure> {
     demand_custodian(session)?;
-    let agreement = session.agreement(study).await?;
+    let agreement = held_or_shown(session, study).await?;
     let (subject, whose) = match key {
         None => (RevocationSubject::Agreement, format!("the agreement of study `{study}`")),
         Some(fingerprint) => {
@@ -301,6 +301,17 @@ async fn revoke(
             )
         }
     })
+}
+
+/// The agreement in force of a study as this node holds it, so that no hub can keep a custodian from taking it back at home;
+/// as the hub shows it where the node holds none.
+async fn held_or_shown(session: &Session, study: &Name) -> Result<Verified<Agreement>, Failure> {
+    let home = Home::new(&session.home);
+    let held = if home.has_run() { View::open(&home)?.agreements()? } else { Vec::new() };
+    match held.into_iter().find(|(agreement, _)| agreement.study == *study) {
+        Some((_, envelope)) => cohortium_policy::open_agreement(&envelope).map_err(Failure::not_verified),
+        None => session.agreement(study).await,
+    }
 }
 
 /// The researcher or person of an agreement who has this fingerprint, and in which words to speak of them.
@@ -461,7 +472,7 @@ fn confirm(question: &str) -> Result<(), Failure> {
     if !std::io::stdin().is_terminal() {
         return Err(Failure::usage("nobody can be asked here: read what stands above, then say so with --yes"));
     }
-    eprint!("{question} [y/N] ");
+    eprint!("{} [y/N] ", plain(question));
     let _ = std::io::stderr().flush();
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer).map_err(Failure::own)?;

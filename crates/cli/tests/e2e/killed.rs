@@ -40,6 +40,18 @@ const MOMENTS: [Moment; 12] = [
     Moment::After { delay_ms: 800 },
 ];
 
+/// A hub that is away, or does not show a study, keeps no custodian from taking it back at home.
+#[test]
+fn repro_what_is_taken_back_at_home_needs_no_hub() {
+    let mut sandbox = Sandbox::started("revoked-alone");
+    sandbox.ask("SELECT COUNT(*) FROM patients", &[]).json();
+    sandbox.kill("hub");
+    let revoke = ["study", "revoke", "outcomes", "--why", "the ethics vote ended", "--yes"];
+    let revoked = run_json(Some(&sandbox.node(HOSPITALS[0])), &revoke).json();
+    assert_eq!(revoked["desk"], "acted");
+    assert!(revoked["hub"].as_str().unwrap().contains("does not know yet"), "{revoked}");
+}
+
 #[test]
 fn a_node_killed_at_any_step_charges_what_it_read_and_goes_on() {
     let mut sandbox = Sandbox::started("killed-node");
