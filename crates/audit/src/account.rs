@@ -218,16 +218,21 @@ impl Books {
 
     /// How the accounts of one dataset under one study went, for each node that is believed.
     pub(crate) fn histories(&self, revisions: &[Rc<Study>], dataset: &Name) -> Result<Vec<History>, AuditError> {
-        let Some(study) = revisions.last() else { return Ok(Vec::new()) };
+        let Some(last) = revisions.last() else { return Ok(Vec::new()) };
         let mut histories = Vec::new();
-        for node in study.agreement.participants() {
-            let Some(key) = AccountKey::new(study, &node, dataset.as_str()) else { continue };
-            if !self.is_believed(&key) {
+        // Who takes part now, and then who did before and left.
+        let parties = revisions.iter().rev().flat_map(|study| {
+            let of = |node: Name| Some((AccountKey::new(study, &node, dataset.as_str())?, node));
+            study.agreement.participants().into_iter().filter_map(of)
+        });
+        let mut seen = BTreeSet::new();
+        for (key, node) in parties {
+            if !seen.insert(key.clone()) || !self.is_believed(&key) {
                 continue;
             }
             let mut steps = Vec::new();
             if let Some(chain) = self.chains.get(&key) {
-                let step = |index, account: &Account| steps.push(step(index, account, &study.agreement));
+                let step = |index, account: &Account| steps.push(step(index, account, &last.agreement));
                 let _ = chain.replay(revisions, dataset, step)?;
             }
             histories.push(History { node, steps });

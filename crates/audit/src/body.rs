@@ -106,15 +106,6 @@ impl<'a> Bodies<'a> {
     }
 }
 
-/// Agreements in `dir`, before anything about the directory is checked: to learn who else may have cosigned its head,
-/// and for nothing else. What cannot be read is left out; the audit proper finds it.
-pub(crate) fn unverified_agreements(dir: &Path) -> Vec<Envelope> {
-    let Ok(files) = std::fs::read_dir(dir.join("body")) else { return Vec::new() };
-    let names = files.filter_map(|file| file.ok()?.file_name().into_string().ok());
-    let envelopes = names.filter_map(|name| serde_json::from_slice(&read(dir, &format!("body/{name}"))?).ok());
-    envelopes.filter(|envelope: &Envelope| envelope.payload_type() == Agreement::TYPE).collect()
-}
-
 fn file_name(body: Hash) -> String {
     format!("body/{body}")
 }

@@ -10,19 +10,22 @@ use std::path::Path;
 use std::rc::Rc;
 
 use cohortium_ledger::VerifiedLog;
-use cohortium_messages::{Envelope, Hash, Name};
+use cohortium_messages::{Agreement, Envelope, Fact, Hash, Name, Verified};
 
 use crate::account::{Books, revisions_of};
 use crate::body::Bodies;
+use crate::head::{self, Complete, Head};
 use crate::leaf::Leaf;
 use crate::outcome::{AccountReport, AuditReport, Finding, FindingKind, Findings, LogReport, TaskReport, count_kinds};
 use crate::study::Study;
 use crate::task::Tasks;
-use crate::{AuditError, leaf, study, unusable};
+use crate::{AuditError, study, unusable};
 
 /// A log of which everything that can be repeated was repeated.
 pub(crate) struct Examined {
     accounts: Vec<AccountReport>,
+    /// The amendments that lead from the given agreement to the one whose log policy the head meets, in order.
+    pub amended: Vec<Complete>,
     pub books: Books,
     /// The given study under the last revision of its agreement.
     pub current: Rc<Study>,
@@ -43,13 +46,12 @@ impl Examined {
     pub(crate) fn new(dir: &Path, agreement: &Envelope) -> Result<Self, AuditError> {
         let given = cohortium_policy::open_agreement(agreement).map_err(unusable)?;
         let given_hash = given.hash();
-        let log = study::verify_log(dir, &given)?;
-        let leaves = leaf::read_all(log.entries())?;
+        let Head { amended, complete, leaves, log } = head::verify_log(dir, &given)?;
         let bodies = Bodies::new(dir, log.bodies());
         bodies.check_all(&leaves)?;
 
         let mut findings = Findings::default();
-        let studies = study::known(given, &leaves, &bodies, &mut findings)?;
+        let studies = study::known(given, &leaves, &complete, &mut findings)?;
         let (mut tasks, mut books) = (Tasks::default(), Books::default());
         for leaf in &leaves {
             match studies.get(&leaf.claims().agreement) {
@@ -68,7 +70,20 @@ impl Examined {
         let revisions = revisions_of(&studies, &given.agreement.study);
         let current = revisions.last().map_or_else(|| Rc::clone(&given), Rc::clone);
         let findings = findings.into_list();
-        Ok(Self { accounts, books, current, findings, given, leaves, log, revisions, studies, tasks, task_reports })
+        Ok(Self {
+            accounts,
+            amended,
+            books,
+            current,
+            findings,
+            given,
+            leaves,
+            log,
+            revisions,
+            studies,
+            tasks,
+            task_reports,
+        })
     }
 
     /// What was found, for programs.
@@ -94,6 +109,32 @@ impl Examined {
         found.into_iter()
     }
 
+    /// The entries of the given study that were not checked, because the log does not hold their agreement: how many, and
+    /// the first. What custodians signed and not all of them (an amendment that is proposed) binds nobody and is not meant.
+    pub(crate) fn unchecked(&self) -> Option<(u64, u64)> {
+        let study = &self.given.agreement.study;
+        let is_meant = |leaf: &&Leaf| {
+            let claims = leaf.claims();
+            let is_proposal = matches!(claims.fact, Fact::Agreement { .. });
+            claims.study == *study && !is_proposal && !self.studies.contains_key(&claims.agreement)
+        };
+        let mut meant = self.leaves.iter().filter(is_meant);
+        let first = meant.next()?.index;
+        Some((1 + meant.count() as u64, first))
+    }
+
+    /// Demands that every entry of the given study was checked.
+    pub(crate) fn demand_covered(&self) -> Result<(), AuditError> {
+        let Some((count, first)) = self.unchecked() else { return Ok(()) };
+        let (report, study) = (Box::new(self.report()), self.given.agreement.study.clone());
+        Err(AuditError::NotCovered { count, first, report, study })
+    }
+
+    /// The agreement whose log policy the head meets: the one that was handed in, or one that amends it.
+    pub(crate) fn met(&self) -> &Verified<Agreement> {
+        self.amended.last().map_or(&self.given.agreement, |amendment| &amendment.agreement)
+    }
+
     /// Whether an entry is under some revision of the given study's agreement.
     pub(crate) fn is_of_the_study(&self, leaf: &Leaf) -> bool {
         self.revisions.iter().any(|study| study.agreement.hash() == leaf.claims().agreement)
@@ -108,6 +149,9 @@ impl Examined {
             |entry: u64| leaf(entry).is_some_and(|leaf| self.is_of_the_study(leaf) && leaf.claims().study == *study);
         let is_own = |finding: &&Finding| match (finding.kind, finding.entry) {
             (FindingKind::Contradiction, entry) => self.contradicted().any(|(_, found)| Some(found) == entry),
+            (FindingKind::NotCovered | FindingKind::Proposal, Some(entry)) => {
+                leaf(entry).is_some_and(|leaf| leaf.claims().study == *study)
+            }
             (_, Some(entry)) => is_under_it(entry),
             // Missing custodians of the given agreement, and nothing else, are about no entry.
             (_, None) => true,

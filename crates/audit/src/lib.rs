@@ -11,12 +11,14 @@
 //! |---|---|
 //! | `leaf` | an entry is canonical, and signed by the author it names under the key that the agreement states |
 //! | `body` | a document beside the log is there, is the one that its entry names, and is named by an entry |
+//! | `head` | the log's head counts: enough members cosigned it, and everybody who did is known |
 //! | `study` | which agreements are signed by all their custodians: what entries are judged by |
 //! | `standing` | what holds until something else is said: approvals, freezes, revocations |
 //! | `task` | the way of each task: asked, permitted, paid, released; or refused, or failed |
 //! | `account` | each node's account: one chain, no more spent than agreed, the sum of its tasks' prices |
 //! | `examine` | all of this, in order |
 //! | `outcome` | what was found, for programs |
+//! | `own` | a node's own log, for its house |
 //! | [`export`](mod@export) | the evidence of one release as a folder that other people's tools read |
 //! | [`incident`] | incidents of a house, from its node's own log |
 //! | [`report`](mod@report) | one page per study, for a privacy officer |
@@ -43,10 +45,12 @@ mod account;
 mod body;
 mod examine;
 pub mod export;
+mod head;
 pub mod incident;
 mod leaf;
 mod markup;
 mod outcome;
+mod own;
 pub mod report;
 mod standing;
 mod study;
@@ -54,8 +58,8 @@ mod task;
 
 use std::path::Path;
 
-use cohortium_ledger::{VerifyError, verify_directory};
-use cohortium_messages::{Agreement, Author, Envelope, Fact, RosterEntry, Verified};
+use cohortium_ledger::VerifyError;
+use cohortium_messages::{Envelope, Name};
 
 pub use outcome::{
     AccountReport, ApprovalReport, AuditReport, Cosigner, Finding, FindingKind, LogReport, Outcome, OwnLogReport,
@@ -63,13 +67,11 @@ pub use outcome::{
 };
 
 pub use export::{Attester, ExportError, Exported, export};
-pub use incident::{ExportedIncident, House, Incident, Step, export_incident};
+pub use incident::{ExportedIncident, House, HubLog, Incident, Incidents, PassedOver, Step, export_incident};
+pub use own::verify_own_log;
 pub use report::{Page, report};
 
-use account::Books;
-use body::Bodies;
 use examine::Examined;
-use outcome::Findings;
 
 /// Why a log must not be believed.
 #[derive(Debug, thiserror::Error)]
@@ -102,6 +104,21 @@ pub enum AuditError {
         /// What is wrong.
         why: String,
     },
+    /// Entries of the study could not be checked, and nothing else is wrong: the log does not hold the agreement that they
+    /// are under with the signatures of all its custodians. The hub must show it; a reader who has it hands that one in.
+    #[error(
+        "log: {count} entries of study {study} were not checked, the first at {first}: the log does not hold their agreement signed by all its custodians"
+    )]
+    NotCovered {
+        /// How many; what custodians only propose is not counted.
+        count: u64,
+        /// The first of them.
+        first: u64,
+        /// Everything that was found.
+        report: Box<AuditReport>,
+        /// The study.
+        study: Name,
+    },
     /// Members contradict their own accounts, and nothing else is wrong. They must answer for it; the report says who, and
     /// what else there is.
     #[error("log: {first}")]
@@ -124,73 +141,21 @@ pub enum AuditError {
 /// # Errors
 /// The first thing that is wrong: see [`AuditError`] for who must act.
 pub fn verify(dir: &Path, agreement: &Envelope) -> Result<AuditReport, AuditError> {
-    let report = Examined::new(dir, agreement)?.report();
+    let examined = Examined::new(dir, agreement)?;
+    let report = examined.report();
     let first = report.findings.iter().find(|finding| finding.kind == FindingKind::Contradiction);
     match first.map(|finding| format!("entry {}: {}", finding.entry.unwrap_or_default(), finding.text)) {
-        None => Ok(report),
         Some(first) => Err(AuditError::Members { first, report: Box::new(report) }),
+        None => examined.demand_covered().map(|()| report),
     }
-}
-
-/// Verifies a node's own log: its signature, its tree, that every entry is this house's (its node's, its custodian's, or one
-/// of its people's, as `agreement` names them), and that the account entries in it are one chain. `node` is the
-/// organisation's roster entry as in the signed agreement. No quorum is asked for: a node's own log is for its own house,
-/// and what counts among organisations stands in the hub's; but cosignatures that are there must be by parties.
-///
-/// # Errors
-/// The first thing that is wrong. The node's operator must act.
-pub fn verify_own_log(
-    dir: &Path,
-    node: &RosterEntry,
-    agreement: &Verified<Agreement>,
-) -> Result<OwnLogReport, AuditError> {
-    let key = study::log_key(node.organisation.as_str(), &node.log_key)?;
-    let log = verify_directory(dir, &key, &study::witness_keys(agreement)?, 0)?;
-    let leaves = leaf::read_all(log.entries())?;
-    let mut books = Books::default();
-    let mut findings = Findings::default();
-    for leaf in &leaves {
-        let (index, claims) = (leaf.index, leaf.claims());
-        let not_ours =
-            || at(index, format!("is no decision of {}, and nothing that its people say", node.organisation));
-        match (&claims.author, &claims.fact) {
-            (Author::Node(name), Fact::Permit { .. } | Fact::Price { .. } | Fact::Refusal { .. })
-                if *name == node.organisation =>
-            {
-                books.take_own(index, &leaf.open_with(&node.message_key)?, node)?;
-            }
-            (Author::Node(name), Fact::Alert { .. }) if *name == node.organisation => {
-                leaf.open_with(&node.message_key)?;
-            }
-            (Author::Custodian(name), Fact::Revocation { .. }) if *name == node.organisation => {
-                leaf.open_with(&node.agreement_key)?;
-            }
-            (Author::Person { organisation, .. }, _) if *organisation != node.organisation => return Err(not_ours()),
-            (Author::Person { .. }, _) if claims.agreement == agreement.hash() => drop(leaf.open(agreement)?),
-            (Author::Person { person, .. }, _) => {
-                let text = format!("{person} speaks under another agreement, which was not handed in: not judged");
-                findings.push(FindingKind::Agreement, Some(index), text);
-            }
-            _ => return Err(not_ours()),
-        }
-    }
-    // Only incidents name documents here: whatever else lies beside them belongs to nothing.
-    Bodies::new(dir, log.bodies()).check_all(&leaves)?;
-    let sequences = books.finish_own(&mut findings)?;
-    Ok(OwnLogReport {
-        entries: outcome::count_kinds(&leaves),
-        log: LogReport::of(&log),
-        sequences,
-        findings: findings.into_list(),
-    })
 }
 
 /// An error at an entry.
 fn at(index: u64, why: impl Into<String>) -> AuditError {
-    AuditError::Entry { index, why: why.into() }
+    AuditError::Entry { index, why: outcome::printable(&why.into()) }
 }
 
 /// An agreement that cannot be used.
 fn unusable(why: impl std::fmt::Display) -> AuditError {
-    AuditError::Agreement { why: why.to_string() }
+    AuditError::Agreement { why: outcome::printable(&why.to_string()) }
 }

@@ -11,6 +11,8 @@
 
 use std::fmt::{Display, Write as _};
 
+use cohortium_messages::hides;
+
 /// A piece of a page.
 #[derive(Clone, Default, Debug, PartialEq, Eq)]
 pub(crate) struct Markup(String);
@@ -117,13 +119,6 @@ fn escape(text: &str) -> String {
         }
     }
     escaped
-}
-
-/// Whether a character moves the cursor, hides text or turns its direction.
-fn hides(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 #[cfg(test)]

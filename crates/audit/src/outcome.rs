@@ -1,12 +1,12 @@
 //! What an audit found, for people and for programs.
 //!
-//! Texts that others wrote (reasons, clauses) are shortened and freed of control characters before they stand here: a
-//! report is printed on terminals.
+//! Texts that others wrote (reasons, clauses) are shortened, and freed of what moves a cursor or hides text, before they
+//! stand here: a report is printed on terminals.
 
 use std::collections::BTreeMap;
 
 use cohortium_ledger::{KeyKind, VerifiedLog};
-use cohortium_messages::{Author, Decimal, ENTRY_KINDS, Hash, Name, Role, Timestamp};
+use cohortium_messages::{Author, Decimal, ENTRY_KINDS, Fact, Hash, Name, Role, Timestamp, plain};
 use serde::Serialize;
 
 use crate::leaf::Leaf;
@@ -217,6 +217,8 @@ pub enum FindingKind {
     Incident,
     /// Entries that were not checked: their agreement is not signed by all, or names another hub.
     NotCovered,
+    /// Signatures on an agreement or amendment that not all of its custodians have signed.
+    Proposal,
     /// A refusal by the hub that the agreement does not ask for.
     Refusal,
     /// A custodian took back the agreement or a key; or something dated before that was logged after it.
@@ -261,40 +263,62 @@ pub(crate) fn count_kinds(leaves: &[Leaf]) -> BTreeMap<&'static str, u64> {
 #[derive(Default)]
 pub(crate) struct Findings {
     list: Vec<Finding>,
-    /// Agreements whose entries are not checked: the first of them, how many, and the study's name.
-    not_covered: BTreeMap<Hash, (u64, u64, Name)>,
+    /// By agreement, its entries that are not checked.
+    not_covered: BTreeMap<Hash, NotCovered>,
+}
+
+/// Entries under one agreement that are not checked.
+struct NotCovered {
+    count: u64,
+    first: u64,
+    /// How many of them say that a custodian signs it.
+    signatures: u64,
+    study: Name,
 }
 
 impl Findings {
     pub(crate) fn push(&mut self, kind: FindingKind, entry: Option<u64>, text: String) {
-        self.list.push(Finding { entry, kind, text });
+        self.list.push(Finding { entry, kind, text: printable(&text) });
     }
 
     /// Notes an entry that cannot be judged.
     pub(crate) fn not_covered(&mut self, leaf: &Leaf) {
         let claims = leaf.claims();
-        let (_, count, _) =
-            self.not_covered.entry(claims.agreement).or_insert_with(|| (leaf.index, 0, claims.study.clone()));
-        *count += 1;
+        let found = self.not_covered.entry(claims.agreement).or_insert_with(|| NotCovered {
+            count: 0,
+            first: leaf.index,
+            signatures: 0,
+            study: claims.study.clone(),
+        });
+        found.count += 1;
+        found.signatures += u64::from(matches!(claims.fact, Fact::Agreement { .. }));
     }
 
     pub(crate) fn into_list(mut self) -> Vec<Finding> {
-        for (agreement, (entry, count, study)) in std::mem::take(&mut self.not_covered) {
+        for (agreement, NotCovered { count, first, signatures, study }) in std::mem::take(&mut self.not_covered) {
+            let (kind, what) = if signatures == count {
+                (FindingKind::Proposal, "say that a custodian signs an agreement")
+            } else {
+                (FindingKind::NotCovered, "stand under an agreement")
+            };
             let text = format!(
-                "{count} entries of study {study} were not checked: the log does not hold its agreement {} signed by all \
-                 custodians and for this hub",
+                "{count} entries of study {study} {what} ({}) that the log does not hold signed by all custodians and for this \
+                 hub: they were not checked",
                 agreement.short()
             );
-            self.push(FindingKind::NotCovered, Some(entry), text);
+            self.push(kind, Some(first), text);
         }
         self.list.sort_by_key(|finding| finding.entry);
         self.list
     }
 }
 
+/// The most characters of another's text in a report.
+const CHARS_MAX: usize = 2_000;
+
 /// Another's text, fit to be printed.
 pub(crate) fn printable(text: &str) -> String {
-    text.chars().take(500).filter(|c| !c.is_control()).collect()
+    plain(text).chars().take(CHARS_MAX).collect()
 }
 
 /// Who speaks, in a word.

@@ -1,22 +1,16 @@
 //! What entries are judged by: agreements that all their custodians signed, and the keys that these state.
 //!
 //! One agreement is handed in and believed. The log of a hub holds other studies too, whose accounts at the nodes are the
-//! same: their agreements are put together from the signed copies beside the log. A study whose agreement is not signed
+//! same: their agreements are put together from the copies that the log records (`head`). A study whose agreement is not signed
 //! by all (it may never be) has no keys that anybody vouches for; its entries are listed, not judged.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::rc::Rc;
 
-use cohortium_ledger::note::SIGNATURES_MAX;
-use cohortium_ledger::{
-    CheckpointError, KeyKind, PolicyError, VerifiedLog, VerifierKey, VerifyError, verify_directory,
-    verify_directory_under,
-};
-use cohortium_messages::{Agreement, Author, Envelope, Fact, Hash, Name, PublicKey, Verified};
-use cohortium_policy::{Direction, Policy, agreed_log_policy, diff, open_agreement};
+use cohortium_messages::{Agreement, Author, Fact, Hash, Name, PublicKey, Verified};
+use cohortium_policy::{Direction, Policy, diff};
 
-use crate::body::{Bodies, unverified_agreements};
+use crate::head::{Complete, follows};
 use crate::leaf::Leaf;
 use crate::outcome::{FindingKind, Findings, StudyReport};
 use crate::{AuditError, unusable};
@@ -77,70 +71,21 @@ impl Study {
     }
 }
 
-/// The key of a log.
-pub(crate) fn log_key(name: &str, key: &PublicKey) -> Result<VerifierKey, AuditError> {
-    VerifierKey::new(name, KeyKind::Log, key.as_bytes()).map_err(unusable)
-}
-
-/// Verifies the directory as the log of the agreement's hub, under a head that meets the log policy of the agreement, or of
-/// an amendment that more than `c` of its custodians signed, so that at least one of them is honest.
-///
-/// Members of other studies cosign the same head, and members sign with a second key that this policy may not ask for. Such
-/// signatures are neither needed nor trusted, but must be by somebody: where the head has some, the agreements in the
-/// directory say who these may be.
-pub(crate) fn verify_log(dir: &Path, given: &Verified<Agreement>) -> Result<VerifiedLog, AuditError> {
-    let policy = agreed_log_policy(given).map_err(unusable)?;
-    match verify_directory_under(dir, &policy) {
-        Err(
-            VerifyError::Checkpoint(CheckpointError::UnknownSigner { .. })
-            | VerifyError::Policy(PolicyError::NotMet { .. }),
-        ) => {}
-        verified => return Ok(verified?),
-    }
-    let complete = unverified_complete(dir);
-    let log = log_key(given.hub.hub.as_str(), &given.hub.log_key)?;
-    let verified = verify_directory(dir, &log, &with_other_witnesses(given, &complete)?, 0)?;
-    let Err(not_met) = policy.is_met(verified.checkpoint()) else { return Ok(verified) };
-    let mut last = given.clone();
-    while let Some((_, next)) = complete.iter().find(|(envelope, next)| amends(&last, envelope, next)) {
-        if agreed_log_policy(next).is_ok_and(|policy| policy.is_met(verified.checkpoint()).is_ok()) {
-            return Ok(verified);
-        }
-        last = next.clone();
-    }
-    Err(VerifyError::from(not_met).into())
-}
-
-/// Whether `next` amends `last`, and more custodians of `last` signed it than may collude.
-fn amends(last: &Verified<Agreement>, envelope: &Envelope, next: &Verified<Agreement>) -> bool {
-    let signed = last.custodian_keys().into_iter().filter(|key| envelope.open::<Agreement>(key).is_ok()).count();
-    follows(last, next) && next.hub == last.hub && signed > last.secure_sum.colluders as usize
-}
-
-fn follows(last: &Verified<Agreement>, next: &Agreement) -> bool {
-    next.previous == Some(last.hash())
-        && Some(next.revision) == last.revision.checked_add(1)
-        && next.study == last.study
-}
-
-/// The studies that are known: the given one, and those whose agreement stands complete beside the log; of each all
-/// revisions.
+/// The studies that are known: the given one, and those whose agreement the log records complete; of each all revisions.
 pub(crate) fn known(
     given: Verified<Agreement>,
     leaves: &[Leaf],
-    bodies: &Bodies<'_>,
+    complete: &[Complete],
     findings: &mut Findings,
 ) -> Result<BTreeMap<Hash, Rc<Study>>, AuditError> {
-    let (given_hash, hub) = (given.hash(), given.hub.clone());
-    let logged = collect(leaves, bodies)?;
-    if !logged.contains_key(&given_hash) {
+    let given_hash = given.hash();
+    if !leaves.iter().any(|leaf| signs(leaf, &given)) {
         return Err(unusable("this log does not record it: bring the agreement and the log of one hub together"));
     }
     note_missing_custodians(&given, leaves, findings);
     let mut by_name: BTreeMap<Name, Vec<Verified<Agreement>>> = BTreeMap::new();
-    let others = logged.into_iter().filter(|(hash, _)| *hash != given_hash);
-    let others = others.filter_map(|(_, envelope)| open_agreement(&envelope).ok());
-    for agreement in others.filter(|agreement| agreement.hub == hub).chain([given]) {
+    let others = complete.iter().map(|other| other.agreement.clone()).filter(|other| other.hash() != given_hash);
+    for agreement in others.chain([given]) {
         by_name.entry(agreement.study.clone()).or_default().push(agreement);
     }
     let mut studies = BTreeMap::new();
@@ -219,22 +164,6 @@ fn amended(old: &Agreement, new: &Agreement) -> String {
     )
 }
 
-/// Every agreement that the log records, with the signatures of all its copies put together.
-fn collect(leaves: &[Leaf], bodies: &Bodies<'_>) -> Result<BTreeMap<Hash, Envelope>, AuditError> {
-    let mut logged: BTreeMap<Hash, Envelope> = BTreeMap::new();
-    for leaf in leaves {
-        let Fact::Agreement { body, .. } = &leaf.claims().fact else { continue };
-        let copy = bodies.envelope(leaf.index, *body)?;
-        match logged.get_mut(&leaf.claims().agreement) {
-            Some(known) => known.merge_signatures(&copy).map_err(|error| crate::at(leaf.index, error.to_string()))?,
-            None => {
-                logged.insert(leaf.claims().agreement, copy);
-            }
-        }
-    }
-    Ok(logged)
-}
-
 /// The agreement is signed by all; whose own entry about that is not in the log is worth knowing.
 fn note_missing_custodians(given: &Verified<Agreement>, leaves: &[Leaf], findings: &mut Findings) {
     for party in given.participants() {
@@ -248,55 +177,4 @@ fn note_missing_custodians(given: &Verified<Agreement>, leaves: &[Leaf], finding
             );
         }
     }
-}
-
-/// The parties' witness keys, both of each.
-pub(crate) fn witness_keys(agreement: &Agreement) -> Result<Vec<VerifierKey>, AuditError> {
-    let mut keys = Vec::new();
-    for party in &agreement.parties {
-        let (entry, name) = (&party.entry, party.entry.organisation.as_str());
-        for (kind, key) in [
-            (KeyKind::Witness, entry.witness_key.as_bytes().as_slice()),
-            (KeyKind::WitnessMlDsa44, entry.witness_ml_dsa_key.as_bytes()),
-        ] {
-            keys.push(VerifierKey::new(name, kind, key).map_err(unusable)?);
-        }
-    }
-    Ok(keys)
-}
-
-/// The witnesses of `given`, and those of other complete agreements of the same hub; no key twice, and no name with two
-/// keys of one kind.
-fn with_other_witnesses(
-    given: &Agreement,
-    complete: &[(Envelope, Verified<Agreement>)],
-) -> Result<Vec<VerifierKey>, AuditError> {
-    let mut witnesses = witness_keys(given)?;
-    for (_, other) in complete.iter().filter(|(_, agreement)| agreement.hub == given.hub) {
-        for key in witness_keys(other)? {
-            let is_new = |known: &VerifierKey| {
-                (known.name(), known.kind()) != (key.name(), key.kind()) && known.public_key() != key.public_key()
-            };
-            // A note carries no more signatures than this, so more signers are of no use.
-            if witnesses.len() < SIGNATURES_MAX && witnesses.iter().all(is_new) {
-                witnesses.push(key);
-            }
-        }
-    }
-    Ok(witnesses)
-}
-
-/// Agreements beside the log that all their custodians signed, before anything about the directory is checked.
-fn unverified_complete(dir: &Path) -> Vec<(Envelope, Verified<Agreement>)> {
-    let mut merged: BTreeMap<Hash, Envelope> = BTreeMap::new();
-    for copy in unverified_agreements(dir) {
-        let Ok(claims) = copy.peek::<Agreement>() else { continue };
-        match merged.get_mut(&claims.hash()) {
-            // Copies of one payload merge; anything else is left to the audit proper.
-            Some(known) => drop(known.merge_signatures(&copy)),
-            None => drop(merged.insert(claims.hash(), copy)),
-        }
-    }
-    let opened = merged.into_values().map(|envelope| (open_agreement(&envelope), envelope));
-    opened.filter_map(|(agreement, envelope)| Some((envelope, agreement.ok()?))).collect()
 }

@@ -7,12 +7,13 @@ use clap::Subcommand;
 use cohortium_audit::{
     AccountReport, Attester, AuditReport, ExportError, Finding, LogReport, Outcome, OwnLogReport, TaskReport,
 };
-use cohortium_messages::{Envelope, Hash, Name};
+use cohortium_messages::{Envelope, Hash, Name, Role};
 use cohortium_node::service::now;
 
 use crate::output::{Failure, Output, table};
 use crate::person::{Person, Speaker};
 use crate::query::micro;
+use crate::session::open_view;
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -21,9 +22,10 @@ pub enum Command {
         /// The log's directory: `checkpoint`, `tile/`, `body/` (default: `log` in --home)
         #[arg(long)]
         log: Option<PathBuf>,
-        /// The signed agreement, as `study show STUDY --out FILE` writes it
-        #[arg(long)]
-        agreement: PathBuf,
+        /// The signed agreement, as `study show STUDY --out FILE` writes it. With --node it may be given several times, once
+        /// for each revision and study; without it all that the node in --home holds are taken
+        #[arg(long, required_unless_present = "node")]
+        agreement: Vec<PathBuf>,
         /// The log is this node's own, not the hub's
         #[arg(long)]
         node: Option<Name>,
@@ -68,16 +70,20 @@ const MIN_PREFIX: usize = 4;
 pub fn run(command: &Command, home: Option<&Path>, output: &Output) -> Result<(), Failure> {
     match command {
         Command::Verify { log, agreement, node } => {
+            let from_home = home.filter(|_| log.is_none());
             let log = log_dir(log.as_deref(), home)?;
             let progress = output.progress("checking");
             match node {
                 None => {
+                    let [agreement] = agreement.as_slice() else {
+                        return Err(Failure::usage("give one agreement: the hub's log has the others"));
+                    };
                     let report = verify(&log, agreement)?;
                     drop(progress);
                     output.result(&report, || format!("The log keeps every rule.\n{}", summary(&report)))
                 }
                 Some(node) => {
-                    let report = verify_own(&log, agreement, node)?;
+                    let report = verify_own(&log, agreement, from_home, node)?;
                     drop(progress);
                     output.result(&report, || format!("{node}'s own log keeps every rule.\n{}", own_summary(&report)))
                 }
@@ -105,6 +111,16 @@ fn export(
     output: &Output,
 ) -> Result<(), Failure> {
     let person = Person::open(&speaker.person)?;
+    if person.entry.role != Role::Auditor {
+        // Whoever approves must not vouch with the same key that what was approved was right.
+        return Err(Failure::refused(
+            format!(
+                "{} is {}: only an auditor attests, with a key that is used for nothing else (`person init --role auditor`)",
+                person.entry.person, person.entry.role
+            ),
+            Vec::new(),
+        ));
+    }
     let progress = output.progress("checking the log, then writing");
     let (task, release) = released(&verify(log, agreement)?, task)?;
     let attester = Attester { at: now(), key: &person.secrets.key, name: &person.entry.person };
@@ -127,7 +143,8 @@ fn export(
     })
 }
 
-fn export_failure(error: ExportError) -> Failure {
+/// Who must act when nothing was exported.
+pub fn export_failure(error: ExportError) -> Failure {
     match error {
         ExportError::Audit(_) | ExportError::Contradicted { .. } => Failure::not_verified(error),
         ExportError::NoRelease { .. } | ExportError::Folder { .. } => Failure::usage(error),
@@ -160,17 +177,14 @@ fn released(report: &AuditReport, text: &str) -> Result<(Hash, Hash), Failure> {
     }
 }
 
-/// Writes the page of a study; one on which a member contradicts itself says so at its top, and fails.
+/// Writes the page of a study; one that is not verified says so at its top, and fails.
 fn page(log: &Path, agreement: &Path, out: &Path, output: &Output) -> Result<(), Failure> {
     let progress = output.progress("checking the log, then writing");
     let page = cohortium_audit::report(log, &read(agreement)?).map_err(Failure::not_verified)?;
     std::fs::write(out, &page.html).map_err(|error| Failure::own(format!("{}: {error}", out.display())))?;
     drop(progress);
     if !page.verified {
-        return Err(Failure::not_verified(format!(
-            "a member contradicts its own account: {} says who and where",
-            out.display()
-        )));
+        return Err(Failure::not_verified(format!("not verified: {} says why, at its top", out.display())));
     }
     output.result(&serde_json::json!({"out": out, "verified": page.verified}), || {
         format!("Wrote {}: open it in a browser, or print it. The log keeps every rule.", out.display())
@@ -182,11 +196,21 @@ pub fn verify(log: &Path, agreement: &Path) -> Result<AuditReport, Failure> {
     cohortium_audit::verify(log, &read(agreement)?).map_err(Failure::not_verified)
 }
 
-fn verify_own(log: &Path, agreement: &Path, node: &Name) -> Result<OwnLogReport, Failure> {
-    let agreement = cohortium_policy::open_agreement(&read(agreement)?).map_err(Failure::not_verified)?;
-    let entry =
-        agreement.party(node).ok_or_else(|| Failure::usage(format!("{node} is not a party of this agreement")))?;
-    cohortium_audit::verify_own_log(log, entry, &agreement).map_err(Failure::not_verified)
+/// Checks a node's own log under the agreements in these files, or else under all that the node's home holds.
+fn verify_own(log: &Path, files: &[PathBuf], home: Option<&Path>, node: &Name) -> Result<OwnLogReport, Failure> {
+    let envelopes: Vec<Envelope> = match (files, home) {
+        ([], Some(home)) => open_view(home)?.versions()?.into_iter().map(|(_, envelope)| envelope).collect(),
+        ([], None) => {
+            return Err(Failure::usage("say under which agreements: --agreement FILE (or the node's --home)"));
+        }
+        (files, _) => files.iter().map(|file| read(file)).collect::<Result<_, Failure>>()?,
+    };
+    let opened = envelopes.iter().map(cohortium_policy::open_agreement).collect::<Result<Vec<_>, _>>();
+    let agreements = opened.map_err(Failure::not_verified)?;
+    if agreements.iter().all(|agreement| agreement.party(node).is_none()) {
+        return Err(Failure::usage(format!("{node} is a party of none of these agreements")));
+    }
+    cohortium_audit::verify_own_log(log, node, &agreements).map_err(Failure::not_verified)
 }
 
 fn read(agreement: &Path) -> Result<Envelope, Failure> {

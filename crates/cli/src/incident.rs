@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::Subcommand;
-use cohortium_audit::{ExportError, ExportedIncident, House, Incident, export_incident};
+use cohortium_audit::{AuditError, ExportError, ExportedIncident, House, HubLog, Incidents, export_incident};
 use cohortium_messages::{
     Envelope, Fact, Hash, IncidentRecord, IncidentStep, Name, Notification, Purpose, Timestamp, canonical_bytes,
 };
 use cohortium_node::service::now;
 use cohortium_node::view::View;
 
+use crate::audit::export_failure;
 use crate::desk::{self, Desk, Heard, demand_role, say_freeze, waiting};
 use crate::federation::Federation;
 use crate::output::{Failure, Output, plain, table};
@@ -83,9 +84,8 @@ pub enum Command {
         /// The folder to write; it must not exist
         #[arg(long)]
         out: PathBuf,
-        /// A copy of the hub's log, to list the answers that left
-        #[arg(long)]
-        hub_log: Option<PathBuf>,
+        #[command(flatten)]
+        hub: HubFiles,
     },
     /// All incidents of this house
     List,
@@ -94,6 +94,20 @@ pub enum Command {
         /// The sandbox's folder
         dir: PathBuf,
     },
+}
+
+/// The hub's log, for the questions and answers of the study.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct HubFiles {
+    /// A copy of the hub's log, to hand over the study's questions and answers
+    #[arg(long)]
+    hub_log: Option<PathBuf>,
+    /// The first entry of the hub's log that is handed over
+    #[arg(long, value_name = "ENTRY", default_value_t = 0, requires = "hub_log")]
+    from: u64,
+    /// The last entry of the hub's log that is handed over (default: all that are there)
+    #[arg(long, value_name = "ENTRY", requires = "hub_log")]
+    to: Option<u64>,
 }
 
 /// What is known for a notification by Art. 33(3). What is not given stays as it was.
@@ -126,9 +140,11 @@ impl From<Known> for Notification {
     }
 }
 
-/// How often the node's own log is read again that changes under our hands, and both logs: the newest head of the hub's may
+/// How long a log is read again that changes under our hands: the node's own, and both. The newest head of the hub's may
 /// still be on its way to be cosigned.
-const TRIES: (u32, u32) = (5, 150);
+const LOG_PATIENCE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(15));
+/// However long reading takes, it is tried so often.
+const TRIES: u32 = 3;
 /// How long a drill waits for the node to have the agreement.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -140,7 +156,7 @@ pub async fn run(command: Command, home: Option<&Path>, output: &Output) -> Resu
     };
     match command {
         Command::Open { incident, study, what, aware_at, known, speaker } => {
-            if all(home)?.iter().any(|other| other.incident == incident) {
+            if all(home)?.incidents.iter().any(|other| other.incident == incident) {
                 return Err(Failure::usage(format!(
                     "there is an incident `{incident}` already: give this one another name"
                 )));
@@ -177,7 +193,7 @@ pub async fn run(command: Command, home: Option<&Path>, output: &Output) -> Resu
             waiting(&laid, output).await?;
             step(home, record, &speaker, output).await
         }
-        Command::Export { incident, out, hub_log } => export(home, &incident, hub_log.as_deref(), &out, output),
+        Command::Export { incident, out, hub } => export(home, &incident, &hub, &out, output),
         Command::List => list(home, output),
         Command::Drill { .. } => Ok(()),
     }
@@ -191,7 +207,7 @@ fn later(
     what: String,
     known: Known,
 ) -> Result<IncidentRecord, Failure> {
-    let all = all(home)?;
+    let all = all(home)?.incidents;
     let found = all.iter().find(|other| other.incident == *incident).ok_or_else(|| {
         let names: Vec<&str> = all.iter().map(|other| other.incident.as_str()).collect();
         Failure::usage(format!("there is no incident `{incident}` here (there are: {})", names.join(", ")))
@@ -245,17 +261,17 @@ fn say(desk: &Desk, record: &IncidentRecord) -> Result<desk::Laid, Failure> {
     desk.say((hash, &record.study), fact, Some(body))
 }
 
-/// All incidents in a node's own log, which may grow while it is read.
-fn all(home: &Path) -> Result<Vec<Incident>, Failure> {
-    with_house(home, TRIES.0, |house| house.incidents())?.map_err(Failure::not_verified)
+/// What a node's own log says of incidents, which may grow while it is read.
+fn all(home: &Path) -> Result<Incidents, Failure> {
+    with_house(home, LOG_PATIENCE.0, |house| Ok(house.incidents()?))
 }
 
-/// Looks at a house's own log, again if it changed under our hands.
-fn with_house<T, E>(
+/// Looks at a house's own log, again if it changed under our hands: an error of anything but a log is final.
+fn with_house<T>(
     home: &Path,
-    tries: u32,
-    look: impl Fn(&House<'_>) -> Result<T, E>,
-) -> Result<Result<T, E>, Failure> {
+    patience: Duration,
+    look: impl Fn(&House<'_>) -> Result<T, ExportError>,
+) -> Result<T, Failure> {
     let node = node_home(home)?;
     let view: View = open_view(home)?;
     let agreements: Vec<Envelope> = view.versions()?.into_iter().map(|(_, envelope)| envelope).collect();
@@ -264,23 +280,22 @@ fn with_house<T, E>(
     }
     let (log, organisation) = (node.log_dir(), node.connection()?.name);
     let house = House { agreements: &agreements, log: &log, organisation: &organisation };
-    let mut left = tries;
+    let (began, mut tries) = (Instant::now(), 0);
     loop {
-        left = left.saturating_sub(1);
+        tries += 1;
         match look(&house) {
-            Err(_) if left > 0 => std::thread::sleep(Duration::from_millis(100)),
-            done => return Ok(done),
+            Err(ExportError::Audit(AuditError::Log(_))) if tries < TRIES || began.elapsed() < patience => {
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            done => return done.map_err(export_failure),
         }
     }
 }
 
 fn list(home: &Path, output: &Output) -> Result<(), Failure> {
     let all = all(home)?;
-    output.result(&serde_json::json!({ "incidents": all }), || {
-        if all.is_empty() {
-            return String::from("No incident is written down here.");
-        }
-        let rows = all.iter().map(|incident| {
+    output.result(&all, || {
+        let rows = all.incidents.iter().map(|incident| {
             let last = incident.steps.last().map_or_else(String::new, |step| plain(&step.what));
             let stands = if incident.over { String::from("over") } else { left_in_words(incident.deadline) };
             let [name, study, aware, steps] = [
@@ -291,32 +306,36 @@ fn list(home: &Path, output: &Output) -> Result<(), Failure> {
             ];
             vec![name, study, aware, stands, steps, last]
         });
-        table(&["incident", "study", "aware since", "of the 72 hours", "steps", "last"], rows)
+        let listed = match all.incidents.as_slice() {
+            [] => String::from("No incident is written down here."),
+            _ => table(&["incident", "study", "aware since", "of the 72 hours", "steps", "last"], rows),
+        };
+        let passed_over = all
+            .passed_over
+            .iter()
+            .map(|other| format!("\nEntry {} is passed over: {}", other.entry, plain(&other.why)));
+        listed + &passed_over.collect::<String>()
     })
 }
 
-fn export(home: &Path, incident: &Name, hub_log: Option<&Path>, out: &Path, output: &Output) -> Result<(), Failure> {
+fn export(home: &Path, incident: &Name, hub: &HubFiles, out: &Path, output: &Output) -> Result<(), Failure> {
     let exported = {
         let _progress = output.progress("checking the logs, then writing");
-        write_export(home, incident, hub_log, out)?
+        write_export(home, incident, hub, out)?
     };
     output.result(&exported, || exported_in_words(&exported, out))
 }
 
-fn write_export(home: &Path, incident: &Name, hub_log: Option<&Path>, out: &Path) -> Result<ExportedIncident, Failure> {
+fn write_export(home: &Path, incident: &Name, hub: &HubFiles, out: &Path) -> Result<ExportedIncident, Failure> {
     if out.exists() {
         return Err(Failure::usage(format!("{} is there already: name a new folder with --out", out.display())));
     }
-    if !all(home)?.iter().any(|known| known.incident == *incident) {
+    if !all(home)?.incidents.iter().any(|known| known.incident == *incident) {
         return Err(Failure::usage(format!("there is no incident `{incident}` here: `incident list` shows them")));
     }
-    let tries = if hub_log.is_some() { TRIES.1 } else { TRIES.0 };
-    let exported = with_house(home, tries, |house| export_incident(house, hub_log, incident, out))?;
-    exported.map_err(|error| match error {
-        ExportError::Folder { .. } | ExportError::NoRelease { .. } => Failure::usage(error),
-        ExportError::Internal(_) => Failure::own(error),
-        ExportError::Audit(_) | ExportError::Contradicted { .. } => Failure::not_verified(error),
-    })
+    let log = hub.hub_log.as_deref().map(|dir| HubLog { dir, first: hub.from, last: hub.to.unwrap_or(u64::MAX) });
+    let patience = if log.is_some() { LOG_PATIENCE.1 } else { LOG_PATIENCE.0 };
+    with_house(home, patience, |house| export_incident(house, log.as_ref(), incident, out))
 }
 
 fn exported_in_words(exported: &ExportedIncident, out: &Path) -> String {
@@ -329,83 +348,172 @@ fn exported_in_words(exported: &ExportedIncident, out: &Path) -> String {
     } else {
         format!("Still to be stated: {}.", exported.missing.join("; "))
     };
+    let problems = match exported.problems {
+        0 => String::new(),
+        number => format!(" {number} entries could not be taken for what they say they are: see problems.json."),
+    };
     format!(
-        "Wrote {} files to {}; the draft of the notification is notification.md. {answers} {missing}",
+        "Wrote {} files to {}; the draft of the notification is notification.md. {answers} {missing}{problems}\nSHA-256 of its \
+         manifest, to be written down beside it:\n  {}",
         exported.files,
-        out.display()
+        out.display(),
+        exported.manifest_sha256
     )
 }
 
-/// Plays an incident in a sandbox: what a privacy officer would do in the first hour, and that each step has its effect.
+/// The stage of a drill: a house, and a person who leads.
+struct Drill {
+    began: Instant,
+    desk: Desk,
+    federation: Federation,
+    first: Name,
+    home: PathBuf,
+    incident: Name,
+    study: Name,
+}
+
+/// How far a drill went, for whoever must put things right.
+#[derive(Default)]
+struct Played {
+    closed: bool,
+    /// What was done when.
+    done: Vec<serde_json::Value>,
+    frozen: bool,
+    opened: bool,
+}
+
+/// Plays an incident in a sandbox: what a privacy officer would do in the first hour, and that each step has its effect. A
+/// step that fails ends it, and leaves the sandbox as it was found.
 async fn drill(dir: &Path, output: &Output) -> Result<(), Failure> {
-    let federation = Federation::open(dir)?;
-    if !federation.facts().people || !federation.is_running() {
-        return Err(Failure::usage(format!(
-            "a drill needs a running sandbox with people: `sandbox new {0} --people`, then `sandbox start {0}`",
-            dir.display()
-        )));
-    }
-    let (began, study) = (Instant::now(), federation.facts().study.clone());
-    let first = federation.facts().organisations.first().ok_or_else(|| Failure::own("no organisation"))?;
-    let home = federation.node(first).dir().to_owned();
-    // A sandbox that was started a moment ago: its node fetches the agreement first.
-    while open_view(&home)?.agreements()?.is_empty() && began.elapsed() < PATIENCE {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    let desk = Desk::open(&home, &Speaker { person: federation.person(first, "paula") })?;
-    let mut done: Vec<serde_json::Value> = Vec::new();
-    let mut note = |what: String| {
-        let at_s = began.elapsed().as_secs_f64();
-        output.say(format!("{at_s:6.1} s  {what}"));
-        done.push(serde_json::json!({"at_s": at_s, "what": what}));
+    let drill = Drill::open(dir).await?;
+    let mut played = Played::default();
+    let exported = match drill.play(dir, &mut played, output).await {
+        Ok(exported) => exported,
+        Err(failure) => return Err(drill.break_off(&played, output, failure).await),
     };
-    let incident = drill_name(&home)?;
-    let record = |step, aware_at, what: &str, notification| IncidentRecord {
-        aware_at,
-        incident: incident.clone(),
-        notification,
-        step,
-        study: study.clone(),
-        what: what.to_owned(),
-    };
-    let nothing = Notification::default;
-    let opened = record(IncidentStep::Open, Some(now()), "Drill: a researcher's laptop was stolen.", nothing());
-    acted(&say(&desk, &opened)?, output).await?;
-    note(format!("paula of {first} opened incident {incident}; the 72 hours run"));
-    acted(&say_freeze(&desk, &study, "drill: a researcher's laptop was stolen", true)?, output).await?;
-    note(format!("study {study} stands still at {first}"));
-    let refused = refused_while_frozen(&federation).await?;
-    note(format!("a question of ada was refused: {refused}"));
-    let known = Notification {
-        measures: Some(String::from("The study was stopped; the key is being taken back.")),
-        nature: Some(String::from("Drill: theft of a laptop with a researcher's key.")),
-        ..Notification::default()
-    };
-    acted(
-        &say(&desk, &record(IncidentStep::Action, None, "Drill: asked ada which questions are hers.", known))?,
-        output,
-    )
-    .await?;
-    note(String::from("what was done and is known is written down"));
-    let out = dir.join(format!("incident-{incident}"));
-    let exported = write_export(&home, &incident, Some(&federation.hub().log_dir()), &out)?;
-    note(exported_in_words(&exported, &out));
-    acted(&say(&desk, &record(IncidentStep::Close, None, "Drill: over.", nothing()))?, output).await?;
-    acted(&say_freeze(&desk, &study, "drill: over", false)?, output).await?;
-    note(format!("closed; study {study} goes on at {first}"));
-    let value = serde_json::json!({"exported": exported, "incident": incident, "out": out, "steps": done});
+    let Drill { home, incident, .. } = &drill;
+    let out = drill.out(dir);
+    let value = serde_json::json!({"exported": exported, "incident": incident, "out": out, "steps": played.done});
     output.result(&value, || {
         format!(
             "The drill is over. Look at {}/notification.md, and at `{}`.",
             out.display(),
-            crate::sandbox::command_line(&["--home", &crate::sandbox::shown(&home), "incident", "list"])
+            crate::sandbox::command_line(&["--home", &crate::sandbox::shown(home), "incident", "list"])
         )
     })
 }
 
+impl Drill {
+    async fn open(dir: &Path) -> Result<Self, Failure> {
+        let federation = Federation::open(dir)?;
+        if !federation.facts().people || !federation.is_running() {
+            return Err(Failure::usage(format!(
+                "a drill needs a running sandbox with people: `sandbox new {0} --people`, then `sandbox start {0}`",
+                dir.display()
+            )));
+        }
+        let (began, study) = (Instant::now(), federation.facts().study.clone());
+        let first = federation.facts().organisations.first().ok_or_else(|| Failure::own("no organisation"))?.clone();
+        let home = federation.node(&first).dir().to_owned();
+        // A sandbox that was started a moment ago: its node fetches the agreement first.
+        while open_view(&home)?.agreements()?.is_empty() && began.elapsed() < PATIENCE {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let desk = Desk::open(&home, &Speaker { person: federation.person(&first, "paula") })?;
+        let incident = drill_name(&home)?;
+        Ok(Self { began, desk, federation, first, home, incident, study })
+    }
+
+    fn out(&self, dir: &Path) -> PathBuf {
+        dir.join(format!("incident-{}", self.incident))
+    }
+
+    fn note(&self, played: &mut Played, output: &Output, what: String) {
+        let at_s = self.began.elapsed().as_secs_f64();
+        output.say(format!("{at_s:6.1} s  {what}"));
+        played.done.push(serde_json::json!({"at_s": at_s, "what": what}));
+    }
+
+    async fn step(
+        &self,
+        step: IncidentStep,
+        what: &str,
+        notification: Notification,
+        output: &Output,
+    ) -> Result<(), Failure> {
+        let record = IncidentRecord {
+            aware_at: (step == IncidentStep::Open).then(now),
+            incident: self.incident.clone(),
+            notification,
+            step,
+            study: self.study.clone(),
+            what: what.to_owned(),
+        };
+        acted(&say(&self.desk, &record)?, output).await
+    }
+
+    async fn play(&self, dir: &Path, played: &mut Played, output: &Output) -> Result<ExportedIncident, Failure> {
+        let Self { desk, federation, first, incident, study, .. } = self;
+        let stolen = "a researcher's laptop was stolen";
+        // From here on something may be true though we do not hear of it.
+        played.opened = true;
+        self.step(IncidentStep::Open, &format!("Drill: {stolen}."), Notification::default(), output).await?;
+        self.note(played, output, format!("paula of {first} opened incident {incident}; the 72 hours run"));
+        played.frozen = true;
+        acted(&say_freeze(desk, study, &format!("drill: {stolen}"), true)?, output).await?;
+        self.note(played, output, format!("study {study} stands still at {first}"));
+        let refused = refused_while_frozen(federation).await?;
+        self.note(played, output, format!("a question of ada was refused: {refused}"));
+        let known = Notification {
+            measures: Some(String::from("The study was stopped; the key is being taken back.")),
+            nature: Some(String::from("Drill: theft of a laptop with a researcher's key.")),
+            ..Notification::default()
+        };
+        self.step(IncidentStep::Action, "Drill: asked ada which questions are hers.", known, output).await?;
+        self.note(played, output, String::from("what was done and is known is written down"));
+        let (out, hub_log) = (self.out(dir), Some(federation.hub().log_dir()));
+        let hub = HubFiles { hub_log, ..HubFiles::default() };
+        let exported = write_export(&self.home, incident, &hub, &out)?;
+        self.note(played, output, exported_in_words(&exported, &out));
+        self.step(IncidentStep::Close, "Drill: over.", Notification::default(), output).await?;
+        played.closed = true;
+        acted(&say_freeze(desk, study, "drill: over", false)?, output).await?;
+        played.frozen = false;
+        self.note(played, output, format!("closed; study {study} goes on at {first}"));
+        Ok(exported)
+    }
+
+    /// Puts right what an unfinished drill left behind, and says what could not be.
+    async fn break_off(&self, played: &Played, output: &Output, failure: Failure) -> Failure {
+        let mut failure = failure;
+        if played.opened && !played.closed {
+            let closed = self.step(IncidentStep::Close, "Drill: broken off.", Notification::default(), output).await;
+            if let Err(why) = closed {
+                failure = failure.and(&format!("Incident {} may still be open: {}", self.incident, why.message()));
+            }
+        }
+        if played.frozen {
+            let went_on = match say_freeze(&self.desk, &self.study, "drill: broken off", false) {
+                Ok(laid) => acted(&laid, output).await,
+                Err(failure) => Err(failure),
+            };
+            failure = match went_on {
+                Ok(()) => failure.and(&format!("The drill was broken off; study {} goes on.", self.study)),
+                Err(why) => failure.and(&format!(
+                    "Study {0} may still stand still at {1} (`node unfreeze {0}`): {2}",
+                    self.study,
+                    self.first,
+                    why.message()
+                )),
+            };
+        }
+        failure
+    }
+}
+
 /// A name that no drill had before.
 fn drill_name(home: &Path) -> Result<Name, Failure> {
-    let all = all(home)?;
+    let all = all(home)?.incidents;
     let mut names = (1..=10_000).filter_map(|number| Name::new(format!("drill-{number}")).ok());
     let free = names.find(|name| all.iter().all(|known| known.incident != *name));
     free.ok_or_else(|| Failure::usage("ten thousand drills are enough"))

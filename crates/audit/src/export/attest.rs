@@ -16,7 +16,7 @@ use data_encoding::{BASE64, BASE64URL_NOPAD};
 use serde::{Deserialize, Serialize};
 
 use crate::export::parts::{self, Parts};
-use crate::export::{Attester, Case, ExportError, entry_path};
+use crate::export::{AMENDMENTS, Attester, Case, ExportError, entry_path};
 use crate::leaf::Leaf;
 
 /// What holds of a permit.
@@ -150,7 +150,8 @@ fn statement(
         let hash = parts.sha256(path).ok_or_else(|| ExportError::Internal(format!("{path} was not collected")))?;
         Ok(Resource { digest: BTreeMap::from([(String::from("sha256"), hash)]), name: path.to_owned() })
     };
-    let policies = ["agreement.json", "policy.cedar", "log/log-policy.txt"].into_iter().map(resource);
+    let policies = ["agreement.json", "policy.cedar", "log/log-policy.txt"].into_iter();
+    let policies = policies.chain(parts.under(AMENDMENTS)).map(resource);
     let verifier = Verifier {
         id: key_uri(&attester.key.public()),
         name: attester.name.clone(),

@@ -57,6 +57,9 @@ use crate::outcome::{LogReport, who};
 use crate::task::{Released, TaskRecord};
 use parts::Parts;
 
+/// Where those amendments stand that lead from the agreement to the one whose log policy the head meets.
+pub(crate) const AMENDMENTS: &str = "log/amendments/";
+
 /// Who says to have checked.
 pub struct Attester<'a> {
     /// When, by the attester's clock.
@@ -147,6 +150,8 @@ pub fn export(
     if let Some((node, entry)) = examined.contradicted().next() {
         return Err(ExportError::Contradicted { entry, node: node.clone() });
     }
+    // That accounts stayed within budgets cannot be said where entries of the study were not checked.
+    examined.demand_covered()?;
     let study = examined.given.agreement.study.clone();
     let tasks = examined.tasks.of(&study);
     let own = tasks.into_iter().filter(|task| task.study.agreement.hash() == examined.given.agreement.hash());
@@ -234,7 +239,16 @@ impl Case<'_> {
     fn log(&self, parts: &mut Parts) -> Result<(), ExportError> {
         let head = self.examined.log.checkpoint().to_string();
         parts.put("log/checkpoint", "The log's head with the members' cosignatures", parts::TEXT, head.into_bytes());
-        let policy = self.agreement.log_policy.clone().into_bytes();
+        for amendment in &self.examined.amended {
+            let revision = amendment.agreement.revision;
+            parts.put(
+                &format!("{AMENDMENTS}revision-{revision}.json"),
+                &format!("Revision {revision} of the agreement, signed by all its custodians"),
+                parts::DSSE,
+                canonical_bytes(&amendment.envelope)?,
+            );
+        }
+        let policy = self.examined.met().log_policy.clone().into_bytes();
         parts.put("log/log-policy.txt", "Whose cosignatures make a head count", parts::TEXT, policy);
         let proofs = proof::Proofs::new(&self.examined.log);
         for leaf in self.leaves() {
@@ -280,7 +294,7 @@ impl Case<'_> {
             entries: own,
             findings,
             log: LogReport::of(&self.examined.log),
-            quorum: cohortium_policy::log_terms(self.agreement).map_err(crate::unusable)?.quorum,
+            quorum: cohortium_policy::log_terms(self.examined.met()).map_err(crate::unusable)?.quorum,
             release: self.released.document.hash(),
             version: env!("CARGO_PKG_VERSION"),
         })

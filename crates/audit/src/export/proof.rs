@@ -30,6 +30,17 @@ impl<'a> Proofs<'a> {
 
     /// The proof of the entry at `index`, as the file's text.
     pub(crate) fn of(&self, index: u64) -> Result<String, AuditError> {
+        self.proof(index).map(|proof| proof.to_string())
+    }
+
+    /// What stands in that file before the log's head, which ends it and is the same in all.
+    pub(crate) fn path_of(&self, index: u64) -> Result<String, AuditError> {
+        let (proof, head) = (self.of(index)?, self.log.checkpoint().to_string());
+        let path = proof.strip_suffix(head.as_str()).map(str::to_owned);
+        path.ok_or_else(|| at(index, "its proof does not end in the log's head"))
+    }
+
+    fn proof(&self, index: u64) -> Result<LogProof, AuditError> {
         let size = self.log.checkpoint().checkpoint().size();
         let mut node = |level: u32, position: u64| {
             let row = usize::try_from(level).ok().and_then(|level| self.rows.get(level));
@@ -37,7 +48,6 @@ impl<'a> Proofs<'a> {
             hash.copied().ok_or(TreeError::OutOfRange { what: "node", value: position, limit: size })
         };
         let path = tree::inclusion_proof(index, size, &mut node).map_err(|error| at(index, error.to_string()))?;
-        let proof = LogProof::new(index, path, self.log.checkpoint(), &[]);
-        proof.map(|proof| proof.to_string()).map_err(|error| at(index, error.to_string()))
+        LogProof::new(index, path, self.log.checkpoint(), &[]).map_err(|error| at(index, error.to_string()))
     }
 }

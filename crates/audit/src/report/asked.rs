@@ -31,7 +31,7 @@ pub(crate) fn ending(task: &TaskRecord) -> Markup {
 }
 
 /// All about one task. Of who is `contradicted`, nothing about prices is believed.
-pub(crate) fn section(number: usize, task: &TaskRecord, nodes: &[Name], contradicted: &[&Name]) -> Markup {
+pub(crate) fn section(number: usize, task: &TaskRecord, contradicted: &[&Name]) -> Markup {
     let document = &task.task;
     let facts = [
         ("Asked by", document.researcher.to_string()),
@@ -50,7 +50,7 @@ pub(crate) fn section(number: usize, task: &TaskRecord, nodes: &[Name], contradi
         .and(sql)
         .and(table([], rows))
         .and(approvals(task))
-        .and(at_nodes(task, nodes, contradicted))
+        .and(at_nodes(task, contradicted))
         .and(refusals(task))
         .and(task.release.as_ref().map_or_else(Markup::default, |release| released(task, release)));
     let failure = task
@@ -61,7 +61,8 @@ pub(crate) fn section(number: usize, task: &TaskRecord, nodes: &[Name], contradi
 }
 
 /// What each node said, and what became of its price.
-fn at_nodes(task: &TaskRecord, nodes: &[Name], contradicted: &[&Name]) -> Markup {
+fn at_nodes(task: &TaskRecord, contradicted: &[&Name]) -> Markup {
+    let nodes = task.study.agreement.participants();
     let rows = nodes.iter().map(|node| {
         let permitted = match task.permits.get(node) {
             Some((time, snapshot)) => format!("permitted at {time}, rows committed to as {}", snapshot.short()),

@@ -35,14 +35,15 @@ use crate::examine::Examined;
 pub struct Page {
     /// The whole file.
     pub html: String,
-    /// Whether nothing is wrong. If not, members contradict their own accounts, and the page says so at its top.
+    /// Whether nothing is wrong. If not, members contradict their own accounts, or entries of the study could not be
+    /// checked, and the page says so at its top.
     pub verified: bool,
 }
 
 /// Writes the page of the study whose agreement is handed in, from the hub's log in `dir`.
 ///
 /// Given a log that [`verify`](crate::verify) accepts, or refuses for no more than that members contradict their own
-/// accounts, returns what happened in this study alone, always in the same bytes; never another study's tasks, and never
+/// accounts or that entries of the study could not be checked, returns what happened in this study alone, always in the same bytes; never another study's tasks, and never
 /// more of rows than the released cells. Argued: the page is made from what was examined, and holds no clock.
 ///
 /// # Errors

@@ -35,11 +35,11 @@ const PICTURES_MAX: usize = 12;
 pub(crate) fn write(examined: &Examined) -> Result<Page, AuditError> {
     let agreement = &*examined.current.agreement;
     let tasks = examined.tasks.of(&agreement.study);
-    let verified = examined.contradicted().next().is_none();
+    let verified = examined.contradicted().next().is_none() && examined.unchecked().is_none();
     let title = format!("Study {}", agreement.study);
     let body = tag("h1", Markup::text(&title))
         .and(paragraph(&agreement.title))
-        .and(verdict(examined, verified)?)
+        .and(verdict(examined)?)
         .and(people(examined, agreement))
         .and(budgets(examined, agreement)?)
         .and(questions(examined, &tasks))
@@ -48,15 +48,34 @@ pub(crate) fn write(examined: &Examined) -> Result<Page, AuditError> {
     Ok(Page { html: markup::page(&title, STYLE, body), verified })
 }
 
-fn verdict(examined: &Examined, verified: bool) -> Result<Markup, AuditError> {
-    let (log, agreement) = (LogReport::of(&examined.log), &examined.current.agreement);
-    let (class, heading) = if verified {
-        ("verdict good", "Verified")
-    } else {
-        ("verdict bad", "Not verified: a member contradicts itself")
+fn verdict(examined: &Examined) -> Result<Markup, AuditError> {
+    let (log, met) = (LogReport::of(&examined.log), examined.met());
+    let (given, current) = (&examined.given.agreement, &examined.current);
+    let unchecked = examined.unchecked();
+    let (class, heading) = match (examined.contradicted().next(), unchecked) {
+        (None, None) => ("verdict good", "Verified"),
+        (Some(_), _) => ("verdict bad", "Not verified: a member contradicts itself"),
+        (None, Some(_)) => ("verdict bad", "Not verified: entries of this study could not be checked"),
     };
-    let members =
-        log.cosigned_by.iter().filter(|by| agreement.participants().iter().any(|n| n.as_str() == by.organisation));
+    let every = match unchecked {
+        None => String::from("Every entry of this study is signed by its author"),
+        Some((count, first)) => format!(
+            "{count} entries of this study, the first at {first}, could not be checked: the log does not hold their agreement \
+             signed by all its custodians. Every other entry of it is signed by its author"
+        ),
+    };
+    let in_force = if current.agreement.hash() == given.hash() {
+        String::new()
+    } else {
+        let agreement = &current.agreement;
+        format!(
+            " Amended since: revision {}, fingerprint {}, is in force from entry {}.",
+            agreement.revision,
+            agreement.hash().fingerprint(),
+            current.from
+        )
+    };
+    let members = log.cosigned_by.iter().filter(|by| met.participants().iter().any(|n| n.as_str() == by.organisation));
     let cosigners: Vec<String> = members.map(|by| format!("{} at {}", by.organisation, by.time)).collect();
     let checked = [
         format!(
@@ -66,17 +85,17 @@ fn verdict(examined: &Examined, verified: bool) -> Result<Markup, AuditError> {
         format!(
             "{} of {} organisations cosigned this state of it, and {} must: {}.",
             cosigners.len(),
-            agreement.parties.len(),
-            cohortium_policy::log_terms(agreement).map_err(crate::unusable)?.quorum,
+            met.parties.len(),
+            cohortium_policy::log_terms(met).map_err(crate::unusable)?.quorum,
             cosigners.join(", ")
         ),
         format!(
-            "All custodians signed the agreement, revision {}, fingerprint {}.",
-            agreement.revision,
-            agreement.hash().fingerprint()
+            "All custodians signed the agreement that was handed in, revision {}, fingerprint {}.{in_force}",
+            given.revision,
+            given.hash().fingerprint()
         ),
-        String::from(
-            "Every entry of this study is signed by its author; every permit, price, account and release of it was decided and computed again, from the signed question and the signed agreement.",
+        format!(
+            "{every}; every permit, price, account and release was decided and computed again, from the signed question and the signed agreement."
         ),
     ];
     let (own, others) = examined.findings_of_the_study();
@@ -120,9 +139,21 @@ fn people(examined: &Examined, agreement: &Agreement) -> Markup {
         String::from("hub, which coordinates and holds no data"),
         fingerprint(&agreement.hub.message_key),
     ];
-    let rows = agreement.parties.iter().map(party).chain(agreement.researchers.iter().map(researcher)).chain([hub]);
+    let mut rows: Vec<[String; 3]> = agreement.parties.iter().map(party).collect();
+    rows.extend(agreement.researchers.iter().map(researcher));
+    // Who took part under an earlier revision and left: tasks of that time are theirs too.
+    for earlier in examined.revisions.iter().rev() {
+        let now =
+            earlier.agreement.parties.iter().map(party).chain(earlier.agreement.researchers.iter().map(researcher));
+        for [name, part, keys] in now {
+            if !rows.iter().any(|[known, _, known_keys]| (known, known_keys) == (&name, &keys)) {
+                rows.push([name, format!("{part}; until revision {}", earlier.agreement.revision), keys]);
+            }
+        }
+    }
+    let rows = rows.into_iter().chain([hub]);
     let rows = rows.map(|row| row.map(Markup::text).to_vec());
-    let agreed = Markup::element("pre", &[], Markup::text(cohortium_policy::describe(&examined.given.agreement)));
+    let agreed = Markup::element("pre", &[], Markup::text(cohortium_policy::describe(agreement)));
     tag("h2", Markup::text("Who, and what was agreed"))
         .and(table(["name", "part", "keys"], rows))
         .and(paragraph("The agreement in plain words, as its custodians read it before they signed:"))
@@ -199,9 +230,8 @@ fn questions(examined: &Examined, tasks: &[&TaskRecord]) -> Markup {
         cells.into_iter().chain(more).map(Markup::text).chain([asked::ending(task)]).collect()
     });
     let overview = table(["", "asked", "by", "purpose", "dataset", "\u{3b5} alone", "ending"], rows);
-    let nodes = examined.current.agreement.participants();
     let contradicted: Vec<&Name> = examined.contradicted().map(|(name, _)| name).collect();
-    let each = tasks.iter().zip(1..).map(|(task, number)| asked::section(number, task, &nodes, &contradicted));
+    let each = tasks.iter().zip(1..).map(|(task, number)| asked::section(number, task, &contradicted));
     heading.and(overview).and(each.collect())
 }
 

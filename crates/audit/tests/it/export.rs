@@ -33,6 +33,45 @@ fn write(story: &Story, release: Hash, out: &Path) -> Result<Exported, ExportErr
     export(&story.write().0, &story.world.envelope, release, out, &attester)
 }
 
+/// Revision 2 states another witness key of `c`, and the head is cosigned with that: it meets the log policy of revision 2
+/// alone. Everything that shows so is in the crate.
+#[test]
+fn repro_a_crate_under_an_amended_policy_verifies_alone() {
+    let (story, rotated) = crate::agreements::rotated();
+    let scratch = Scratch::new();
+    let (key, auditor, out) = (attester_key(), name("ines"), scratch.0.join("bag"));
+    let attester = Attester { at: start(), key: &key, name: &auditor };
+    let log = crate::agreements::written_with(&story, &rotated);
+    export(&log.0, &story.world.envelope, release_of(&story), &out, &attester).unwrap();
+
+    let found = files(&out.join("data"));
+    let first = cohortium_policy::open_agreement(&envelope(&found, "agreement.json")).unwrap();
+    let signed = envelope(&found, "log/amendments/revision-2.json");
+    let second = cohortium_policy::open_agreement(&signed).unwrap();
+    assert!(first.custodian_keys().iter().all(|key| signed.is_signed_by(key)));
+    assert_eq!((second.previous, second.revision), (Some(first.hash()), 2));
+    let policy = LogPolicy::parse(&found["log/log-policy.txt"]).unwrap();
+    assert!(policy.to_string() == second.log_policy && second.log_policy != first.log_policy);
+    let proofs: Vec<&String> = found.keys().filter(|path| path.ends_with(".tlog-proof")).collect();
+    assert_eq!(proofs.len(), 11);
+    for path in proofs {
+        let proof = LogProof::parse(&found[path]).unwrap();
+        proof.verify(&found[&path.replace(".tlog-proof", ".json")], &policy).unwrap();
+        assert!(
+            proof
+                .verify(
+                    &found[&path.replace(".tlog-proof", ".json")],
+                    &LogPolicy::parse(first.log_policy.as_bytes()).unwrap()
+                )
+                .is_err()
+        );
+    }
+    let release = envelope(&found, "attestations/release.json").open::<Statement>(&key.public()).unwrap();
+    let policies: Vec<&str> = release.predicate.verifier.policies.iter().map(|policy| policy.name.as_str()).collect();
+    let expected = ["agreement.json", "policy.cedar", "log/log-policy.txt", "log/amendments/revision-2.json"];
+    assert_eq!(policies, expected);
+}
+
 fn envelope(files: &BTreeMap<String, Vec<u8>>, path: &str) -> Envelope {
     serde_json::from_slice(&files[path]).unwrap_or_else(|error| panic!("{path}: {error}"))
 }

@@ -589,7 +589,7 @@ fn a_head_that_is_not_cosigned_by_the_members_is_named() {
         (
             "another origin",
             SignedCheckpoint::sign(other_origin, &renamed).unwrap().to_string(),
-            "does not list the log bub",
+            "the checkpoint is of bub, not of hub",
         ),
         ("an extension line", note.replacen("\n\n", "\nmore\n\n", 1), "extension lines"),
         ("a size with a zero before it", note.replacen("\n20\n", "\n020\n", 1), "not in its one form"),
@@ -597,7 +597,7 @@ fn a_head_that_is_not_cosigned_by_the_members_is_named() {
         ("a size rolled back", note.replacen("\n20\n", "\n19\n", 1), "does not verify"),
         ("a size beyond all trees", note.replacen("\n20\n", "\n9223372036854775807\n", 1), "tree size over"),
         ("a carriage return", note.replace('\n', "\r\n"), "malformed note"),
-        ("a byte-order mark", format!("\u{feff}{note}"), "does not list the log"),
+        ("a byte-order mark", format!("\u{feff}{note}"), "hub, not of hub"),
         ("no signatures", text(head), "malformed note"),
         ("nothing after it", note.trim_end().to_owned(), "malformed note"),
     ];

@@ -7,9 +7,11 @@
     reason = "in a test a panic is a finding; helpers count as tests"
 )]
 
+mod agreements;
 mod audit;
 mod export;
 mod hostile;
+mod incident;
 mod page;
 mod people;
 mod world;

@@ -233,7 +233,7 @@ fn alerts_incidents_and_revocations_are_findings_and_stand_on_the_page() {
 }
 
 /// The next revision of an agreement, by the same keys.
-fn amend(first: &World, edit: impl FnOnce(&mut Agreement)) -> World {
+pub fn amend(first: &World, edit: impl FnOnce(&mut Agreement)) -> World {
     World::new(|agreement| {
         (agreement.revision, agreement.previous) = (2, Some(first.agreement.hash()));
         edit(agreement);
@@ -241,7 +241,7 @@ fn amend(first: &World, edit: impl FnOnce(&mut Agreement)) -> World {
 }
 
 /// One task is answered under revision 1, then all sign revision 2, and another is asked under that.
-fn amended(edit: impl FnOnce(&mut Agreement)) -> (Story, World) {
+pub fn amended(edit: impl FnOnce(&mut Agreement)) -> (Story, World) {
     let first = World::new(|_| ());
     let second = amend(&first, edit);
     let mut accounts = [account(), account(), account()];

@@ -144,12 +144,16 @@ fn evidence_is_written(house: &House, task: &str) {
     let (log, agreement) = (house.sandbox.hub().join("log"), house.sandbox.agreement());
     audit_passes_once_quiet(&log, &agreement);
     let folder = |name: &str| -> PathBuf { house.sandbox.dir().join(name) };
-    let (log, agreement, person) = (shown(&log), shown(&agreement), house.person("northside", "paula"));
+    let (log, agreement, person) = (shown(&log), shown(&agreement), shown(&folder("ines")));
+    let init = ["person", "init", "--name", "ines", "--role", "auditor", "--out", &shown(&folder("ines.json"))];
+    run_json(Some(&folder("ines")), &init).json();
     let (out, page) = (folder("evidence"), folder("page.html"));
     let export =
         ["audit", "export", "--log", &log, "--agreement", &agreement, "--release", task, "--out", &shown(&out)];
+    let steward = house.person("northside", "stella");
+    run_json(None, &[&export[..], &["--as", &steward]].concat()).fails(3, &["only an auditor attests"]);
     let exported = run_json(None, &[&export[..], &["--as", &person]].concat()).json();
-    assert_eq!(exported["attested_by"], "paula");
+    assert_eq!(exported["attested_by"], "ines");
     assert!(out.join("manifest-sha512.txt").is_file() && out.join("data/ro-crate-metadata.json").is_file());
     run_json(None, &[&export[..], &["--as", &person]].concat()).fails(2, &["evidence"]);
     let report = ["audit", "report", "--log", &log, "--agreement", &agreement, "--out", &shown(&page)];
