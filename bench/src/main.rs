@@ -6,6 +6,7 @@
 
 mod clock;
 mod dp;
+mod hub;
 mod log;
 mod mpc;
 
@@ -16,6 +17,7 @@ const HELP: &str = "\
 cargo xtask bench SUBJECT
 
     dp     samplers (against opendp), privacy-loss distributions (against dp-accounting), the account
+    hub    calls per second that leave an entry in the log, by one caller and by many
     log    durable entries per second, the audit of a large log, one entry's proof
     mpc    the secure sum: masking, upload, opening, memory (against Flower's SecAgg+)
 
@@ -27,6 +29,7 @@ fn main() -> ExitCode {
     let (subject, python) = (arguments.next(), arguments.next().map(PathBuf::from));
     let done = match subject.as_deref() {
         Some("dp") => dp::run(python.as_deref()),
+        Some("hub") => hub::run(),
         Some("log") => log::run(),
         Some("mpc") => mpc::run(python.as_deref()),
         // Started by `mpc`: what it measures is a process.

@@ -107,6 +107,12 @@ impl HubHouse {
         answered.map_err(|_| self.fail())
     }
 
+    /// Answers requests as the hub's service does with those that wait at the same time.
+    pub(crate) fn answer_all(&mut self, requests: &[Envelope], now: Timestamp) -> Result<Vec<Envelope>, SimError> {
+        let answered = self.running()?.answer_all(requests, now);
+        answered.map_err(|_| self.fail())
+    }
+
     pub(crate) fn receive_vector(
         &mut self,
         ticket: Hash,

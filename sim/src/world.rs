@@ -633,6 +633,23 @@ impl World {
         self.carry(&request)
     }
 
+    /// Calls of nodes that wait for the hub at the same time, and what each is answered.
+    ///
+    /// # Errors
+    /// [`SimError::Down`].
+    pub fn call_together(&mut self, calls: Vec<(&str, Call)>) -> Result<Vec<Result<Reply, SimError>>, SimError> {
+        let (mut requests, mut nonces) = (Vec::new(), Vec::new());
+        for (name, call) in calls {
+            let nonce = draw(&mut self.machine_mut(name)?.rng);
+            let machine = self.machine(name)?;
+            let request = self.request(organisation(&machine.name), call, nonce);
+            requests.push(Envelope::sign(&request, &machine.secrets.message).map_err(broken)?);
+            nonces.push(nonce);
+        }
+        let answers = self.hub.answer_all(&requests, self.clock)?;
+        Ok(answers.iter().zip(nonces).map(|(answer, nonce)| self.read(answer, nonce)).collect())
+    }
+
     /// A call signed by the researcher's key.
     ///
     /// # Errors

@@ -13,8 +13,9 @@ struct Subject {
     packages: &'static [&'static str],
 }
 
-const SUBJECTS: [Subject; 3] = [
+const SUBJECTS: [Subject; 4] = [
     Subject { name: "dp", packages: &["dp-accounting==0.6.0"] },
+    Subject { name: "hub", packages: &[] },
     Subject { name: "log", packages: &[] },
     // NumPy makes Flower's masks and OpenSSL its keys: pinned, because they are most of what is measured.
     Subject {

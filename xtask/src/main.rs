@@ -36,7 +36,7 @@ cargo xtask peer NAME
 
 cargo xtask bench SUBJECT
     Measures, in the release profile, ours and others' side by side in one run; installs the others (Python packages
-    under target/peers). SUBJECT is: dp, log, mpc
+    under target/peers). SUBJECT is: dp, hub, log, mpc
 ";
 
 fn main() -> ExitCode {

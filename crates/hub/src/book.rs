@@ -63,7 +63,7 @@ impl Hub {
     /// Puts the newest head into the inbox of every witness that has not been shown it, and keeps it for their
     /// cosignatures. Doing so twice does nothing.
     pub(crate) fn queue_checkpoints(&mut self) -> Result<(), HubError> {
-        let size = self.log.size();
+        let size = self.log.published_size();
         if size == 0 {
             return Ok(());
         }
@@ -112,7 +112,7 @@ impl Hub {
 
     /// The item that asks a witness, which by then will have cosigned `old_size` entries, to cosign the newest head.
     fn head_item(&self, old_size: u64) -> Result<InboxItem, HubError> {
-        let proof = self.log.consistency_proof(old_size, self.log.size()).map_err(own_error)?;
+        let proof = self.log.consistency_proof(old_size, self.log.published_size()).map_err(own_error)?;
         let consistency = proof.into_iter().map(Hash::from_bytes).collect();
         let note = self.log.checkpoint().without_cosignatures().map_err(own_error)?.to_string();
         Ok(InboxItem::Checkpoint { consistency, note, old_size })
@@ -150,41 +150,35 @@ impl Hub {
         let mut cosigned = Cosigned { bare: &bare, known: BTreeMap::new(), lines: &lines };
         self.go_on_under(&mut cosigned, now)?;
         self.tell_under(&mut cosigned, node)?;
-        self.publish_lines(&bare, &lines)?;
+        self.has_new_lines |= size == self.log.published_size();
         if witnesses.iter().all(|witness| lines.contains_key(witness)) {
             self.forget_heads_up_to(size)?;
         }
         Ok(Reply::Accepted)
     }
 
-    /// Puts the cosignatures on the newest head beside the log, for whoever reads it there. Nobody's round waits for this:
-    /// who needs evidence gets a note of its own. So lines that do not go together leave the head as it was published, and
-    /// are no trouble of this hub's.
-    fn publish_lines(&mut self, bare: &SignedCheckpoint, lines: &Lines) -> Result<(), No> {
-        if bare.checkpoint().size() != self.log.size() || lines.is_empty() {
+    /// Puts the cosignatures on the published head beside the log, for whoever reads it there. Nobody's round waits for
+    /// this: who needs evidence gets a note of its own. So lines that do not go together leave the head as it was, and are
+    /// no trouble of this hub's.
+    pub(crate) fn publish_lines(&mut self) -> Result<(), HubError> {
+        let (size, witnesses) = (self.log.published_size(), self.witnesses()?);
+        let mut lines = self.lines(size).map_err(in_own_words)?;
+        lines.retain(|name, _| witnesses.contains(name));
+        if lines.is_empty() {
             return Ok(());
         }
-        let witnesses = self.witnesses()?;
-        let keys = self.witness_keys(lines.keys().filter(|name| witnesses.contains(name)))?;
-        let cosigned = with_lines(bare, lines.iter().filter(|(name, _)| witnesses.contains(name)))?;
+        let bare = self.log.checkpoint().without_cosignatures().map_err(own_error)?;
+        let keys = self.witness_keys(lines.keys()).map_err(in_own_words)?;
+        let cosigned = with_lines(&bare, lines.iter()).map_err(in_own_words)?;
         match self.log.set_cosigned(cosigned.to_string().as_bytes(), &keys) {
             Ok(_) | Err(LogError::Checkpoint(_)) => Ok(()),
-            Err(error) => Err(own(error)),
+            Err(error) => Err(own_error(error)),
         }
-    }
-
-    /// The same for the head that a hub finds when it is opened: the process before may have ended in between.
-    pub(crate) fn publish_stored_lines(&mut self) -> Result<(), HubError> {
-        let size = self.log.size();
-        let Some(note) = self.store.get(CHECKPOINTS, &sequence_key(size)).map_err(own_error)? else { return Ok(()) };
-        let bare = SignedCheckpoint::open(&note, self.log.checkpoint().log_key()).map_err(own_error)?;
-        let lines = self.lines(size).map_err(in_own_words)?;
-        self.publish_lines(&bare, &lines).map_err(in_own_words)
     }
 
     /// A witness was shown a head from another size than it cosigned last: shows it the newest from there.
     pub(crate) fn stale(&mut self, node: &Name, size: u64) -> Result<Reply, No> {
-        if size < self.log.size() && self.witnesses()?.contains(node) {
+        if size < self.log.published_size() && self.witnesses()?.contains(node) {
             let mut batch = Batch::new();
             batch.put(WITNESSED, node.as_str(), json(&size)?);
             self.store.commit(batch).map_err(own)?;
@@ -322,14 +316,18 @@ impl Hub {
     }
 
     /// Forgets heads that nobody has to cosign any more, the oldest first and not all at once: how long a witness was away
-    /// must not decide how much one call has to erase.
+    /// must not decide how much one call has to erase. The published head keeps its lines, which belong beside it.
     fn forget_heads_up_to(&mut self, size: u64) -> Result<(), No> {
         let mut batch = Batch::new();
-        let done: Vec<u64> = self.heads.range(..=size).take(MAX_FORGOTTEN_AT_ONCE).copied().collect();
+        let newest = self.log.published_size();
+        let done = self.heads.range(..=size).filter(|head| **head < newest).take(MAX_FORGOTTEN_AT_ONCE);
+        let done: Vec<u64> = done.copied().collect();
         for head in &done {
             self.forget_head(&mut batch, *head)?;
         }
-        self.store.commit(batch).map_err(own)?;
+        if !batch.is_empty() {
+            self.store.commit(batch).map_err(own)?;
+        }
         self.heads.retain(|head| !done.contains(head));
         Ok(())
     }

@@ -75,6 +75,10 @@ pub struct Hub {
     failed: Option<String>,
     /// The sizes of the heads that wait for cosignatures.
     pub(crate) heads: BTreeSet<u64>,
+    /// Whether lines came that are not beside the published head yet.
+    pub(crate) has_new_lines: bool,
+    /// Whether what is committed is shown later, with what other calls commit.
+    is_gathering: bool,
     /// Whether the deadlines have been renewed since this process began.
     is_awake: bool,
     /// Rounds under way, by task.
@@ -87,6 +91,8 @@ pub struct Hub {
     pub(crate) ticket_key: Hash,
     /// The tasks of addresses that were found before, by the hash of the address.
     pub(crate) tickets: HashMap<Hash, Hash>,
+    /// Bodies whose entries are durable, and which are no files yet, with the keys of their copies in the store.
+    unpublished_bodies: Vec<(String, Vec<u8>)>,
     /// The numbers of heads in each witness's inbox that it was not shown yet, as far as this process put them there.
     pub(crate) unshown_heads: HashMap<Name, Vec<u64>>,
     /// The number of the last head of another member's log in each inbox, by who is shown it and whose log it is, where
@@ -117,6 +123,8 @@ pub(crate) struct Changes {
 pub(crate) const MAX_CLOCK_SKEW_S: i64 = 300;
 /// How many bytes of items one answer carries, unless the first alone has more.
 const MAX_INBOX_BYTES: usize = 8 << 20;
+/// How many bytes of answers wait to be given together, unless the first alone has more.
+const MAX_ANSWERED_BYTES: usize = 16 << 20;
 /// How many items one answer carries at most.
 const MAX_ITEMS: usize = 64;
 
@@ -137,7 +145,10 @@ impl Hub {
             checked,
             config,
             failed: None,
+            // The process before may have ended before it could show the lines that it had.
+            has_new_lines: true,
             heads,
+            is_gathering: false,
             is_awake: false,
             live: HashMap::new(),
             log,
@@ -147,13 +158,13 @@ impl Hub {
             store,
             ticket_key,
             tickets: HashMap::new(),
+            unpublished_bodies: Vec::new(),
             unshown_heads: HashMap::new(),
             unshown_peers: HashMap::new(),
         };
-        let unpublished = hub.store.scan(BODIES, "", None, usize::MAX).map_err(own_error)?;
-        hub.publish_bodies(unpublished)?;
+        hub.unpublished_bodies = hub.store.scan(BODIES, "", None, usize::MAX).map_err(own_error)?;
+        hub.publish()?;
         hub.queue_checkpoints()?;
-        hub.publish_stored_lines()?;
         Ok(hub)
     }
 
@@ -172,7 +183,33 @@ impl Hub {
     /// # Errors
     /// When the hub's own store or log fails.
     pub fn answer(&mut self, request: &Envelope, now: Timestamp) -> Result<Envelope, HubError> {
-        self.unless_failed(|hub| hub.answer_one(request, now))
+        let answer = self.answer_all(std::slice::from_ref(request), now)?.pop();
+        answer.ok_or_else(|| HubError(String::from("a request has no answer")))
+    }
+
+    /// Answers signed requests in their order, all or the first of them: as many as have answers that may be in memory at
+    /// a time, and one at least. Each is durable by a commit of its own; the log is shown once, under one head with the
+    /// entries of all, and no answer is given before. After a crash in between the log holds what was committed, nobody
+    /// was answered, and who asks again is told so.
+    ///
+    /// # Errors
+    /// When the hub's own store or log fails: then none is answered.
+    pub fn answer_all(&mut self, requests: &[Envelope], now: Timestamp) -> Result<Vec<Envelope>, HubError> {
+        self.unless_failed(|hub| {
+            let (mut answers, mut size) = (Vec::new(), 0);
+            hub.is_gathering = true;
+            for request in requests {
+                let answer = hub.answer_one(request, now)?;
+                size += answer.size();
+                answers.push(answer);
+                if size > MAX_ANSWERED_BYTES {
+                    break;
+                }
+            }
+            hub.is_gathering = false;
+            hub.publish()?;
+            Ok(answers)
+        })
     }
 
     /// Takes a step, unless one has failed before. What became of a commit that failed is not known, and what this process
@@ -386,8 +423,8 @@ impl Hub {
         Ok(Reply::Inbox(items))
     }
 
-    /// Makes everything in `changes` durable: bodies, records, inbox items and log entries in one commit; then the
-    /// bodies become files, then the log's tiles and checkpoint, then the checkpoint goes into the witnesses' inboxes.
+    /// Makes everything in `changes` durable: bodies, records, inbox items and log entries in one commit; and shows it, or
+    /// leaves that to the end of the calls that are answered together.
     ///
     /// A crash before the commit leaves nothing; after it, [`Hub::open`] does what is missing. A body is never a file
     /// before its entry is durable: what the hub says after a crash may be another body, and an auditor would find one
@@ -414,21 +451,25 @@ impl Hub {
         };
         self.store.commit(batch).map_err(store_trouble)?;
         self.bodies_in_files.clear();
-        self.publish_bodies(unpublished).map_err(No::Own)?;
+        self.unpublished_bodies.extend(unpublished);
         if let Some(staged) = staged {
-            self.log.apply(staged, &*self.store, &self.log_signer).map_err(own)?;
-            self.queue_checkpoints()?;
+            self.log.adopt(staged, &*self.store).map_err(own)?;
         }
-        Ok(())
+        if self.is_gathering { Ok(()) } else { Ok(self.publish()?) }
     }
 
-    /// Makes files of bodies whose entries are durable; the next commit forgets their copies in the store.
-    fn publish_bodies(&mut self, bodies: Vec<(String, Vec<u8>)>) -> Result<(), HubError> {
-        for (key, body) in bodies {
+    /// Shows what is durable: bodies become files, then the log's tiles and head, then the head goes into the witnesses'
+    /// inboxes, and what was cosigned meanwhile beside the head. The next commit forgets the bodies' copies in the store.
+    fn publish(&mut self) -> Result<(), HubError> {
+        for (key, body) in std::mem::take(&mut self.unpublished_bodies) {
             self.log.put_body(&body).map_err(own_error)?;
             self.bodies_in_files.push(key);
         }
-        Ok(())
+        if self.log.published_size() < self.log.size() {
+            self.log.publish(&*self.store, &self.log_signer).map_err(own_error)?;
+            self.queue_checkpoints()?;
+        }
+        if std::mem::take(&mut self.has_new_lines) { self.publish_lines() } else { Ok(()) }
     }
 
     /// Numbers the items and adds them to the batch.

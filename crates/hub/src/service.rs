@@ -1,5 +1,6 @@
 //! The hub as a process: an HTTPS server with two routes. Everything that decides is elsewhere.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use axum_server::tls_rustls::RustlsConfig;
 use cohortium_api::{CALL_ROUTE, MAX_CALL_BYTES, MAX_CHUNK_BYTES, MAX_WAIT_MS, VECTOR_ROUTE};
 use cohortium_messages::{Call, Envelope, Hash, Request, Timestamp};
 use serde::Deserialize;
-use tokio::sync::{Mutex, Notify, Semaphore, mpsc};
+use tokio::sync::{Mutex, Notify, Semaphore, mpsc, oneshot};
 
 use crate::home::Home;
 use crate::hub::{Hub, HubError, own_error};
@@ -26,8 +27,16 @@ const TICK: Duration = Duration::from_secs(1);
 const MAX_BODIES: usize = 16;
 const BODY_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// How many calls are answered together at most.
+const MAX_TOGETHER: usize = 64;
+
+/// A call that waits for its turn, and who waits for the answer.
+type Waiting = (Envelope, oneshot::Sender<Envelope>);
+
 struct Shared {
     bodies: Semaphore,
+    /// Where calls wait for their turn.
+    calls: mpsc::Sender<Waiting>,
     changed: Notify,
     /// Takes the first trouble of the hub's own, with which the process ends.
     failed: mpsc::Sender<HubError>,
@@ -42,9 +51,9 @@ pub async fn run(home: Home, ready: impl FnOnce()) -> Result<(), HubError> {
     // Installing twice is harmless: the first provider stays.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let settings = home.settings()?;
-    let (failed, mut failures) = mpsc::channel(1);
+    let ((calls, waiting), (failed, mut failures)) = (mpsc::channel(MAX_TOGETHER), mpsc::channel(1));
     let (bodies, hub) = (Semaphore::new(MAX_BODIES), Mutex::new(home.open()?));
-    let shared = Arc::new(Shared { bodies, changed: Notify::new(), failed, hub });
+    let shared = Arc::new(Shared { bodies, calls, changed: Notify::new(), failed, hub });
     let tls =
         RustlsConfig::from_pem_file(home.tls("server.pem"), home.tls("server-key.pem")).await.map_err(own_error)?;
     let listener = std::net::TcpListener::bind(settings.listen)
@@ -56,7 +65,8 @@ pub async fn run(home: Home, ready: impl FnOnce()) -> Result<(), HubError> {
     ready();
     tokio::select! {
         served = server.serve(routes.into_make_service()) => served.map_err(own_error),
-        failed = tick(shared) => Err(failed),
+        failed = tick(Arc::clone(&shared)) => Err(failed),
+        failed = answer_in_turn(shared, waiting) => Err(failed),
         Some(failed) = failures.recv() => Err(failed),
     }
 }
@@ -78,6 +88,37 @@ async fn tick(shared: Arc<Shared>) -> HubError {
         }
         drop(hub);
         shared.changed.notify_waiters();
+    }
+}
+
+/// Answers calls in the order in which they came, and those that wait meanwhile together: while one is made durable and
+/// shown, others come, and share the next head. So the busier the hub, the less each call costs.
+async fn answer_in_turn(shared: Arc<Shared>, mut calls: mpsc::Receiver<Waiting>) -> HubError {
+    let (mut requests, mut askers) = (Vec::new(), VecDeque::new());
+    loop {
+        let mut come = Vec::new();
+        let room = MAX_TOGETHER.saturating_sub(requests.len());
+        if requests.is_empty() {
+            let _ = calls.recv_many(&mut come, room).await; // never none: `shared` can send
+        } else {
+            come.extend(std::iter::from_fn(|| calls.try_recv().ok()).take(room));
+        }
+        for (request, asker) in come {
+            requests.push(request);
+            askers.push_back(asker);
+        }
+        let answers = match shared.hub.lock().await.answer_all(&requests, now()) {
+            Ok(answers) => answers,
+            Err(error) => return error,
+        };
+        let answered: Vec<Envelope> = requests.drain(..answers.len().min(requests.len())).collect();
+        for answer in answers {
+            let asker = askers.pop_front();
+            let _ = asker.map(|asker| asker.send(answer)); // who has hung up needs none
+        }
+        if answered.iter().any(changes_something) {
+            shared.changed.notify_waiters();
+        }
     }
 }
 
@@ -111,19 +152,15 @@ async fn call(State(shared): State<Arc<Shared>>, body: Body) -> Response {
         let changed = shared.changed.notified();
         tokio::pin!(changed);
         changed.as_mut().enable();
-        let mut hub = shared.hub.lock().await;
-        let answer = match hub.answer(&envelope, now()) {
-            Ok(answer) => answer,
-            Err(error) => return trouble(&shared, error),
-        };
-        if !should_wait(&mut hub, &envelope, &answer) || tokio::time::Instant::now() >= until {
-            drop(hub);
-            if changes_something(&envelope) {
-                shared.changed.notify_waiters();
-            }
+        let (asker, answer) = oneshot::channel();
+        let is_waiting = shared.calls.send((envelope.clone(), asker)).await.is_ok();
+        let Some(answer) = answer.await.ok().filter(|_| is_waiting) else { return unanswered() };
+        if !should_wait(&envelope, &answer) || tokio::time::Instant::now() >= until {
             return json(&shared, &answer);
         }
-        drop(hub);
+        if let Ok(request) = envelope.peek::<Request>() {
+            shared.hub.lock().await.forget_nonce(request.claims());
+        }
         let _ = tokio::time::timeout_at(until, changed).await;
     }
 }
@@ -143,17 +180,10 @@ fn changes_something(request: &Envelope) -> bool {
 }
 
 /// Whether the answer says "nothing new" to a call that asked to wait; then the call may be looked at again.
-fn should_wait(hub: &mut Hub, request: &Envelope, answer: &Envelope) -> bool {
+fn should_wait(request: &Envelope, answer: &Envelope) -> bool {
     let Ok(request) = request.peek::<Request>() else { return false };
     let Ok(answer) = answer.peek::<cohortium_messages::Response>() else { return false };
-    let waits = match &answer.claims().reply {
-        Ok(reply) => Hub::would_wait(&request.claims().call, reply),
-        Err(_) => false,
-    };
-    if waits {
-        hub.forget_nonce(request.claims());
-    }
-    waits
+    answer.claims().reply.as_ref().is_ok_and(|reply| Hub::would_wait(&request.claims().call, reply))
 }
 
 #[derive(Deserialize)]
@@ -199,6 +229,10 @@ fn json(shared: &Shared, answer: &Envelope) -> Response {
 fn trouble(shared: &Shared, error: HubError) -> Response {
     tracing::error!(%error, "the hub's own store or log fails");
     let _ = shared.failed.try_send(error); // of several the first is the reason
+    unanswered()
+}
+
+fn unanswered() -> Response {
     (StatusCode::INTERNAL_SERVER_ERROR, "the hub has trouble of its own; its operator must look\n").into_response()
 }
 

@@ -222,6 +222,12 @@ impl Envelope {
         &self.payload_type
     }
 
+    /// How long the payload is as text, in bytes.
+    #[must_use]
+    pub const fn size(&self) -> usize {
+        self.payload.len()
+    }
+
     /// How many signatures there are, valid or not.
     #[must_use]
     pub fn signature_count(&self) -> usize {

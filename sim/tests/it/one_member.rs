@@ -8,7 +8,7 @@ use cohortium_messages::{
 use cohortium_policy::watch::Rules;
 use cohortium_sim::{DATASET, SimError, World, keys};
 
-use crate::common::{QUESTION, config, config_with_people, demand_promises, log_entries, world};
+use crate::common::{HOSPITALS, QUESTION, config, config_with_people, demand_promises, log_entries, world};
 
 fn name(text: &str) -> Name {
     Name::new(text).unwrap()
@@ -120,11 +120,15 @@ fn repro_a_full_hub_loses_no_revocation() {
 }
 
 /// A node says that it has noticed something: one entry of the log.
-fn raise(world: &mut World, member: &str, number: u32, froze: bool) -> Result<Reply, SimError> {
+fn alert(world: &World, member: &str, number: u32, froze: bool) -> Call {
     let fact = Fact::Alert { froze, rule: String::from("first-pair"), task: None, why: number.to_string() };
     let key = keys::organisation(world.seed(), member).message;
-    let entry = world.signed(Author::Node(name(member)), fact, &key).unwrap();
-    world.call_as_node(member, Call::Log { body: None, entry })
+    Call::Log { body: None, entry: world.signed(Author::Node(name(member)), fact, &key).unwrap() }
+}
+
+fn raise(world: &mut World, member: &str, number: u32, froze: bool) -> Result<Reply, SimError> {
+    let call = alert(world, member, number, froze);
+    world.call_as_node(member, call)
 }
 
 /// A member that cosigned nothing left a record for each head, and for each of the others' lines on it, until it came
@@ -140,7 +144,7 @@ fn repro_a_witness_that_returns_late_blocks_nobody() {
     };
     for number in 0..300 {
         raise(&mut world, "a", number, false).unwrap();
-        if number % 10 == 0 {
+        if number % 60 == 0 {
             world.run_until_quiet().unwrap();
         }
     }
@@ -323,5 +327,52 @@ fn repro_the_hub_lets_no_amendment_undo_a_revocation() {
     world.run_until_quiet().unwrap();
     assert_eq!(studies(&mut world, "c")[0].amendments[0].signature_count(), 1);
     assert!(world.ask(QUESTION, "1").is_err());
+    world.run_until_quiet().unwrap();
     cohortium_audit::verify(&world.hub.log_dir(), world.agreement_envelope()).unwrap();
+}
+
+/// Calls that come at the same time share a head of the log, and each is answered for itself.
+#[test]
+fn calls_that_are_answered_together_share_a_head() {
+    let mut world = world(2109);
+    let heads = |world: &World| world.hub.disk.table("checkpoints").unwrap().len();
+    let (size, before) = (world.hub_log().unwrap().size(), heads(&world));
+    let mut calls: Vec<(&str, Call)> = Vec::new();
+    for number in 0..8 {
+        calls.extend(HOSPITALS.map(|member| (member, alert(&world, member, number, false))));
+    }
+    calls.push(("b", alert(&world, "a", 9, false)));
+    calls.push(("a", alert(&world, "a", 0, false)));
+    let mut answers: Vec<Result<Reply, SimError>> = world.call_together(calls).unwrap();
+    // The last is known already, and the one before speaks for another.
+    assert!(matches!(answers.pop(), Some(Ok(Reply::Accepted))));
+    assert_eq!(code(answers.pop().unwrap()), "denied");
+    assert!(answers.len() == 24 && answers.iter().all(Result::is_ok), "{answers:?}");
+    assert_eq!((world.hub_log().unwrap().size(), heads(&world)), (size + 24, before + 1));
+    demand_all_goes_on(&mut world);
+}
+
+/// At whatever commit the hub ends while it answers calls together: nobody is answered, the log has what was committed,
+/// and whoever calls again is heard, once.
+#[test]
+fn a_crash_between_calls_that_are_answered_together_loses_nothing() {
+    let base = world(2110);
+    for commit in [1, 4, 6, 7] {
+        let mut world = base.fork().unwrap();
+        let size = world.hub_log().unwrap().size();
+        let calls: Vec<(&str, Call)> = (0..5).map(|number| ("a", alert(&world, "a", number, false))).collect();
+        world.hub.disk.crash_at(commit);
+        // Five commits, and one for the witnesses' inboxes.
+        assert_eq!(world.call_together(calls.clone()).is_ok(), commit == 7, "commit {commit}");
+        if commit < 7 {
+            assert!(!world.hub.is_up());
+            world.restart("hub").unwrap();
+            assert_eq!(world.hub_log().unwrap().size(), size + commit.min(6) - 1);
+        }
+        world.hub.disk.restart();
+        let answers = world.call_together(calls).unwrap();
+        assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+        assert_eq!(world.hub_log().unwrap().size(), size + 5);
+        demand_all_goes_on(&mut world);
+    }
 }
