@@ -1,10 +1,11 @@
-//! `crates/ledger` on a disk: entries per second that are durable when counted, the audit of a large log, one proof.
+//! `crates/ledger` on a disk: entries per second that are durable when counted, the tree of a large log, one proof.
 //!
 //! Durability is bought in waiting, so that wall time is stated beside processor time wherever something is flushed, and
 //! how long the disk takes for one flush is stated first. The store is the one of a hub, SQLite with `synchronous=FULL`;
 //! the directory is `target/bench-log` below the current one, which must be on a disk and not in memory.
 //!
-//! The log that is audited is put together from a store in memory: what is measured is reading it.
+//! The log that is verified is put together from a store in memory: what is measured is reading it. Its entries are bytes;
+//! what it takes to judge real ones is measured by `audit`.
 
 use std::fmt::Display;
 use std::fs::File;
@@ -196,7 +197,7 @@ fn audit_and_prove(home: &Path) -> Result<(), String> {
             return Err("the audit read another log".to_owned());
         }
     }
-    let name = format!("the audit of {AUDITED} entries offline, s (median of {AUDITS})");
+    let name = format!("verifying the log of {AUDITED} entries offline, s (median of {AUDITS})");
     row(&name, format!("{:.1}", median(&walls)), &format!("{:.1}", median(&seconds)), "< 20 s on one core");
     Ok(())
 }
@@ -267,10 +268,10 @@ fn log_key() -> Result<SignerKey, String> {
     SignerKey::from_seed("hub", KeyKind::Log, &[1; 32]).map_err(words)
 }
 
-fn row(name: &str, wall: impl Display, processor: &str, goal: &str) {
+pub fn row(name: &str, wall: impl Display, processor: &str, goal: &str) {
     println!("{name:<66}{wall:>12}{processor:>14}   {goal}");
 }
 
-fn words(error: impl Display) -> String {
+pub fn words(error: impl Display) -> String {
     error.to_string()
 }

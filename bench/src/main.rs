@@ -4,6 +4,7 @@
 //! the Python peers.
 //! Numbers in documents come from here and nowhere else. Nothing here decides whether a change may land.
 
+mod audit;
 mod clock;
 mod dp;
 mod hub;
@@ -16,9 +17,14 @@ use std::process::ExitCode;
 const HELP: &str = "\
 cargo xtask bench SUBJECT
 
+    audit  every signature, decision, price, account and release of a large log, repeated
     dp     samplers (against opendp), privacy-loss distributions (against dp-accounting), the account
+<<<<<<< HEAD
     hub    calls per second that leave an entry in the log, by one caller and by many
     log    durable entries per second, the audit of a large log, one entry's proof
+=======
+    log    durable entries per second, the tree of a large log, one entry's proof
+>>>>>>> ff29096 (audit: read each entry once, and measure what judging a log takes)
     mpc    the secure sum: masking, upload, opening, memory (against Flower's SecAgg+)
 
 Run as `cohortium-bench SUBJECT [PYTHON]`, where PYTHON is an interpreter that has the Python peers.
@@ -28,6 +34,7 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let (subject, python) = (arguments.next(), arguments.next().map(PathBuf::from));
     let done = match subject.as_deref() {
+        Some("audit") => audit::run(),
         Some("dp") => dp::run(python.as_deref()),
         Some("hub") => hub::run(),
         Some("log") => log::run(),

@@ -14,6 +14,10 @@ struct Subject {
 }
 
 const SUBJECTS: [Subject; 4] = [
+<<<<<<< HEAD
+=======
+    Subject { name: "audit", packages: &[] },
+>>>>>>> ff29096 (audit: read each entry once, and measure what judging a log takes)
     Subject { name: "dp", packages: &["dp-accounting==0.6.0"] },
     Subject { name: "hub", packages: &[] },
     Subject { name: "log", packages: &[] },

@@ -12,13 +12,13 @@
 //! Adversary: whoever had the directory in hand. Nothing here is checked against its author yet but the agreements
 //! themselves, by the keys that they state; who those people are is the reader's to know.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use cohortium_ledger::{
-    KeyKind, PolicyError, SignedLog, VerifiedLog, VerifierKey, VerifyError, verify_signed_directory,
+    KeyKind, NoteSignature, PolicyError, SignedLog, VerifiedLog, VerifierKey, VerifyError, verify_signed_directory,
 };
-use cohortium_messages::{Agreement, Envelope, Fact, Hash, PublicKey, Verified};
+use cohortium_messages::{Agreement, Envelope, Fact, Hash, PublicKey, RosterEntry, Verified};
 use cohortium_policy::{agreed_log_policy, open_agreement};
 
 use crate::body::Bodies;
@@ -70,25 +70,29 @@ pub(crate) fn cosigned<'a>(
     signed: SignedLog,
     agreements: impl Iterator<Item = &'a Agreement>,
 ) -> Result<VerifiedLog, AuditError> {
+    // Only keys that a line could be by: there are few lines, and a log may hold many agreements.
+    let lines = signed.checkpoint().note().signatures();
+    let names: BTreeSet<&str> = lines.iter().map(NoteSignature::name).collect();
+    let parties = agreements.flat_map(|agreement| &agreement.parties);
     let mut known: Vec<VerifierKey> = Vec::new();
-    for key in agreements.flat_map(witness_keys) {
-        if !known.contains(&key) {
-            known.push(key);
+    for party in parties.filter(|party| names.contains(party.entry.organisation.as_str())) {
+        for key in witness_keys(&party.entry) {
+            if lines.iter().any(|line| key.claims(line)) && !known.contains(&key) {
+                known.push(key);
+            }
         }
     }
     Ok(signed.cosigned_among(&known)?)
 }
 
-/// The parties' witness keys, both of each. One that is no key, in an agreement that others made, is nobody's.
-fn witness_keys(agreement: &Agreement) -> Vec<VerifierKey> {
-    let of_a_party = |party: &cohortium_messages::Party| {
-        let (entry, name) = (&party.entry, party.entry.organisation.as_str());
-        [
-            VerifierKey::new(name, KeyKind::Witness, entry.witness_key.as_bytes()),
-            VerifierKey::new(name, KeyKind::WitnessMlDsa44, entry.witness_ml_dsa_key.as_bytes()),
-        ]
-    };
-    agreement.parties.iter().flat_map(of_a_party).filter_map(Result::ok).collect()
+/// A party's witness keys. One that is no key, in an agreement that others made, is nobody's.
+fn witness_keys(entry: &RosterEntry) -> impl Iterator<Item = VerifierKey> {
+    let name = entry.organisation.as_str();
+    let keys = [
+        VerifierKey::new(name, KeyKind::Witness, entry.witness_key.as_bytes()),
+        VerifierKey::new(name, KeyKind::WitnessMlDsa44, entry.witness_ml_dsa_key.as_bytes()),
+    ];
+    keys.into_iter().filter_map(Result::ok)
 }
 
 /// The amendments that lead to one whose log policy the head meets.

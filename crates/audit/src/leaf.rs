@@ -4,11 +4,11 @@
 //! entry (RFC 8785) and one signature, so that no two leaves say the same thing in different bytes. What an entry claims before its
 //! signature is checked is used only to find the key to check it with.
 //!
-//! Who may say what, and with which key, is `policy`'s to know ([`open_entry`]): hub and nodes ask the same function.
+//! Who may say what, and with which key, is `policy`'s to know ([`open_claimed`]): hub and nodes ask the same function.
 
 use cohortium_ledger::VerifiedLog;
 use cohortium_messages::{Agreement, Entry, Envelope, PublicKey, Unverified, Verified, canonical_bytes};
-use cohortium_policy::{Authored, EntryError, open_entry};
+use cohortium_policy::{Authored, EntryError, open_claimed};
 
 use crate::{AuditError, at};
 
@@ -58,7 +58,7 @@ impl Leaf {
 
     /// The entry, once its author's signature has been checked under the key that the agreement states for such an author.
     pub(crate) fn open(&self, agreement: &Verified<Agreement>) -> Result<Authored, AuditError> {
-        open_entry(&self.envelope, agreement).map_err(|error| {
+        open_claimed(&self.envelope, self.entry.clone(), agreement).map_err(|error| {
             let why = match error {
                 EntryError::Envelope(error) => format!("is not signed by the author it names: {error}"),
                 EntryError::Author { .. } | EntryError::Kind { .. } | EntryError::Role { .. } => {
@@ -75,7 +75,7 @@ impl Leaf {
     /// The entry, once the signature by this key has been checked.
     pub(crate) fn open_with(&self, key: &PublicKey) -> Result<Verified<Entry>, AuditError> {
         self.envelope
-            .open(key)
+            .confirm(self.entry.clone(), key)
             .map_err(|error| at(self.index, format!("is not signed by the author it names: {error}")))
     }
 }

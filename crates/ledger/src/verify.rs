@@ -146,6 +146,11 @@ impl SignedLog {
         self.0.bodies()
     }
 
+    /// The signed head, its cosignatures not looked at.
+    pub fn checkpoint(&self) -> &SignedCheckpoint {
+        self.0.checkpoint()
+    }
+
     /// The log, every line of whose head is its own or by one of these keys ([`SignedCheckpoint::signers_among`]). Whose
     /// cosignatures count is the reader's to ask next ([`LogPolicy::is_met`]).
     ///

@@ -216,6 +216,24 @@ impl Envelope {
         Ok(Unverified { document, payload_hash })
     }
 
+    /// The document that was peeked at in this very envelope, once the signature of `key` on it has been checked: what
+    /// [`Envelope::open`] gives, without reading the document a second time.
+    ///
+    /// # Errors
+    /// When the document is not the one in this envelope, or the signature is wrong.
+    pub fn confirm<T: Document>(&self, claimed: Unverified<T>, key: &PublicKey) -> Result<Verified<T>, EnvelopeError> {
+        let Unverified { document, payload_hash } = claimed;
+        // Type and hash fix what was read: the same bytes as the same kind of document are the same document.
+        if self.payload_type != T::TYPE || Hash::of(&self.payload_bytes()?) != payload_hash {
+            return Err(EnvelopeError::Malformed("it does not carry the document that was read"));
+        }
+        if self.is_signed_by(key) {
+            Ok(Verified { document, payload_hash })
+        } else {
+            Err(EnvelopeError::Signature { key_id: key.key_id(), kind: T::TYPE })
+        }
+    }
+
     /// The payload type the envelope claims.
     #[must_use]
     pub fn payload_type(&self) -> &str {
@@ -362,6 +380,23 @@ mod tests {
     }
 
     /// Each case edits a good envelope (as JSON) into a bad one named after its defect.
+    #[test]
+    fn what_was_peeked_at_is_confirmed_by_its_own_envelope_alone() {
+        let note = |text: &str| Note { text: text.to_owned() };
+        let signed = Envelope::sign(&note("a"), &key(1)).unwrap();
+        let peeked = || signed.peek::<Note>().unwrap();
+        let confirmed = signed.confirm(peeked(), &key(1).public()).unwrap();
+        assert_eq!(
+            (&*confirmed, confirmed.hash()),
+            (&note("a"), signed.open::<Note>(&key(1).public()).unwrap().hash())
+        );
+        assert!(matches!(signed.confirm(peeked(), &key(2).public()), Err(EnvelopeError::Signature { .. })));
+        let another = Envelope::sign(&note("b"), &key(1)).unwrap();
+        assert!(matches!(another.confirm(peeked(), &key(1).public()), Err(EnvelopeError::Malformed(_))));
+        let as_other = Envelope::sign(&Other { text: "a".to_owned() }, &key(1)).unwrap();
+        assert!(matches!(as_other.confirm(peeked(), &key(1).public()), Err(EnvelopeError::Malformed(_))));
+    }
+
     #[test]
     fn good_opens_and_each_defect_is_refused() {
         let (alice, mallory) = (key(1), key(2));

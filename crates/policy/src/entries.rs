@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 
 use cohortium_messages::{
     Agreement, Author, Entry, Envelope, EnvelopeError, Fact, Hash, Name, PersonEntry, PublicKey, RevocationSubject,
-    Verified,
+    Unverified, Verified,
 };
 
 /// A log entry whose signature was checked with the key that the agreement states for its author, who may say such a
@@ -82,7 +82,18 @@ pub enum EntryError {
 /// # Errors
 /// The first thing that is wrong.
 pub fn open_entry(envelope: &Envelope, agreement: &Verified<Agreement>) -> Result<Authored, EntryError> {
-    let claimed = envelope.peek::<Entry>()?;
+    open_claimed(envelope, envelope.peek::<Entry>()?, agreement)
+}
+
+/// The same for an entry that was peeked at in this very envelope before.
+///
+/// # Errors
+/// As [`open_entry`], and when the entry was read from another envelope.
+pub fn open_claimed(
+    envelope: &Envelope,
+    claimed: Unverified<Entry>,
+    agreement: &Verified<Agreement>,
+) -> Result<Authored, EntryError> {
     let claims = claimed.claims();
     let kind = claims.fact.kind();
     let key = key_of(&claims.author, agreement).ok_or_else(|| EntryError::Author {
@@ -93,7 +104,7 @@ pub fn open_entry(envelope: &Envelope, agreement: &Verified<Agreement>) -> Resul
     if !may_say(&claims.author, &claims.fact) {
         return Err(EntryError::Kind { author: claims.author.to_string(), kind });
     }
-    let entry = envelope.open::<Entry>(&key)?;
+    let entry = envelope.confirm(claimed, &key)?;
     if entry.agreement != agreement.hash() {
         return Err(EntryError::Agreement { expected: agreement.hash(), found: entry.agreement });
     }

@@ -109,7 +109,7 @@ pub use decide::{Denial, OpenError, Permit, PermitHere, Request, open_agreement,
 pub use describe::describe;
 pub use diff::{Change, Direction, diff};
 pub use draft::{Draft, DraftError, parse};
-pub use entries::{Authored, EntryError, Revoked, Stop, open_entry};
+pub use entries::{Authored, EntryError, Revoked, Stop, open_claimed, open_entry};
 pub use lint::{Actor, Finding, Severity, lint};
 pub use log_policy::{
     Included, InclusionError, LogPolicyError, LogTerms, agreed_log_policy, log_policy, log_terms, verify_inclusion,

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::export::attest::key_uri;
 use crate::export::parts::{self, Parts};
-use crate::export::{Case, ExportError, entry_path};
+use crate::export::{AMENDMENTS, Case, ExportError, entry_path};
 
 const METADATA: &str = "ro-crate-metadata.json";
 const CONTEXT: &str = "https://w3id.org/ro/crate/1.1/context";
@@ -82,7 +82,10 @@ pub(crate) fn safes(case: &Case<'_>, parts: &Parts) -> [Safe; 5] {
             ),
         },
         Safe {
-            evidence: with(&["workflow/plan.json", "log/checkpoint", "log/log-policy.txt"], statements("receipts/")),
+            evidence: with(
+                &["workflow/plan.json", "log/checkpoint", "log/log-policy.txt"],
+                [statements(AMENDMENTS), statements("receipts/")].concat(),
+            ),
             id: "#safe-setting",
             name: "Safe setting",
             words: format!(
