@@ -433,3 +433,27 @@ fn merge(known: &Envelope, signed: &Envelope) -> Result<Option<Envelope>, No> {
     let merged = merged.signed_only_by(&keys);
     Ok((merged.signature_count() > known.signature_count()).then_some(merged))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// lengths of what waits, length of one more, whether it is taken
+    #[test]
+    fn what_one_custodian_proposes_is_bounded_in_number_and_length() {
+        let from = Name::new("northside").unwrap();
+        for (waiting, bytes, is_taken) in [
+            (vec![], 100, true),
+            // One alone may be as long as an agreement may be.
+            (vec![], MAX_PROPOSED_BYTES + 1, true),
+            (vec![100; 3], 100, true),
+            (vec![100; 4], 100, false),
+            (vec![MAX_PROPOSED_BYTES - 100], 100, true),
+            (vec![MAX_PROPOSED_BYTES - 100], 101, false),
+            (vec![u64::MAX, u64::MAX], 1, false),
+        ] {
+            let taken = demand_few(&from, bytes, waiting.iter().copied());
+            assert_eq!(taken.is_ok(), is_taken, "{waiting:?}, then {bytes}");
+        }
+    }
+}
