@@ -22,6 +22,8 @@ use crate::study::Study;
 #[derive(Default)]
 pub(crate) struct Standing {
     approvals: BTreeMap<Hash, Vec<Authored>>,
+    /// By agreement and plan.
+    approvals_of_plans: BTreeMap<(Hash, Hash), Vec<Authored>>,
     /// By agreement, with their places in the log.
     revocations: BTreeMap<Hash, Vec<(u64, Authored)>>,
     /// By study and organisation.
@@ -53,7 +55,10 @@ impl Standing {
                 let text = format!("{who} reports an alert ({}): {}{then}", printable(rule), printable(why));
                 findings.push(FindingKind::Alert, Some(index), text);
             }
-            Fact::Approval { task, .. } => self.approvals.entry(*task).or_default().push(authored.clone()),
+            Fact::Approval { plan, task, .. } => {
+                self.approvals.entry(*task).or_default().push(authored.clone());
+                self.approvals_of_plans.entry((entry.agreement, *plan)).or_default().push(authored.clone());
+            }
             Fact::Freeze { frozen, why } => {
                 let does = match (frozen, stop) {
                     (true, _) => "stops the study there",
@@ -84,6 +89,11 @@ impl Standing {
     /// What people said about a task.
     pub(crate) fn approvals(&self, task: Hash) -> &[Authored] {
         self.approvals.get(&task).map_or(&[], Vec::as_slice)
+    }
+
+    /// What people said about a plan under an agreement, in whatever task.
+    pub(crate) fn approvals_of_plan(&self, agreement: Hash, plan: Hash) -> &[Authored] {
+        self.approvals_of_plans.get(&(agreement, plan)).map_or(&[], Vec::as_slice)
     }
 
     /// Since when a study stands still at an organisation, if it does.

@@ -7,7 +7,7 @@
 //! A node decides by its own clock, so its permit is judged at the time it states; the hub decides on a release at the
 //! time of asking. Both times are claims; what they can change is only whether the agreement was in force.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use cohortium_dp::price::ORDER_COUNT;
@@ -29,8 +29,6 @@ use crate::{AuditError, at};
 /// All tasks of the studies that are known.
 #[derive(Default)]
 pub(crate) struct Tasks {
-    /// The plans that people at an organisation approved, under an agreement.
-    approved_plans: BTreeMap<(Hash, Name), BTreeSet<Hash>>,
     by_hash: BTreeMap<Hash, TaskRecord>,
     standing: Standing,
 }
@@ -106,18 +104,10 @@ impl Tasks {
                     None => Ok(()),
                 }
             }
-            Fact::Permit { account, plan, task, .. } => {
-                let node = who(&entry.author).clone();
-                let plans = self.approved_plans.entry((entry.agreement, node.clone())).or_default();
-                let plans = plans.clone();
+            Fact::Permit { account, task, .. } => {
                 let standing = std::mem::take(&mut self.standing);
-                let record = self.record(index, *task, entry)?;
-                let permitted = record.permit(index, entry, (&standing, &plans), findings)?;
-                let by_people = matches!(record.approved.get(&node), Some(Approval::ByPeople(_)));
+                let permitted = self.record(index, *task, entry)?.permit(index, entry, &standing, findings)?;
                 self.standing = standing;
-                if by_people {
-                    self.approved_plans.entry((entry.agreement, node)).or_default().insert(*plan);
-                }
                 books.add(index, &permitted, account, revision);
                 Ok(())
             }
@@ -275,7 +265,7 @@ impl TaskRecord {
         &mut self,
         index: u64,
         entry: &Verified<Entry>,
-        (standing, plans): (&Standing, &BTreeSet<Hash>),
+        standing: &Standing,
         findings: &mut Findings,
     ) -> Result<AccountKey, AuditError> {
         let (node, priced) = (who(&entry.author), self.priced(index)?);
@@ -283,7 +273,8 @@ impl TaskRecord {
         let agreement = &self.study.agreement;
         let revoked = standing.revoked_by(agreement.hash(), node, entry.time);
         let said = standing.approvals(self.task.hash());
-        let approvals = approvals(agreement, node, &self.task, &priced, said, plans, &revoked);
+        let before = standing.approvals_of_plan(agreement.hash(), self.plan);
+        let approvals = approvals(agreement, node, &self.task, &priced, said, before, &revoked);
         let outcome = approvals.outcome().clone();
         let Statement::Permitted { snapshot, .. } = self.read(index, entry, &priced, Some(approvals))? else {
             return Err(at(index, "is no permit"));

@@ -7,8 +7,6 @@
 //! goes on without those who did not come, as long as `t` did: vectors fix who is in the sum, signatures and reveals
 //! open it. Who comes back in time takes part; who comes too late has paid, and that is logged.
 
-use std::collections::BTreeSet;
-
 use cohortium_messages::{
     Agreement, Entry, Envelope, Fact, Hash, InboxItem, MaskedHeader, Name, Phase, Receipt, Reply, Reveal, RoundShares,
     RoundStep, SurvivorSet, TaskState, Timestamp, Verified, canonical_bytes,
@@ -185,9 +183,9 @@ impl Hub {
         let said = self.people_said(agreement, node, (task.hash(), priced.plan_hash()), approvals)?;
         // Of plans that people there approved before only the node knows all.
         let is_decided = !said.is_empty() || !agreement.approval.automatic.approved_plans;
-        let (before, revoked) = (BTreeSet::new(), Revoked::nothing());
+        let revoked = Revoked::nothing();
         let outcome =
-            is_decided.then(|| cohortium_policy::approvals(agreement, node, task, priced, &said, &before, &revoked));
+            is_decided.then(|| cohortium_policy::approvals(agreement, node, task, priced, &said, &[], &revoked));
         let statement = round.live.policy.read_statement(logged, task, priced, outcome);
         statement.map_err(|error| refusal("malformed", format!("the log entry {error}")))
     }

@@ -10,7 +10,7 @@ use cohortium_dp::account::{Refusal, Reservation};
 use cohortium_dp::{Account, AccountEntry, Next};
 use cohortium_messages::{Agreement, Author, Entry, Envelope, Fact, Hash, Inclusion, Task, Timestamp, Verified};
 use cohortium_mpc::Member;
-use cohortium_policy::{Approval, PermitHere, Request, open_entry};
+use cohortium_policy::{Approval, Authored, PermitHere, Request, open_entry};
 use cohortium_query::Priced;
 use cohortium_store::Batch;
 use data_encoding::BASE64;
@@ -157,11 +157,10 @@ impl Node {
         };
         let policy = cohortium_policy::compile(agreement).map_err(own)?;
         let revoked = self.revoked(agreement)?;
-        let said = case.run.approvals.iter().map(|said| open_entry(said, agreement));
-        let said = said.collect::<Result<Vec<_>, _>>().map_err(own)?;
-        let plans = self.approved_plans(agreement)?;
+        let said = opened(&case.run.approvals, agreement)?;
+        let before = self.said_about_plan(agreement, priced.plan_hash())?;
         let approvals =
-            cohortium_policy::approvals(agreement, &self.organisation, task, &priced, &said, &plans, &revoked);
+            cohortium_policy::approvals(agreement, &self.organisation, task, &priced, &said, &before, &revoked);
         let missing = match approvals.outcome() {
             Approval::Missing { have, needed } => needed.saturating_sub(*have),
             _ => 0,
@@ -192,14 +191,15 @@ impl Node {
         })
     }
 
-    /// Plans that people here approved under this agreement, where it says that they count again.
-    fn approved_plans(&self, agreement: &Verified<Agreement>) -> Result<BTreeSet<Hash>, NodeError> {
-        if !agreement.approval.automatic.approved_plans {
-            return Ok(BTreeSet::new());
+    /// What people here said about the task in which they last approved this plan under this agreement.
+    fn said_about_plan(&self, agreement: &Verified<Agreement>, plan: Hash) -> Result<Vec<Authored>, NodeError> {
+        let key = format!("{}/{plan}", agreement.hash());
+        let Some(task) = self.store.get(APPROVED, &key).map_err(own)? else { return Ok(Vec::new()) };
+        let task: Hash = serde_json::from_slice(&task).map_err(own)?;
+        match self.run(task)? {
+            Some(run) => opened(&run.approvals, agreement),
+            None => Ok(Vec::new()),
         }
-        let prefix = format!("{}/", agreement.hash());
-        let known = self.store.scan(APPROVED, &prefix, None, usize::MAX).map_err(own)?;
-        known.iter().map(|(key, _)| key.strip_prefix(&prefix).unwrap_or(key).parse().map_err(own)).collect()
     }
 
     /// Moves the pairwise chains to the task and draws the secrets of its round. Nothing of them leaves with this.
@@ -346,6 +346,11 @@ impl Node {
         let task = open_task(&agreement, &run.task)?;
         Ok(Case { agreement, run, task })
     }
+}
+
+/// What people said, opened with the keys that the agreement states for them.
+fn opened(said: &[Envelope], agreement: &Verified<Agreement>) -> Result<Vec<Authored>, NodeError> {
+    said.iter().map(|said| open_entry(said, agreement).map_err(own)).collect()
 }
 
 /// The account entry that reserves the task's price, or why it cannot be paid.

@@ -9,12 +9,15 @@
 //!
 //! Does not: wait, remind, or expire anything (the node does); look at what leaves (`hold` and dispatch are the node's).
 //!
+//! That a plan was approved before is no fact that anybody remembers: it follows from the same words, about another task.
+//! So a node, a hub and an auditor who hold the same words say the same, and a key that is taken back takes its words along.
+//!
 //! Assumes: entries were opened by [`crate::open_entry`]; the caller shows all that it has. A node that hides a refusal of
 //! its own people deceives its own house.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use cohortium_messages::{Agreement, ApprovalClass, Fact, Hash, Name, PersonEntry, Task, Verified};
+use cohortium_messages::{Agreement, ApprovalClass, ApprovalTerms, Fact, Hash, Name, PersonEntry, Task, Verified};
 use cohortium_query::Priced;
 
 use crate::entries::{Authored, Revoked};
@@ -70,20 +73,28 @@ pub struct Approvals {
 /// them by name or key the one who asks; and returns a yes never when one of those who may approve said no. Argued, and
 /// tested case by case.
 ///
-/// `approved_plans` are the plans that people at this organisation approved before, under this agreement; it counts only
-/// where the agreement says so. Entries about other things are passed over.
+/// `about_task` is what was said about this task, `about_plan` what was said about this plan, under this agreement, in
+/// whatever task. The plan counts as approved before, where the agreement says so, if the people here approved it in one
+/// other task, by the same rules and without whoever asks now. Entries about other things are passed over.
 #[must_use]
 pub fn approvals(
     agreement: &Verified<Agreement>,
     organisation: &Name,
     task: &Verified<Task>,
     priced: &Priced,
-    entries: &[Authored],
-    approved_plans: &BTreeSet<Hash>,
+    about_task: &[Authored],
+    about_plan: &[Authored],
     revoked: &Revoked,
 ) -> Approvals {
-    let said = said_here(agreement, organisation, task, priced, entries, revoked);
-    let outcome = outcome(agreement, priced, &said, approved_plans);
+    let said = |entries| said_here(agreement, organisation, task, priced, entries, revoked);
+    let own: Vec<_> = said(about_task).into_iter().filter(|said| said.task == task.hash()).collect();
+    let mut elsewhere: BTreeMap<Hash, Vec<Said<'_>>> = BTreeMap::new();
+    for said in said(about_plan).into_iter().filter(|said| said.task != task.hash()) {
+        elsewhere.entry(said.task).or_default().push(said);
+    }
+    let was_approved =
+        elsewhere.values().any(|said| matches!(by_people(&agreement.approval, said), Approval::ByPeople(_)));
+    let outcome = outcome(agreement, priced, &own, was_approved);
     Approvals {
         agreement: agreement.hash(),
         organisation: organisation.clone(),
@@ -139,10 +150,11 @@ impl Approval {
     }
 }
 
-/// A yes or a no about this task, by somebody of this organisation who may say it.
+/// A yes or a no about a task with this plan, by somebody of this organisation who may say it.
 struct Said<'a> {
     approved: bool,
     person: &'a PersonEntry,
+    task: Hash,
     why: String,
 }
 
@@ -158,30 +170,37 @@ fn said_here<'a>(
     let is_whoever_asks =
         |person: &PersonEntry| person.person == task.researcher || asks.is_some_and(|key| key == person.key);
     let said = entries.iter().filter_map(|authored| {
-        let Fact::Approval { approved, plan, task: about, why } = &authored.entry().fact else { return None };
+        let Fact::Approval { approved, plan, task, why } = &authored.entry().fact else { return None };
         let (name, person) = authored.person(agreement)?;
         let counts = name == organisation
-            && *about == task.hash()
             && *plan == priced.plan_hash()
             && authored.entry().agreement == agreement.hash()
             && person.role.may_approve()
             && !revoked.key(&person.key)
             && !is_whoever_asks(person);
-        counts.then(|| Said { approved: *approved, person, why: why.clone() })
+        counts.then(|| Said { approved: *approved, person, task: *task, why: why.clone() })
     });
     said.collect()
 }
 
-fn outcome(agreement: &Agreement, priced: &Priced, said: &[Said<'_>], approved_plans: &BTreeSet<Hash>) -> Approval {
-    let terms = &agreement.approval;
-    if let Some(no) = said.iter().find(|said| !said.approved) {
-        return Approval::RefusedBy { person: no.person.person.clone(), why: no.why.clone() };
+fn outcome(agreement: &Agreement, priced: &Priced, said: &[Said<'_>], was_approved: bool) -> Approval {
+    let (terms, of_people) = (&agreement.approval, by_people(&agreement.approval, said));
+    if matches!(of_people, Approval::RefusedBy { .. }) {
+        return of_people;
     }
     if let Some(position) = terms.automatic.classes.iter().position(|class| covers(class, priced)) {
         return Approval::Automatic(Automatic::Class(position));
     }
-    if terms.automatic.approved_plans && approved_plans.contains(&priced.plan_hash()) {
-        return Approval::Automatic(Automatic::Plan);
+    match terms.automatic.approved_plans && was_approved {
+        true => Approval::Automatic(Automatic::Plan),
+        false => of_people,
+    }
+}
+
+/// How one task stands by what these people said about it, and nothing else.
+fn by_people(terms: &ApprovalTerms, said: &[Said<'_>]) -> Approval {
+    if let Some(no) = said.iter().find(|said| !said.approved) {
+        return Approval::RefusedBy { person: no.person.person.clone(), why: no.why.clone() };
     }
     let counted = said.iter().filter(|said| terms.roles.contains(&said.person.role));
     let names: BTreeSet<&Name> = counted.map(|said| &said.person.person).collect();
@@ -263,7 +282,7 @@ mod tests {
         ];
         let priced = world.priced(&task);
         let ask = |entries: &[Authored], revoked: &Revoked| {
-            approvals(&world.agreement, &name("a"), &task, &priced, entries, &BTreeSet::new(), revoked)
+            approvals(&world.agreement, &name("a"), &task, &priced, entries, &[], revoked)
         };
         for (case, entries, expected) in cases {
             let entries: Vec<_> = entries.into_iter().map(|(org, who, fact)| world.said(org, who, fact)).collect();
@@ -292,7 +311,7 @@ mod tests {
         let priced = world.priced(&task);
         let outcome = |entries: &[Authored]| {
             let (here, nothing) = (name("a"), Revoked::nothing());
-            approvals(&world.agreement, &here, &task, &priced, entries, &BTreeSet::new(), &nothing).outcome().clone()
+            approvals(&world.agreement, &here, &task, &priced, entries, &[], &nothing).outcome().clone()
         };
         let (yes, no) = (world.said(0, PAULA, said(&task, true)), world.said(0, PAULA, said(&task, false)));
         assert_eq!(outcome(&[yes]), Approval::Missing { have: 0, needed: 1 });
@@ -316,7 +335,7 @@ mod tests {
         let first = |terms: &mut ApprovalTerms, edit: &dyn Fn(&mut ApprovalClass)| {
             edit(&mut terms.automatic.classes[0]);
         };
-        let cases: [(&str, Edit<'_>, Approval); 8] = [
+        let cases: [(&str, Edit<'_>, Approval); 7] = [
             ("as it is", &|_| (), Approval::Automatic(Automatic::Class(0))),
             ("analyses", &|t| first(t, &|c| c.analyses = vec![Analysis::Mean]), Approval::Impossible),
             ("datasets", &|t| first(t, &|c| c.datasets = vec![name("empty")]), Approval::Impossible),
@@ -330,14 +349,6 @@ mod tests {
                     t.automatic.classes.insert(0, other);
                 },
                 Approval::Automatic(Automatic::Class(1)),
-            ),
-            (
-                "the same plan, approved before",
-                &|t| {
-                    first(t, &|c| c.analyses = vec![Analysis::Sum]);
-                    t.automatic.approved_plans = true;
-                },
-                Approval::Automatic(Automatic::Plan),
             ),
             (
                 "people, where no class covers it",
@@ -356,14 +367,8 @@ mod tests {
             });
             let task = task_of(&world);
             let priced = world.priced(&task);
-            let ask = |plans: &BTreeSet<Hash>| {
-                approvals(&world.agreement, &name("a"), &task, &priced, &[], plans, &Revoked::nothing())
-            };
-            assert_eq!(*ask(&BTreeSet::from([priced.plan_hash()])).outcome(), expected, "{case}");
-            if expected == Approval::Automatic(Automatic::Plan) {
-                let other = ask(&BTreeSet::from([Hash::of(b"another plan")]));
-                assert_eq!(*other.outcome(), Approval::Impossible, "{case}");
-            }
+            let found = approvals(&world.agreement, &name("a"), &task, &priced, &[], &[], &Revoked::nothing());
+            assert_eq!(*found.outcome(), expected, "{case}");
         }
         // A no is heard before any class.
         let world = World::new(3);
@@ -371,7 +376,64 @@ mod tests {
         let no = [world.said(0, PAULA, said(&task, false))];
         let priced = world.priced(&task);
         let nothing = Revoked::nothing();
-        let found = approvals(&world.agreement, &name("a"), &task, &priced, &no, &BTreeSet::new(), &nothing);
+        let found = approvals(&world.agreement, &name("a"), &task, &priced, &no, &[], &nothing);
         assert!(matches!(found.outcome(), Approval::RefusedBy { .. }));
+    }
+    /// Two must approve. What was said about other tasks, and how a task with the same plan stands then.
+    #[test]
+    fn a_plan_was_approved_before_if_enough_people_said_so_in_one_other_task() {
+        let stewards = [Role::PrivacyOfficer, Role::Steward];
+        let world_where = |again| {
+            World::with(3, |agreement| {
+                agreement.approval = by_people(2, &stewards);
+                agreement.approval.automatic.approved_plans = again;
+            })
+        };
+        let world = world_where(true);
+        let with_nonce = |world: &World, nonce: &[u8]| world.task(|task| task.nonce = Hash::of(nonce));
+        let task = world.task(|_| ());
+        let (first, second) = (with_nonce(&world, b"first"), with_nonce(&world, b"second"));
+        let other_plan = world.task(|task| task.plan.draw = 1);
+        let priced = world.priced(&task);
+        let (yes, no) = (|task: &Verified<Task>| said(task, true), |task: &Verified<Task>| said(task, false));
+        let missing = |have| Approval::Missing { have, needed: 2 };
+        let again = Approval::Automatic(Automatic::Plan);
+        let stands = |world: &World, words: &[(usize, usize, Fact)], revoked: &Revoked| {
+            let words: Vec<_> = words.iter().map(|(org, who, fact)| world.said(*org, *who, fact.clone())).collect();
+            let found = approvals(&world.agreement, &name("a"), &task, &priced, &words, &words, revoked);
+            found.outcome().clone()
+        };
+        let both = [(0, STELLA, yes(&first)), (0, PAULA, yes(&first))];
+        let cases = [
+            ("both in one task", both.to_vec(), again.clone()),
+            ("one in each of two", vec![(0, STELLA, yes(&first)), (0, PAULA, yes(&second))], missing(0)),
+            ("one twice", vec![(0, STELLA, yes(&first)), (0, STELLA, yes(&first))], missing(0)),
+            ("elsewhere", vec![(0, STELLA, yes(&first)), (1, PAULA, yes(&first))], missing(0)),
+            ("another plan", vec![(0, STELLA, yes(&other_plan)), (0, PAULA, yes(&other_plan))], missing(0)),
+            ("a change of mind", [&both[..], &[(0, PAULA, no(&first))]].concat(), missing(0)),
+            ("somebody's no", [&both[..], &[(0, STEFAN, no(&first))]].concat(), missing(0)),
+            ("a no in another", [&both[..], &[(0, STEFAN, no(&second))]].concat(), again),
+            ("the task's own words are no earlier ones", vec![(0, STELLA, yes(&task))], missing(1)),
+        ];
+        for (case, words, expected) in cases {
+            assert_eq!(stands(&world, &words, &Revoked::nothing()), expected, "{case}");
+        }
+        let refused = stands(&world, &[&both[..], &[(0, STEFAN, no(&task))]].concat(), &Revoked::nothing());
+        assert!(matches!(refused, Approval::RefusedBy { .. }), "a no about this task is heard first: {refused:?}");
+
+        // A key that was taken back takes its words along, those of before too.
+        let subject = RevocationSubject::Key(world.people[0][STELLA].key.public());
+        let fact = Fact::Revocation { subject, why: String::from("stolen") };
+        let taken = world.entry(Author::Custodian(name("a")), fact, &world.secrets[0].1.agreement);
+        let revoked = Revoked::from_entries(&[open_entry(&taken, &world.agreement).unwrap()]);
+        assert_eq!(stands(&world, &both, &revoked), missing(0));
+
+        // Where the agreement does not say that it counts again, it does not.
+        let once = world_where(false);
+        let (task, first) = (once.task(|_| ()), with_nonce(&once, b"first"));
+        let words = [STELLA, PAULA].map(|who| once.said(0, who, yes(&first)));
+        let (priced, nothing) = (once.priced(&task), Revoked::nothing());
+        let found = approvals(&once.agreement, &name("a"), &task, &priced, &[], &words, &nothing);
+        assert_eq!(*found.outcome(), missing(0));
     }
 }

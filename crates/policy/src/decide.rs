@@ -555,7 +555,7 @@ mod tests {
 
         let stood = |task: &Verified<Task>, entries: &[Authored]| {
             let (priced, here) = (world.priced(task), fixtures::name("a"));
-            approvals(&world.agreement, &here, task, &priced, entries, &BTreeSet::new(), &nothing)
+            approvals(&world.agreement, &here, task, &priced, entries, &[], &nothing)
         };
         let said = |task: &Verified<Task>, approved| {
             let (plan, why) = (task.plan.hash().unwrap(), String::from("not\u{7} now"));

@@ -154,8 +154,6 @@ fn check_terms(account: &AccountEntry, task: &Verified<Task>, priced: &Priced) -
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use cohortium_dp::account::GENESIS;
     use cohortium_messages::Role;
 
@@ -286,8 +284,7 @@ mod tests {
         let yes = Fact::Approval { approved: true, plan, task: task.hash(), why: String::from("fine") };
         let of = |organisation: usize, here: &str| {
             let said = [world.said(organisation, 1, yes.clone())];
-            let (plans, nothing) = (BTreeSet::new(), Revoked::nothing());
-            approvals(&world.agreement, &name(here), &task, &priced, &said, &plans, &nothing)
+            approvals(&world.agreement, &name(here), &task, &priced, &said, &[], &Revoked::nothing())
         };
         let read = |approvals| policy.read_statement(&permit, &task, &priced, approvals).map(drop);
         assert_eq!(read(None), Ok(()), "nobody has the approvals at hand");
