@@ -17,7 +17,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cohortium_messages::{Agreement, ApprovalClass, ApprovalTerms, Fact, Hash, Name, PersonEntry, Task, Verified};
+use cohortium_messages::{
+    Agreement, ApprovalClass, ApprovalTerms, Author, Fact, Hash, Name, PersonEntry, Task, Verified,
+};
 use cohortium_query::Priced;
 
 use crate::entries::{Authored, Revoked};
@@ -101,6 +103,40 @@ pub fn approvals(
         outcome,
         plan: priced.plan_hash(),
         task: task.hash(),
+    }
+}
+
+/// A word of somebody who has had their say about this task. They must act, or whoever relays it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("is the second word of {person} of {organisation} about this task: only a yes can be followed, once, by a no")]
+pub struct SecondWord {
+    /// Of which organisation.
+    pub organisation: Name,
+    /// Who.
+    pub person: Name,
+}
+
+/// Whether somebody may still say this about a task, after what was said about it before: the first word, and after a yes
+/// one no. So nobody takes a no back, and no log grows by changes of mind.
+///
+/// # Errors
+/// When that person has had their say. Entries of other kinds are no words about a task, and pass.
+pub fn may_still_say(before: &[Authored], word: &Authored) -> Result<(), SecondWord> {
+    let (Fact::Approval { approved, task, .. }, Author::Person { organisation, person }) =
+        (&word.entry().fact, &word.entry().author)
+    else {
+        return Ok(());
+    };
+    let by_them = before.iter().map(Authored::entry).filter(|earlier| earlier.author == word.entry().author);
+    let earlier: Vec<bool> = by_them
+        .filter_map(|earlier| match &earlier.fact {
+            Fact::Approval { approved, task: about, .. } if about == task => Some(*approved),
+            _ => None,
+        })
+        .collect();
+    match (earlier.as_slice(), approved) {
+        ([], _) | ([true], false) => Ok(()),
+        _ => Err(SecondWord { organisation: organisation.clone(), person: person.clone() }),
     }
 }
 
@@ -224,7 +260,7 @@ pub(crate) fn covers(class: &ApprovalClass, priced: &Priced) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use cohortium_messages::{Analysis, ApprovalTerms, Author, AutomaticApproval, Decimal, RevocationSubject, Role};
+    use cohortium_messages::{Analysis, AutomaticApproval, Decimal, RevocationSubject, Role};
 
     use super::*;
     use crate::entries::open_entry;
@@ -301,6 +337,36 @@ mod tests {
         assert_eq!(*ask(&two, &Revoked::nothing()).outcome(), yes_of(&["stefan", "stella"]));
         assert_eq!(*ask(&two, &revoked).outcome(), missing(1));
         assert_eq!(*ask(&[world.said(0, STEFAN, no())], &revoked).outcome(), missing(0));
+    }
+
+    /// What one person says about one task, one word after the other: the last one is refused, or it is not.
+    #[test]
+    fn a_yes_can_become_a_no_and_nothing_else_is_said_twice() {
+        let world = World::new(3);
+        let (task, other) = (world.task(|_| ()), world.task(|task| task.nonce = Hash::of(b"another")));
+        let word = |(organisation, who, about, approved): (usize, usize, &Verified<Task>, bool)| {
+            world.said(organisation, who, said(about, approved))
+        };
+        let (yes, no) = ((0, STELLA, &task, true), (0, STELLA, &task, false));
+        for (case, words, is_taken) in [
+            ("a first yes", vec![yes], true),
+            ("a first no", vec![no], true),
+            ("a yes and a no", vec![yes, no], true),
+            ("a yes again", vec![yes, yes], false),
+            ("a no again", vec![no, no], false),
+            ("a no and a yes", vec![no, yes], false),
+            ("a third word", vec![yes, no, yes], false),
+            ("a third word, no again", vec![yes, no, no], false),
+            ("after another's", vec![(0, STEFAN, &task, true), yes], true),
+            ("after the namesake's elsewhere", vec![(1, STELLA, &task, true), yes], true),
+            ("after one about another task", vec![(0, STELLA, &other, false), yes], true),
+        ] {
+            let mut words: Vec<_> = words.into_iter().map(word).collect();
+            let last = words.pop().unwrap();
+            assert_eq!(may_still_say(&words, &last).is_ok(), is_taken, "{case}");
+        }
+        let freeze = world.said(0, STELLA, Fact::Freeze { frozen: true, why: String::from("to look at it") });
+        assert_eq!(may_still_say(&[word(yes), freeze.clone()], &freeze), Ok(()));
     }
 
     /// Who approves in a role that the agreement does not count changes nothing; their no is heard.

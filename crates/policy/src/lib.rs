@@ -102,7 +102,7 @@ mod template;
 mod vectors;
 pub mod watch;
 
-pub use approval::{Approval, Approvals, Automatic, approvals};
+pub use approval::{Approval, Approvals, Automatic, SecondWord, approvals, may_still_say};
 pub use clause::Clause;
 pub use compile::{CompileError, Policy, compile};
 pub use decide::{Denial, OpenError, Permit, PermitHere, Request, open_agreement, open_task};
