@@ -24,7 +24,7 @@ pub struct HubHouse {
 }
 
 impl HubHouse {
-    pub(crate) fn build(config: &Config, dir: &Path, now: Timestamp) -> Result<Self, SimError> {
+    pub(crate) fn build(config: &Config, dir: &Path) -> Result<Self, SimError> {
         std::fs::create_dir_all(dir.join("invitations")).map_err(broken)?;
         let (log, message) = keys::hub(config.seed);
         let hub = Name::new(HUB).map_err(broken)?;
@@ -37,12 +37,12 @@ impl HubHouse {
             seed: config.seed,
             watch: config.watch.clone(),
         };
-        house.open(now)?;
+        house.open()?;
         Ok(house)
     }
 
     /// The same house in another world; its files were copied to `dir` by the caller.
-    pub(crate) fn copy(&self, dir: &Path, now: Timestamp) -> Result<Self, SimError> {
+    pub(crate) fn copy(&self, dir: &Path) -> Result<Self, SimError> {
         let mut house = Self {
             dir: dir.to_owned(),
             disk: self.disk.copy(),
@@ -52,12 +52,12 @@ impl HubHouse {
             seed: self.seed,
             watch: self.watch.clone(),
         };
-        house.open(now)?;
+        house.open()?;
         Ok(house)
     }
 
-    /// Starts the hub from what is durable, and lets it look at its deadlines as its service does at once.
-    pub(crate) fn open(&mut self, now: Timestamp) -> Result<(), SimError> {
+    /// Starts the hub from what is durable. It looks at its deadlines a second later at the earliest, as its service does.
+    pub(crate) fn open(&mut self) -> Result<(), SimError> {
         self.hub = None;
         self.disk.restart();
         let (log_key, message_key) = keys::hub(self.seed);
@@ -70,7 +70,7 @@ impl HubHouse {
             watch: self.watch.clone(),
         };
         self.hub = Some(Hub::open(config, Box::new(self.disk.clone()), &self.log_dir()).map_err(broken)?);
-        self.tick(now)
+        Ok(())
     }
 
     /// Whether the hub runs.

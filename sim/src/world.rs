@@ -167,7 +167,7 @@ impl World {
     /// When the configuration cannot work.
     pub fn joined(config: Config) -> Result<Self, SimError> {
         let folder = Folder::new()?;
-        let hub = HubHouse::build(&config, &folder.path().join("hub"), Timestamp::from_seconds(START_S))?;
+        let hub = HubHouse::build(&config, &folder.path().join("hub"))?;
         let schema: Schema = toml::from_str(&config.schema).map_err(broken)?;
         let mut machines = BTreeMap::new();
         for hospital in &config.hospitals {
@@ -285,7 +285,7 @@ impl World {
             config: self.config.clone(),
             envelope: self.envelope.clone(),
             fresh: self.fresh,
-            hub: self.hub.copy(&folder.path().join("hub"), self.clock)?,
+            hub: self.hub.copy(&folder.path().join("hub"))?,
             folder,
             machines,
             rng: keys::copy(&self.rng),
@@ -340,7 +340,7 @@ impl World {
     /// # Errors
     /// When it does not start: nothing that a crash leaves may prevent that.
     pub fn restart(&mut self, name: &str) -> Result<(), SimError> {
-        if name == HUB { self.hub.open(self.clock) } else { self.machine_mut(name)?.open() }
+        if name == HUB { self.hub.open() } else { self.machine_mut(name)?.open() }
     }
 
     /// Puts someone between hub and nodes. Nobody else is there any more.
@@ -602,7 +602,7 @@ impl World {
                 *pieces -= 1;
                 if *pieces == 0 {
                     self.wire.hub_restarts_after = None;
-                    self.hub.open(self.clock)?;
+                    self.hub.open()?;
                 }
             }
         }

@@ -79,7 +79,7 @@ pub struct Hub {
     pub(crate) has_new_lines: bool,
     /// Whether what is committed is shown later, with what other calls commit.
     is_gathering: bool,
-    /// Whether the deadlines have been renewed since this process began.
+    /// Whether [`Hub::wake`] is done.
     is_awake: bool,
     /// Rounds under way, by task.
     pub(crate) live: HashMap<Hash, Live>,
@@ -196,6 +196,7 @@ impl Hub {
     /// When the hub's own store or log fails: then none is answered.
     pub fn answer_all(&mut self, requests: &[Envelope], now: Timestamp) -> Result<Vec<Envelope>, HubError> {
         self.unless_failed(|hub| {
+            hub.wake(now)?;
             let (mut answers, mut size) = (Vec::new(), 0);
             hub.is_gathering = true;
             for request in requests {
@@ -268,8 +269,19 @@ impl Hub {
         .map_err(own_error)
     }
 
-    /// Ends what has waited too long. Called about once a second. The first call gives every open task the whole time of
-    /// its phase again: while the hub was down nobody could answer.
+    /// What this process does before anything else: it gives every open task the whole time of its phase again, because
+    /// nobody could answer while the hub was down; and it ends what a crash left open although it was taken back, before
+    /// anybody can go on with it.
+    pub(crate) fn wake(&mut self, now: Timestamp) -> Result<(), HubError> {
+        if !self.is_awake {
+            self.renew_deadlines(now).map_err(in_own_words)?;
+            self.end_overtaken(now).map_err(in_own_words)?;
+            self.is_awake = true;
+        }
+        Ok(())
+    }
+
+    /// Ends what has waited too long. Called about once a second.
     ///
     /// # Errors
     /// When the hub's own store or log fails.
@@ -282,11 +294,7 @@ impl Hub {
         self.write_accesses()?;
         self.look_for_witnesses_that_left();
         self.queue_checkpoints()?;
-        if !self.is_awake {
-            self.renew_deadlines(now).map_err(in_own_words)?;
-            self.end_overtaken(now).map_err(in_own_words)?;
-            self.is_awake = true;
-        }
+        self.wake(now)?;
         self.drop_old_drafts(now).map_err(in_own_words)?;
         self.expire_tasks(now).map_err(in_own_words)
     }

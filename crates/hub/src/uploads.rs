@@ -44,10 +44,13 @@ impl Hub {
         piece: &[u8],
         now: Timestamp,
     ) -> Result<Envelope, HubError> {
-        self.unless_failed(|hub| match hub.take_piece(ticket, offset, piece, now) {
-            Ok(have) => hub.sign(ticket, Ok(Reply::Vector { have, ticket })),
-            Err(No::Refused(refused)) => hub.sign(ticket, Err(refused)),
-            Err(No::Own(error)) => Err(error),
+        self.unless_failed(|hub| {
+            hub.wake(now)?;
+            match hub.take_piece(ticket, offset, piece, now) {
+                Ok(have) => hub.sign(ticket, Ok(Reply::Vector { have, ticket })),
+                Err(No::Refused(refused)) => hub.sign(ticket, Err(refused)),
+                Err(No::Own(error)) => Err(error),
+            }
         })
     }
 
