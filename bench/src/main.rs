@@ -19,12 +19,8 @@ cargo xtask bench SUBJECT
 
     audit  every signature, decision, price, account and release of a large log, repeated
     dp     samplers (against opendp), privacy-loss distributions (against dp-accounting), the account
-<<<<<<< HEAD
     hub    calls per second that leave an entry in the log, by one caller and by many
-    log    durable entries per second, the audit of a large log, one entry's proof
-=======
     log    durable entries per second, the tree of a large log, one entry's proof
->>>>>>> ff29096 (audit: read each entry once, and measure what judging a log takes)
     mpc    the secure sum: masking, upload, opening, memory (against Flower's SecAgg+)
 
 Run as `cohortium-bench SUBJECT [PYTHON]`, where PYTHON is an interpreter that has the Python peers.

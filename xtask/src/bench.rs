@@ -13,11 +13,8 @@ struct Subject {
     packages: &'static [&'static str],
 }
 
-const SUBJECTS: [Subject; 4] = [
-<<<<<<< HEAD
-=======
+const SUBJECTS: [Subject; 5] = [
     Subject { name: "audit", packages: &[] },
->>>>>>> ff29096 (audit: read each entry once, and measure what judging a log takes)
     Subject { name: "dp", packages: &["dp-accounting==0.6.0"] },
     Subject { name: "hub", packages: &[] },
     Subject { name: "log", packages: &[] },

@@ -265,7 +265,7 @@ impl Hub {
 }
 
 /// Opens an entry with the key that the agreement states for its author, whose signature stands alone.
-fn open_alone(envelope: &Envelope, agreement: &Verified<Agreement>) -> Result<Authored, No> {
+pub(crate) fn open_alone(envelope: &Envelope, agreement: &Verified<Agreement>) -> Result<Authored, No> {
     if envelope.signature_count() != 1 {
         return no("malformed", format!("{} signatures stand where one must", envelope.signature_count()));
     }

@@ -11,13 +11,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cohortium_messages::{
-    Agreement, Author, Entry, Envelope, Fact, Hash, InboxItem, Name, Principal, Reply, RevocationSubject, StudyRecord,
+    Agreement, Author, Envelope, Fact, Hash, InboxItem, Name, Principal, Reply, RevocationSubject, StudyRecord,
     Timestamp, Verified, canonical_bytes,
 };
 use cohortium_store::Batch;
 
-use crate::entries::names;
-use crate::hub::{Changes, Hub, No, json, no, open, own, parse, refusal};
+use crate::entries::{names, open_alone};
+use crate::hub::{Changes, Hub, No, json, no, own, parse, refusal};
 use crate::records::{AGREEMENTS, DRAFTS, DROPPED, Draft, PROPOSALS, Proposal, STUDIES};
 use crate::tasks::has_part;
 
@@ -66,12 +66,14 @@ impl Hub {
                 String::from("beside the signatures of its custodians, one of each, stands something else"),
             );
         }
-        envelope.open::<Agreement>(&party.agreement_key).map_err(|error| refusal("signature", error.to_string()))?;
-        let logged = open::<Entry>(entry, &party.agreement_key)?;
+        let signed = envelope.open::<Agreement>(&party.agreement_key);
+        let signed = signed.map_err(|error| refusal("signature", error.to_string()))?;
+        let logged = open_alone(entry, &signed)?;
+        let logged = logged.entry();
         let body = Hash::of(&canonical_bytes(envelope).map_err(own)?);
         let says_so =
             matches!(&logged.fact, Fact::Agreement { body: b, revision: r } if *b == body && *r == agreement.revision);
-        if !says_so || logged.author != Author::Custodian(from.clone()) || logged.agreement != hash {
+        if !says_so || logged.author != Author::Custodian(from.clone()) {
             return no(
                 "malformed",
                 String::from("the log entry does not say that this custodian signed this agreement"),
