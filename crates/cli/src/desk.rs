@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::Subcommand;
-use cohortium_messages::{Agreement, Author, Entry, Envelope, Fact, Hash, Name, PersonEntry, Role, Task};
+use cohortium_messages::{
+    Agreement, Author, Entry, Envelope, Fact, Hash, Name, PersonEntry, Role, Task, canonical_bytes,
+};
 use cohortium_node::home::Home;
 use cohortium_node::service::now;
 use cohortium_node::view::View;
@@ -76,18 +78,21 @@ pub enum Heard {
 
 /// Something that lies on a desk.
 pub struct Laid {
+    entry: Hash,
     file: PathBuf,
     home: Home,
 }
 
 /// Lays a signed entry on a node's desk.
 pub fn lay(home: &Home, entry: Envelope, body: Option<Envelope>) -> Result<Laid, Failure> {
+    let hash = Hash::of(&canonical_bytes(&entry).map_err(Failure::own)?);
     let file = home.lay_on_desk(&DeskItem { body, entry })?;
-    Ok(Laid { file, home: home.clone() })
+    Ok(Laid { entry: hash, file, home: home.clone() })
 }
 
 impl Laid {
-    /// Waits for the node to act on it, for a while.
+    /// Waits for the node to act on it, for a while. That it lies there no more is not enough: the node must have kept it as
+    /// something that it acted on.
     pub async fn wait(&self) -> Result<Heard, Failure> {
         let began = Instant::now();
         while self.file.exists() {
@@ -96,11 +101,14 @@ impl Laid {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        let refused = self.home.refused_on_desk()?;
-        match refused.into_iter().find(|(path, _)| path.file_name() == self.file.file_name()) {
-            Some((_, why)) => Err(Failure::refused(format!("the node did not act on it: {why}"), Vec::new())),
-            None => Ok(Heard::Acted),
+        if View::open(&self.home)?.has_heard(self.entry)? {
+            return Ok(Heard::Acted);
         }
+        let refused = self.home.refused_on_desk()?;
+        let refused = refused.into_iter().find(|(path, _)| path.file_name() == self.file.file_name());
+        let why = refused
+            .map_or_else(|| String::from("somebody took it off the desk before the node saw it"), |(_, why)| why);
+        Err(Failure::refused(format!("the node did not act on it: {why}"), Vec::new()))
     }
 }
 
@@ -277,8 +285,10 @@ async fn decide(home: &Path, decision: &Decision, approved: bool, output: &Outpu
     demand_undecided(&case)?;
     case.demand_may_decide(&desk)?;
     let person = &desk.person.entry.person;
-    if let Some((_, before, _)) = case.said().into_iter().find(|(who, ..)| who == person) {
-        let word = if before { "yes" } else { "no" };
+    let said: Vec<bool> = case.said().into_iter().filter(|(who, ..)| who == person).map(|(_, yes, _)| yes).collect();
+    // Whoever said yes may still say no while the task waits.
+    if let Some(before) = said.last().filter(|before| approved || !**before) {
+        let word = if *before { "yes" } else { "no" };
         let others: Vec<&PersonEntry> = case.approvers(&desk.organisation);
         let others: Vec<&PersonEntry> = others.into_iter().filter(|other| other.person != *person).collect();
         let why = format!("{person} has said {word} to this task already; now {} must act", named(&others));

@@ -238,21 +238,21 @@ impl Home {
         std::fs::remove_file(self.desk().join(&item.file)).map_err(own)
     }
 
-    /// Puts aside what was not acted upon, with the reason beside it. Beyond a thousand such it is thrown away.
+    /// Puts aside what was not acted upon, with the reason beside it. Of more than a thousand such the oldest are thrown
+    /// away: whoever waits for the newest finds it.
     ///
     /// # Errors
     /// When the folder cannot be written.
     pub fn put_aside(&self, item: &OnDesk, why: &str) -> Result<(), NodeError> {
         let folder = self.desk().join("refused");
         make_private_folder(&folder).map_err(own)?;
-        if names_in(&folder, ".json").map_err(own)?.len() >= MAX_REFUSED {
-            return self.clear_from_desk(item);
-        }
-        let reason = folder.join(format!("{}.txt", item.file));
+        make_room(&folder).map_err(own)?;
+        let file = refused_name(&item.file);
+        let reason = folder.join(format!("{file}.txt"));
         if !reason.exists() {
             write_private(&reason, format!("{why}\n").as_bytes()).map_err(own)?;
         }
-        std::fs::rename(self.desk().join(&item.file), folder.join(&item.file)).map_err(own)
+        std::fs::rename(self.desk().join(&item.file), folder.join(file)).map_err(own)
     }
 
     /// What was not acted upon, and why.
@@ -311,6 +311,33 @@ impl Home {
     fn keys_file(&self) -> PathBuf {
         self.dir.join("keys.toml")
     }
+}
+
+/// What a file of the desk is called once it is put aside: by the hash of its name, unless it has the name of an entry. Other
+/// names may be as long as a folder takes, and leave no room for the reason's.
+fn refused_name(file: &str) -> String {
+    match file.strip_suffix(".json").map(str::parse::<Hash>) {
+        Some(Ok(_)) => file.to_owned(),
+        _ => format!("{}.json", Hash::of(file.as_bytes())),
+    }
+}
+
+/// Throws away the oldest of what was put aside, until one more finds room.
+fn make_room(folder: &Path) -> std::io::Result<()> {
+    let mut files = names_in(folder, ".json")?;
+    if files.len() < MAX_REFUSED {
+        return Ok(());
+    }
+    let put_at = |file: &String| std::fs::metadata(folder.join(file)).and_then(|about| about.modified()).ok();
+    files.sort_by_cached_key(put_at);
+    for file in files.iter().take(files.len() + 1 - MAX_REFUSED) {
+        std::fs::remove_file(folder.join(file))?;
+        match std::fs::remove_file(folder.join(format!("{file}.txt"))) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// The files of a folder that end so, sorted; none where there is no folder. Links and folders are left out: what a name

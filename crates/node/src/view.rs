@@ -7,7 +7,7 @@ use cohortium_store::{SqliteStore, Store, Table};
 use crate::home::Home;
 use crate::node::{NodeError, own, parse, replay_account};
 use crate::records::{
-    ACCESS, AGREEMENTS, ALERTS, AccessRecord, DatasetRecord, EVIDENCE, Evidence, HELD, HeldRecord, JOURNAL,
+    ACCESS, AGREEMENTS, ALERTS, AccessRecord, DatasetRecord, EVIDENCE, Evidence, HEARD, HELD, HeldRecord, JOURNAL,
     JournalRecord, META, NEWS, RUNS, RunRecord, VERSIONS,
 };
 use crate::standing::{self, Stopped};
@@ -123,6 +123,14 @@ impl View {
             let stored = stored.ok_or_else(|| own(format!("this home holds no agreement {}", hash.short())))?;
             cohortium_policy::open_agreement(&parse(&stored)?).map_err(own)
         })
+    }
+
+    /// Whether the node has acted on what somebody laid on its desk, by the hash of the entry in canonical JSON.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn has_heard(&self, entry: Hash) -> Result<bool, NodeError> {
+        Ok(self.store.get(HEARD, &entry.to_string()).map_err(own)?.is_some())
     }
 
     /// Alerts of this node, oldest first: what each says, about which study, and when.
