@@ -14,7 +14,7 @@ use cohortium_query::Priced;
 
 use crate::node::{Changes, Node, NodeError, json, own, parse};
 use crate::outgoing::Outgoing;
-use crate::records::{ALERTS, SEEN, STOPS, SeenRecord, kept};
+use crate::records::{ALERTS, SEEN, SEEN_REFUSED, STOPS, kept};
 use crate::tasks::Case;
 
 /// The longest reason of an alert, characters: an entry has 40,000 bytes.
@@ -24,7 +24,7 @@ const MAX_WHY_CHARS: usize = 2_000;
 pub(crate) struct Noticed {
     alarms: Vec<Alarm>,
     past: Vec<Seen>,
-    seen: SeenRecord,
+    seen: Seen,
 }
 
 /// Something that a person should look at, as it will be logged.
@@ -50,24 +50,24 @@ impl Node {
     pub(crate) fn look_at(&self, case: &Case, now: Timestamp) -> Result<Noticed, NodeError> {
         let plan = &case.task.plan;
         let priced = cohortium_query::check(plan, &case.agreement, case.agreement.hash());
-        let seen = SeenRecord {
-            analyses: priced.map(|priced| priced.facts().analyses.clone()).unwrap_or_default(),
-            at: now,
-            plan: plan.clone(),
-            purpose: case.task.purpose.clone(),
-            refused: false,
-            researcher: case.task.researcher.clone(),
-        };
+        let analyses = priced.map(|priced| priced.facts().analyses.clone()).unwrap_or_default();
+        let seen = Seen::new(plan, analyses, &case.task.purpose, &case.task.researcher, now, false).map_err(own)?;
         let Some(rules) = &self.rules else { return Ok(Noticed { alarms: Vec::new(), past: Vec::new(), seen }) };
         let past = self.past(&case.agreement.study)?;
-        Ok(Noticed { alarms: rules.look(&as_seen(&seen)?, &past), past, seen })
+        Ok(Noticed { alarms: rules.look(&seen, &past), past, seen })
     }
 
     /// Earlier tasks of a study, oldest first: as many as are kept.
     fn past(&self, study: &Name) -> Result<Vec<Seen>, NodeError> {
-        let limit = kept(SEEN).and_then(|kept| usize::try_from(kept).ok()).unwrap_or(usize::MAX);
-        let records = self.store.scan(SEEN, &format!("{study}/"), None, limit).map_err(own)?;
-        records.iter().map(|(_, bytes)| as_seen(&parse(bytes)?)).collect()
+        let mut past = Vec::new();
+        for table in [SEEN, SEEN_REFUSED] {
+            let limit = kept(table).and_then(|kept| usize::try_from(kept).ok()).unwrap_or(usize::MAX);
+            for (_, bytes) in self.store.scan(table, &format!("{study}/"), None, limit).map_err(own)? {
+                past.push(parse::<Seen>(&bytes)?);
+            }
+        }
+        past.sort_by_key(|seen| seen.at);
+        Ok(past)
     }
 
     /// Remembers the task for the rules, and raises an alert for each alarm.
@@ -83,10 +83,11 @@ impl Node {
         let Noticed { mut alarms, past, mut seen } = noticed;
         seen.refused = refused;
         if refused {
-            let again = rules.look(&as_seen(&seen)?, &past);
+            let again = rules.look(&seen, &past);
             alarms.extend(again.into_iter().filter(|alarm| alarm.rule == Rule::BurstOfRefusals));
         }
-        changes.append.push((SEEN, format!("{}/", case.agreement.study), json(&seen)?));
+        let table = if refused { SEEN_REFUSED } else { SEEN };
+        changes.append.push((table, format!("{}/", case.agreement.study), json(&seen)?));
         let task = Some(case.task.hash());
         for alarm in alarms {
             let alert = Alert { froze: alarm.freezes, leaves: true, rule: alarm.rule.name(), task, why: &alarm.why };
@@ -151,9 +152,4 @@ fn shown_counts(priced: &Priced, release: &ReleaseDocument) -> Vec<i64> {
         counting.map(|(_, cell)| cell.div_euclid(lattice)).min()
     };
     shown.filter_map(|(_, cells)| smallest(cells)).collect()
-}
-
-fn as_seen(record: &SeenRecord) -> Result<Seen, NodeError> {
-    let SeenRecord { analyses, at, plan, purpose, refused, researcher } = record;
-    Seen::new(plan, analyses.clone(), purpose, researcher, *at, *refused).map_err(own)
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use cohortium_messages::{Analysis, Call, Envelope, Hash, Name, Plan, Purpose, RoundContext, Schema, Timestamp};
+use cohortium_messages::{Call, Envelope, Hash, Name, RoundContext, Schema, Timestamp};
 use cohortium_store::Table;
 use serde::{Deserialize, Serialize};
 
@@ -41,8 +41,11 @@ pub(crate) const RELEASES: Table = Table::new("releases");
 pub(crate) const REVOCATIONS: Table = Table::new("revocations");
 /// Runs, by task.
 pub(crate) const RUNS: Table = Table::new("runs");
-/// Tasks as the rules of watching see them, by study and number.
-pub(crate) const SEEN: Table = Table::new("seen_tasks");
+/// Tasks that were not refused, as the rules of watching see them, by study and number. Refused ones are apart: they cost
+/// nothing, and are not to push out what was answered.
+pub(crate) const SEEN: Table = Table::new("seen");
+/// Refused tasks, as the rules of watching see them, by study and number.
+pub(crate) const SEEN_REFUSED: Table = Table::new("seen_refused");
 /// What stopped a study here or set it going again: entries, by study and number.
 pub(crate) const STOPS: Table = Table::new("stops");
 /// Bytes of masked vectors, by SHA-256, until they are sent.
@@ -57,7 +60,7 @@ pub(crate) fn kept(table: Table) -> Option<u64> {
     match table {
         ACCESS => Some(100_000),
         ALERTS | NEWS => Some(10_000),
-        SEEN => Some(1_000),
+        SEEN | SEEN_REFUSED => Some(1_000),
         _ => None,
     }
 }
@@ -122,18 +125,6 @@ pub struct HeldRecord {
     pub message: Hash,
     /// What would leave.
     pub record: JournalRecord,
-}
-
-/// A task as the rules of watching see it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct SeenRecord {
-    pub analyses: BTreeSet<Analysis>,
-    pub at: Timestamp,
-    pub plan: Plan,
-    pub purpose: Purpose,
-    pub refused: bool,
-    pub researcher: Name,
 }
 
 /// A dataset of this node.
