@@ -9,12 +9,14 @@
 //!
 //! **A member's log.** A head that does not extend what was cosigned stops the studies with that member here, with an
 //! alert and the evidence. Two signed heads of one size prove that the member rewrote its log, and are never forgiven;
-//! anything less may also be a hub that relays the wrong proof, which the alert says. A privacy officer ends the stop.
+//! anything less may also be a hub that relays the wrong proof, which the alert says. A privacy officer ends the stop; what
+//! is shown after that and contradicts too stops the studies again.
 //!
 //! Does not: judge what the entries say (the audit does).
 
 use cohortium_ledger::{KeyKind, Note, NoteSignature, VerifierKey, Witness, WitnessError};
 use cohortium_messages::{Agreement, Hash, Name, RosterEntry, Timestamp, Verified};
+use serde::{Deserialize, Serialize};
 
 use crate::alerts::Alert;
 use crate::node::{Changes, HALTED, Node, NodeError, json, own, peer};
@@ -22,6 +24,10 @@ use crate::outgoing::Outgoing;
 use crate::records::{EVIDENCE, Evidence, META, WITNESS};
 
 const HUB: &str = "hub";
+/// How often something is answered about heads of one log within so many seconds, and never twice in a row about one size.
+/// An honest hub asks when a log has grown, so what is not answered now is asked for again.
+const MAX_ANSWERS: u32 = 8;
+const ANSWERS_S: i64 = 60;
 /// The size of the own log's head that was shown last.
 const OWN_HEAD_SHOWN: &str = "own_head_shown";
 
@@ -65,7 +71,7 @@ impl Node {
         match self.cosign(&origin, &place, log, old_size, consistency, note, now)? {
             Ok(()) => Ok(()),
             Err(wrong) => {
-                self.accuse(&origin, &wrong, evidence.is_some(), note, now)?;
+                self.accuse(&origin, &wrong, evidence, note, now)?;
                 Err(peer(wrong.error))
             }
         }
@@ -83,8 +89,9 @@ impl Node {
         note: &str,
         now: Timestamp,
     ) -> Result<Result<(), Wrong>, NodeError> {
-        let witness = match self.store.get(WITNESS, place).map_err(own)? {
-            Some(state) => Witness::from_state(log, &state).map_err(own)?,
+        let before = self.store.get(WITNESS, place).map_err(own)?;
+        let witness = match &before {
+            Some(state) => Witness::from_state(log, state).map_err(own)?,
             None => Witness::new(log),
         };
         if witness.size() > 0 && is_same_head(&witness, note) {
@@ -101,9 +108,12 @@ impl Node {
                 return Ok(Err(Wrong { error: error.to_string(), known, proven }));
             }
             Err(WitnessError::Conflict { size }) => {
-                let mut changes = Changes::default();
-                changes.outgoing.push((Outgoing::Stale { origin: origin.clone(), size }, None));
-                self.commit(changes, now)?;
+                self.answer_once(
+                    &format!("stale/{origin}"),
+                    size,
+                    Outgoing::Stale { origin: origin.clone(), size },
+                    now,
+                )?;
                 return Err(peer(format!(
                     "the log of {origin} is shown from {old_size} on, and was cosigned up to {size}"
                 )));
@@ -115,6 +125,11 @@ impl Node {
         let (lines, _) = pending.sign_with(&self.cosigner, seconds).map_err(own)?;
         let lines = lines.iter().map(ToString::to_string).collect();
         let mut changes = Changes::default();
+        // What was cosigned last is still that; and the lines leave from the journal, so after this commit.
+        match before {
+            Some(before) => drop(changes.batch.expect(WITNESS, place, before)),
+            None => drop(changes.batch.expect_absent(WITNESS, place)),
+        }
         changes.batch.put(WITNESS, place, state);
         changes.outgoing.push((Outgoing::Cosignature { lines, origin: origin.clone(), size }, None));
         self.commit(changes, now)?;
@@ -134,20 +149,36 @@ impl Node {
         self.commit(changes, now)
     }
 
-    /// Keeps what contradicts a member's log, and stops every study with that member, once: what the hub repeats is not
-    /// logged again, unless it has become a proof.
+    /// Keeps what contradicts a member's log, and stops every study with that member that does not stand still already:
+    /// what is shown again and again is logged again only when a person has ended the stop, or when it has become a proof.
     fn accuse(
         &mut self,
         member: &Name,
         wrong: &Wrong,
-        known_before: bool,
+        before: Option<Evidence>,
         shown: &str,
         now: Timestamp,
     ) -> Result<(), NodeError> {
-        if known_before && !wrong.proven {
-            return Ok(());
-        }
+        let mut studies = self.agreements_in_force()?;
+        studies.retain(|agreement| agreement.party(member).is_some());
         let mut changes = Changes::default();
+        if let Some(before) = before {
+            if !wrong.proven {
+                let mut going = Vec::new();
+                for agreement in studies {
+                    if self.stopped(&agreement.study)?.is_none() {
+                        going.push(agreement);
+                    }
+                }
+                studies = going;
+            }
+            if studies.is_empty() {
+                return Ok(());
+            }
+            // What was shown before stays beside it.
+            let place = format!("{member}/{}", Hash::of(before.shown.as_bytes()).short());
+            changes.batch.put(EVIDENCE, &place, json(&before)?);
+        }
         changes.batch.put(EVIDENCE, member.as_str(), json(&wrong.evidence(shown, now))?);
         let who = if wrong.proven {
             "it signed both heads"
@@ -155,7 +186,7 @@ impl Node {
             "either it rewrote its log, or the hub relays another proof"
         };
         let why = format!("the log of {member} does not extend what was cosigned here: {}; {who}", wrong.error);
-        for agreement in self.agreements_in_force()?.iter().filter(|agreement| agreement.party(member).is_some()) {
+        for agreement in &studies {
             let alert = Alert { froze: true, leaves: true, rule: "log-of-member", task: None, why: &why };
             self.raise(&mut changes, agreement, &alert, now)?;
         }
@@ -184,8 +215,23 @@ impl Node {
         Ok(Outgoing::OwnHead { consistency: proof.into_iter().map(Hash::from_bytes).collect(), note, old_size })
     }
 
+    /// Journals an answer about heads, unless there were enough of this kind a moment ago: whoever relays heads can ask for
+    /// answers as often as it likes, and is not to fill the journal.
+    fn answer_once(&mut self, place: &str, size: u64, answer: Outgoing, now: Timestamp) -> Result<(), NodeError> {
+        let last: Option<Answered> = self.record(META, place)?;
+        let answers = match last.filter(|last| now < last.since.plus_seconds(ANSWERS_S)) {
+            Some(last) if last.size == size || last.count >= MAX_ANSWERS => return Ok(()),
+            Some(last) => Answered { count: last.count.saturating_add(1), size, ..last },
+            None => Answered { count: 1, since: now, size },
+        };
+        let mut changes = Changes::default();
+        changes.outgoing.push((answer, None));
+        changes.batch.put(META, place, json(&answers)?);
+        self.commit(changes, now)
+    }
+
     /// What a member made of this node's own head: keeps its cosignatures beside the head, or shows the head from the size
-    /// that the member cosigned last, once for each size.
+    /// that the member cosigned last.
     pub(crate) fn on_peer_cosigned(
         &mut self,
         from: &Name,
@@ -193,6 +239,7 @@ impl Node {
         size: u64,
         now: Timestamp,
     ) -> Result<(), NodeError> {
+        let theirs = witness_keys_of(&self.member(from)?)?;
         let ours = self.log.size();
         if size > ours {
             return Err(peer(format!(
@@ -201,19 +248,14 @@ impl Node {
             )));
         }
         if lines.is_empty() {
-            let (place, asked) = (format!("own_head_shown/{from}"), format!("{size}/{ours}"));
-            if size == ours || self.store.get(META, &place).map_err(own)? == Some(asked.clone().into_bytes()) {
+            if size == ours {
                 return Ok(());
             }
-            let mut changes = Changes::default();
-            changes.outgoing.push((self.own_head(size)?, None));
-            changes.batch.put(META, &place, asked.into_bytes());
-            return self.commit(changes, now);
+            return self.answer_once(&format!("own_head_shown/{from}"), size, self.own_head(size)?, now);
         }
         if size < ours {
             return Ok(()); // the log has grown since, and its newer head is on its way to everyone
         }
-        let theirs = witness_keys_of(&self.member(from)?)?;
         let keys = self.witness_keys()?;
         let mut head = self.log.checkpoint().clone();
         for line in lines {
@@ -246,6 +288,15 @@ impl Node {
         }
         Ok(keys)
     }
+}
+
+/// How often something was answered about heads of late, and about which size last.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Answered {
+    count: u32,
+    since: Timestamp,
+    size: u64,
 }
 
 /// What a log showed that contradicts what it showed before.

@@ -248,6 +248,94 @@ fn a_member_that_rewrites_its_log_is_caught() {
     }
 }
 
+/// A hub relayed a wrong proof once, a privacy officer looked and let the study go on: from then on the member could rewrite
+/// its log, and nobody was told.
+#[test]
+fn repro_a_member_that_rewrites_its_log_after_a_false_alarm_is_caught() {
+    let mut config = config_with_people(1210);
+    config.members_witness = true;
+    config.approval = None;
+    let mut world = World::new(config).unwrap();
+    world.between_hub_and_node(|_, item| match item {
+        InboxItem::PeerCheckpoint { .. } | InboxItem::PeerCosigned { .. } => cohortium_sim::Fate::Withhold,
+        _ => cohortium_sim::Fate::Deliver,
+    });
+    world.ask(QUESTION, "1").unwrap();
+    let good = relayed_first(&world, "a");
+    assert_eq!(world.inject("b", &good).unwrap(), None);
+    world.run_until_quiet().unwrap();
+    let Some(RoundStep::Cosigned { size, .. }) = said_about(&world, "b", "a") else { panic!("no cosignature") };
+    let study = world.agreement().study.clone();
+    let stopped = |world: &World| world.machine("b").unwrap().node().unwrap().stopped(&study).unwrap();
+    for (number, grown) in [(1, 3), (2, 5), (3, 5)] {
+        let (_folder, log) = forged_log(&world, size + grown);
+        let item = shown(&log, size);
+        for _ in 0..3 {
+            assert!(world.inject("b", &item).unwrap().is_some());
+        }
+        let raised = alerts(&world, "b").iter().filter(|(rule, _)| rule == "log-of-member").count();
+        assert_eq!(raised, number, "once for each time that the study went on");
+        assert!(stopped(&world).is_some());
+        world.advance(1).unwrap();
+        world.say("b", "paula", Fact::Freeze { frozen: false, why: String::from("we asked the hub") }).unwrap();
+        assert_eq!(stopped(&world), None);
+    }
+    let evidence = world.machine("b").unwrap().disk.table("evidence").unwrap();
+    let shown: BTreeSet<String> =
+        evidence.iter().map(|(_, bytes)| serde_json::from_slice::<Evidence>(bytes).unwrap().shown).collect();
+    assert_eq!(shown.len(), 2, "both heads are kept");
+}
+
+/// A hub that speaks in members' names, with other sizes each time, filled the node's journal.
+#[test]
+fn repro_what_is_relayed_about_heads_does_not_fill_the_journal() {
+    let mut world = witnesses(1211);
+    let heads = |world: &World| {
+        let is_head =
+            |call: &&Call| matches!(call, Call::Witness { .. } | Call::Post { step: RoundStep::Stale { .. } });
+        crate::common::journal(world, "a").iter().filter(is_head).count()
+    };
+    let before = heads(&world);
+    let rows = |world: &World| world.machine("a").unwrap().disk.table("meta").unwrap().len();
+    let rows_before = rows(&world);
+    for number in 0..100 {
+        for from in ["b", "x"] {
+            let said = InboxItem::PeerCosigned { from: name(from), lines: Vec::new(), size: number % 2 };
+            let report = world.inject("a", &said).unwrap();
+            assert_eq!(report.is_some(), from == "x", "{report:?}");
+        }
+        let InboxItem::PeerCheckpoint { note, .. } = relayed(&world, "b") else { panic!("no head") };
+        let stale = InboxItem::PeerCheckpoint { consistency: Vec::new(), note, old_size: 1 };
+        assert!(world.inject("a", &stale).unwrap().is_some());
+    }
+    assert!(heads(&world) - before <= 9, "{}", heads(&world) - before);
+    assert!(rows(&world) - rows_before <= 2);
+    // Later it answers again.
+    let before = heads(&world);
+    world.advance(60).unwrap();
+    let said = InboxItem::PeerCosigned { from: name("b"), lines: Vec::new(), size: 1 };
+    world.inject("a", &said).unwrap();
+    assert_eq!(heads(&world), before + 1);
+}
+
+/// Refused tasks cost nothing: they were kept in one list with the others, and pushed them out of it.
+#[test]
+fn repro_refused_tasks_do_not_push_out_what_was_answered() {
+    let mut config = config(1212, 30);
+    config.rules = Some(work_at_all_hours());
+    config.hospitals[0].epsilon = String::from("1.5");
+    let mut world = World::new(config).unwrap();
+    world.ask("SELECT COUNT(*) AS n FROM heart", "1").unwrap();
+    let asked = world.prepare(QUESTION, "2", 1).unwrap();
+    world.submit(&asked).unwrap();
+    world.settle(&asked).unwrap();
+    assert_eq!(run_state(&world, "a", asked.hash), Some(RunState::Refused));
+    let disk = &world.machine("a").unwrap().disk;
+    for table in ["seen", "seen_refused"] {
+        assert_eq!(disk.table(table).unwrap().len(), 1, "{table}");
+    }
+}
+
 /// The hub's log: everything halts, and every study here is marked.
 #[test]
 fn a_hub_that_rewrites_its_log_is_in_the_own_log() {
