@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use chacha20::ChaCha20Rng;
-use cohortium_messages::{HubEntry, InboxItem, Name, OrganisationSecrets, Schema, Timestamp};
+use cohortium_messages::{HubEntry, InboxItem, Name, OrganisationSecrets, Refused, Schema, Timestamp};
 use cohortium_node::home::{CsvOptions, Home, NewDataset};
 use cohortium_node::{DatasetRecord, DeskItem, Heard, JournalRecord, Node, NodeConfig, NodeError};
 use cohortium_policy::watch::Rules;
@@ -185,7 +185,9 @@ impl Machine {
     /// # Errors
     /// [`SimError::Down`].
     pub fn hear_bytes(&mut self, bytes: &[u8], now: Timestamp) -> Result<Heard, SimError> {
-        self.step(|node| node.hear(bytes, now))
+        let Some(node) = self.node.as_mut() else { return Err(SimError::Down(self.name.to_string())) };
+        let heard = node.hear(bytes, now, &mut self.rng);
+        heard.map_err(|error| self.fail(error))
     }
 
     /// Shows the head of the node's own log to the other members, where it has grown.
@@ -236,8 +238,13 @@ impl Machine {
         self.shift -= 1;
     }
 
-    pub(crate) fn unsent(&mut self) -> Result<Unsent, SimError> {
-        self.step(|node| node.unsent())
+    pub(crate) fn unsent(&mut self, now: Timestamp) -> Result<Unsent, SimError> {
+        self.step(|node| node.unsent(now))
+    }
+
+    /// The hub refused what has this number. Returns whether for good.
+    pub(crate) fn mark_refused(&mut self, number: u64, refused: &Refused) -> Result<bool, SimError> {
+        self.step(|node| node.mark_refused(number, refused))
     }
 
     pub(crate) fn mark_sent(&mut self, number: u64) -> Result<(), SimError> {

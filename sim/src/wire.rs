@@ -7,6 +7,8 @@ use cohortium_messages::{Call, Hash, InboxItem, MaskedHeader, Name, Principal, R
 pub enum Fate {
     /// It arrives, as it is now.
     Deliver,
+    /// A hub that has no room for it says so. What a node is handed comes again.
+    Later,
     /// It does not, for now, and nothing after it does. It is tried again.
     Lose,
     /// It does, and the answer does not: who sent it does not know. What a node is handed has no answer, and is lost.

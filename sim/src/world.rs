@@ -512,7 +512,7 @@ impl World {
         let node = self.machine(name)?.name.clone();
         match self.wire.inbound(&node, &mut item) {
             Fate::Deliver => {}
-            Fate::Lose | Fate::Unanswered => return Ok(false),
+            Fate::Later | Fate::Lose | Fate::Unanswered => return Ok(false),
             Fate::Withhold => {
                 self.machine_mut(name)?.withhold();
                 return Ok(true);
@@ -529,24 +529,25 @@ impl World {
     fn send_journal(&mut self, name: &str) -> Result<bool, SimError> {
         let mut progress = false;
         loop {
-            let unsent = self.machine_mut(name)?.unsent()?;
+            let now = self.clock;
+            let unsent = self.machine_mut(name)?.unsent(now)?;
             if unsent.is_empty() {
                 return Ok(progress);
             }
             for (number, record, bytes) in unsent {
-                let arrived = match self.send_with_bytes(name, &record, bytes.as_deref()) {
-                    Ok(arrived) => arrived,
+                match self.send_with_bytes(name, &record, bytes.as_deref()) {
+                    Ok(true) => self.machine_mut(name)?.mark_sent(number)?,
+                    Ok(false) => return Ok(progress),
                     Err(SimError::Refused(refused)) => {
+                        let is_final = self.machine_mut(name)?.mark_refused(number, &refused)?;
                         let node = self.machine(name)?.name.clone();
                         self.wire.refusals.push((node, refused));
-                        true // what the hub refuses for good is not sent again
+                        if !is_final {
+                            return Ok(progress);
+                        }
                     }
                     Err(error) => return Err(error),
-                };
-                if !arrived {
-                    return Ok(progress);
                 }
-                self.machine_mut(name)?.mark_sent(number)?;
                 progress = true;
             }
         }
@@ -571,6 +572,10 @@ impl World {
         self.wire.left.push((node.clone(), call.clone()));
         match self.wire.outbound(&node, &mut call) {
             Fate::Deliver => self.call_as_node(name, call).map(Some),
+            Fate::Later => {
+                let (code, why) = (String::from("later"), String::from("there is no room for your requests just now"));
+                Err(SimError::Refused(Refused { clauses: Vec::new(), code, why }))
+            }
             Fate::Lose | Fate::Withhold => Ok(None),
             Fate::Unanswered => match self.call_as_node(name, call) {
                 Ok(_) | Err(SimError::Refused(_)) => Ok(None),

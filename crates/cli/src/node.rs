@@ -421,14 +421,19 @@ fn outbox(home: &Path, last: usize, output: &Output) -> Result<(), Failure> {
     let values: Vec<serde_json::Value> = shown
         .clone()
         .map(|(record, sent)| {
-            serde_json::json!({"kind": record.kind, "made_at": record.made_at, "message": record.call, "sent": sent,
-                "task": record.task, "words": record.words})
+            serde_json::json!({"kind": record.kind, "made_at": record.made_at, "message": record.call,
+                "sent": *sent && record.withdrawn.is_none(), "task": record.task, "withdrawn": record.withdrawn,
+                "words": record.words})
         })
         .collect();
     output.result(&serde_json::json!({"outbox": values, "total": journal.len()}), || {
         let rows = shown.map(|(record, sent)| {
             let task = record.task.map_or_else(String::new, |task| task.short());
-            let sent = if *sent { "sent" } else { "waiting" };
+            let sent = match (&record.withdrawn, *sent) {
+                (Some(_), _) => "did not leave",
+                (None, true) => "sent",
+                (None, false) => "waiting",
+            };
             vec![record.made_at.to_string(), sent.to_owned(), record.kind.clone(), task, record.words.clone()]
         });
         table(&["made", "", "what", "task", "in words"], rows)

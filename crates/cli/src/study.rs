@@ -446,6 +446,10 @@ pub async fn put_signature(session: &Session, agreement: &Agreement) -> Result<V
         time: now(),
     };
     let entry = Envelope::sign(&entry, &secrets.agreement).map_err(Failure::own)?;
+    if agreement.previous.is_some() {
+        // The own node hears when this was signed, and so whether it was meant to undo what was taken back.
+        desk::lay(&Home::new(&session.home), entry.clone(), None)?;
+    }
     session.call(Call::Sign { agreement: envelope, entry }).await?;
     let record = find(session, agreement.study.as_str()).await?;
     let hash = Some(canonical_hash(agreement)?);

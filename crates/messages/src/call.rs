@@ -278,11 +278,19 @@ pub struct Refused {
     /// Every failing clause, when a policy refuses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub clauses: Vec<String>,
-    /// A stable word: `signature`, `unknown`, `denied`, `conflict`, `limit`, `malformed`, `clock`,
-    /// `later`, `internal`.
+    /// A stable word: `signature`, `unknown`, `denied`, `conflict`, `limit`, `malformed`, `clock`, `later`, `internal`.
     pub code: String,
     /// In words.
     pub why: String,
+}
+
+impl Refused {
+    /// Whether the same call will be refused whenever it is made. Where a clock is wrong or the hub has no room just now,
+    /// it is made again later, in the same bytes.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        !matches!(self.code.as_str(), "clock" | "later")
+    }
 }
 
 /// Who is here, or a page of it.

@@ -2,23 +2,35 @@
 //!
 //! The hub only carries the envelope. The node accepts it because its *own* custodian's signature is on it, under the
 //! key in its own house; that signature covers the roster, so from then on peers are known by what was signed.
+//!
+//! **Amendments and what was taken back.** A custodian may sign an amendment, take something back, and find the amendment
+//! complete afterwards, because the others signed late. Its signature has no date, so nobody can show that it was meant
+//! to undo what was taken back. A node therefore lets no amendment in of an agreement that its own custodian took back, or
+//! with a key that it took back, unless that custodian said so at the desk: with its dated `agreement` entry for that very
+//! amendment, later than what it took back. What was not let in is kept, and taken in when the custodian has spoken.
 
-use cohortium_messages::{Agreement, Envelope, Name, PairwiseCiphertext, Party, Timestamp, Verified};
+use cohortium_messages::{
+    Agreement, Author, Entry, Envelope, Fact, Name, PairwiseCiphertext, Party, PublicKey, RevocationSubject, Timestamp,
+    Verified,
+};
 use cohortium_mpc::Chain;
-use cohortium_store::Batch;
+use cohortium_store::{Batch, sequence_key};
 use data_encoding::BASE64;
 use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
 use crate::node::{Changes, Node, NodeError, json, own, parse, peer};
 use crate::outgoing::Outgoing;
-use crate::records::{AGREEMENTS, CHAINS, META, RUNS, RunRecord, RunState, VERSIONS};
+use crate::records::{
+    AGREEMENTS, CHAINS, CONSENTS, HEARD, KEPT, META, REVOCATIONS, RUNS, RunRecord, RunState, VERSIONS,
+};
 
 impl Node {
     /// Takes an agreement into force: checks every signature, encapsulates to the peers that sort after this node.
     ///
-    /// An amendment takes the place of the agreement that it names. Runs end under the one they began under: what was masked
-    /// goes on; what was not read is not read any more, and its price is given back when the hub ends the round.
+    /// An amendment takes the place of the agreement that it names, unless it would undo what this house's custodian took
+    /// back. Runs end under the one they began under: what was masked goes on; what was not read is not read any more, and
+    /// its price is given back when the hub ends the round.
     pub(crate) fn on_agreement(
         &mut self,
         envelope: &Envelope,
@@ -34,7 +46,13 @@ impl Node {
         let agreement = self.verify_agreement(envelope)?;
         match &held {
             Some(held) if held.hash() == agreement.hash() => return Ok(()),
-            Some(held) => demand_follows(&agreement, held)?,
+            Some(held) => {
+                let follows = demand_follows(&agreement, held);
+                if let Err(why) = follows.and_then(|()| self.demand_undoes_nothing(&agreement, held)) {
+                    self.keep(&agreement, held, envelope)?;
+                    return Err(why);
+                }
+            }
             None => self.demand_not_left(&agreement)?,
         }
         // Whatever is evaluated at every task must not fail for the first time then.
@@ -42,6 +60,9 @@ impl Node {
         let mut changes = Changes::default();
         changes.batch.put(AGREEMENTS, agreement.study.as_str(), json(envelope)?);
         changes.batch.put(VERSIONS, &agreement.hash().to_string(), json(envelope)?);
+        changes
+            .batch
+            .delete(KEPT, &format!("{}{}", kept_under(&agreement.study, agreement.revision), agreement.hash()));
         if held.is_some() {
             self.end_waiting(&mut changes, &agreement.study, "the agreement was amended")?;
         }
@@ -61,7 +82,98 @@ impl Node {
             put_chain(&mut changes.batch, &agreement, &name, &chain);
         }
         self.commit(changes, now)?;
-        self.open_accounts()
+        self.open_accounts()?;
+        self.take_kept(&agreement.study, now, rng)
+    }
+
+    /// The house's custodian says that an amendment shall come into force, whatever it took back before. It needs no
+    /// agreement to be at hand: only the house's own key.
+    ///
+    /// Promise: given any envelope, remembers a consent only if the key that signs agreements in this house signed it.
+    pub(crate) fn hear_consent(
+        &mut self,
+        envelope: &Envelope,
+        key: &str,
+        now: Timestamp,
+        rng: &mut dyn CryptoRng,
+    ) -> Result<String, NodeError> {
+        let entry = envelope.open::<Entry>(&self.secrets.agreement.public()).map_err(peer)?;
+        if entry.author != Author::Custodian(self.organisation.clone()) {
+            return Err(peer(format!("only the custodian of {} consents here", self.organisation)));
+        }
+        self.demand_not_ahead(&entry, now)?;
+        let mut batch = Batch::new();
+        batch.put(HEARD, key, json(&now)?);
+        batch.put(CONSENTS, &entry.agreement.to_string(), json(envelope)?);
+        self.store.commit(batch).map_err(own)?;
+        self.take_kept(&entry.study, now, rng)?;
+        let in_force = self.agreement(&entry.study)?.is_some_and(|held| held.hash() == entry.agreement);
+        let when = if in_force { "is in force here" } else { "may come into force here" };
+        Ok(format!("revision {} of study {} {when}", revision_of(&entry.fact), entry.study))
+    }
+
+    /// Keeps what is not let in now and may be later: all its custodians signed it, this house's own among them.
+    fn keep(
+        &mut self,
+        agreement: &Verified<Agreement>,
+        held: &Verified<Agreement>,
+        envelope: &Envelope,
+    ) -> Result<(), NodeError> {
+        if agreement.revision <= held.revision {
+            return Ok(());
+        }
+        let mut batch = Batch::new();
+        let key = format!("{}{}", kept_under(&agreement.study, agreement.revision), agreement.hash());
+        batch.put(KEPT, &key, json(envelope)?);
+        self.store.commit(batch).map_err(own)
+    }
+
+    /// Takes in the next revision, if it was kept and nothing stands against it any more; and so on with what follows it.
+    fn take_kept(&mut self, study: &Name, now: Timestamp, rng: &mut dyn CryptoRng) -> Result<(), NodeError> {
+        let Some(held) = self.agreement(study)? else { return Ok(()) };
+        let under = kept_under(study, held.revision.saturating_add(1));
+        for (_, bytes) in self.store.scan(KEPT, &under, None, usize::MAX).map_err(own)? {
+            match self.on_agreement(&parse(&bytes)?, now, rng) {
+                Err(NodeError::Peer(_)) => {} // it stays where it is
+                done => return done,
+            }
+        }
+        Ok(())
+    }
+
+    /// Demands that an amendment undoes nothing that this house's own custodian took back, or that this custodian said
+    /// afterwards, at the desk, that it shall come into force.
+    fn demand_undoes_nothing(
+        &self,
+        amendment: &Verified<Agreement>,
+        held: &Verified<Agreement>,
+    ) -> Result<(), NodeError> {
+        let ours = Author::Custodian(self.organisation.clone());
+        let mut last = None;
+        for (_, bytes) in self.store.scan(REVOCATIONS, "", None, usize::MAX).map_err(own)? {
+            let envelope = parse::<Envelope>(&bytes)?;
+            let claims = envelope.peek::<Entry>().map_err(own)?;
+            let entry = claims.claims();
+            let is_undone = match &entry.fact {
+                Fact::Revocation { subject: RevocationSubject::Agreement, .. } => entry.agreement == held.hash(),
+                Fact::Revocation { subject: RevocationSubject::Key(key), .. } => names(amendment, key),
+                _ => false,
+            };
+            if is_undone && entry.author == ours && entry.study == held.study {
+                last = last.max(Some(entry.time));
+            }
+        }
+        let Some(taken_back) = last else { return Ok(()) };
+        let consent = self.record::<Envelope>(CONSENTS, &amendment.hash().to_string())?;
+        let consent = consent.map(|entry| entry.peek::<Entry>().map(|entry| entry.claims().time)).transpose();
+        if consent.map_err(own)?.is_some_and(|consent| consent > taken_back) {
+            return Ok(());
+        }
+        Err(peer(format!(
+            "revision {} of study {} would undo what {} took back on {taken_back}: it comes into force here when the custodian \
+             signs it again (`study sign`)",
+            amendment.revision, amendment.study, self.organisation
+        )))
     }
 
     /// Takes in a peer's half of a pairwise secret. The first one counts: a second would let a peer desynchronise us.
@@ -104,8 +216,8 @@ impl Node {
     }
 
     /// Whether this is the amendment by which this organisation leaves: it names the agreement held here as the one that it
-    /// amends, all its custodians signed, and each of them is one whom this organisation's own custodian knew, with the
-    /// same key. No hub can make it, and it can take nothing but the study away.
+    /// amends, all its custodians signed, and more of them than may collude are known to this organisation's own custodian,
+    /// with the same key. So an honest one is among them, whoever else joins; and it can take nothing but the study away.
     fn leaves_us_out(&self, envelope: &Envelope, held: &Verified<Agreement>) -> Result<bool, NodeError> {
         let claims = envelope.peek::<Agreement>().map_err(peer)?;
         if claims.claims().party(&self.organisation).is_some() {
@@ -116,7 +228,8 @@ impl Node {
         let is_known = |party: &Party| {
             held.party(&party.entry.organisation).is_some_and(|known| known.agreement_key == party.entry.agreement_key)
         };
-        if agreement.parties.iter().all(is_known) && agreement.hub == self.hub {
+        let known = agreement.parties.iter().filter(|party| is_known(party)).count();
+        if known > held.secure_sum.colluders as usize && agreement.hub == self.hub {
             Ok(true)
         } else {
             Err(peer(format!("an amendment of study {} leaves us out, and strangers signed it", agreement.study)))
@@ -175,6 +288,24 @@ impl Node {
                 Ok((name, Chain::from_secret_bytes(&bytes).map_err(own)?))
             })
             .collect()
+    }
+}
+
+/// Whether an agreement gives a key to a researcher or to somebody who acts for a party.
+fn names(agreement: &Agreement, key: &PublicKey) -> bool {
+    let people = agreement.parties.iter().flat_map(|party| &party.people).map(|person| &person.key);
+    agreement.researchers.iter().map(|terms| &terms.entry.key).chain(people).any(|known| known == key)
+}
+
+/// Where amendments are kept that were not let in: what their keys begin with, before the hash.
+fn kept_under(study: &Name, revision: u32) -> String {
+    format!("{study}/{}/", sequence_key(u64::from(revision)))
+}
+
+const fn revision_of(fact: &Fact) -> u32 {
+    match fact {
+        Fact::Agreement { revision, .. } => *revision,
+        _ => 0,
     }
 }
 

@@ -14,19 +14,28 @@
 //! | privacy officer | the end of a freeze | the study goes on |
 //! | privacy officer | `incident` | it is in the own log, with its record beside it; it stays in this house |
 //! | the custodian | `revocation` | agreement or key are dead here at once; the hub is told |
+//! | the custodian | `agreement` | this amendment may come into force, though it undoes what the custodian took back before |
 //!
 //! Assumes: keys of people are theirs alone. A node that ignores its own desk deceives its own house; nobody else can see it.
 
-use cohortium_messages::{Agreement, Author, Entry, Envelope, Fact, Hash, PersonEntry, Timestamp, Verified};
-use cohortium_policy::{Authored, open_entry};
+use cohortium_messages::{
+    Agreement, Author, Entry, Envelope, Fact, Hash, IncidentRecord, IncidentStep, Name, PersonEntry, Timestamp,
+    Verified, canonical_bytes,
+};
+use cohortium_policy::{Authored, may_still_say, open_entry};
 use cohortium_store::Batch;
+use rand_core::CryptoRng;
 
 use crate::node::{Changes, Node, NodeError, entry_hash, json, own, peer};
 use crate::outgoing::Outgoing;
-use crate::records::{ACCESS, AccessRecord, DeskItem, HEARD, HELD, Heard, HeldRecord, RUNS, RunState, STOPS};
+use crate::records::{
+    ACCESS, AccessRecord, DeskItem, HEARD, HELD, Heard, HeldRecord, INCIDENTS, RUNS, RunState, STOPS, WORDS,
+};
+use crate::tasks::opened;
 
-/// How far ahead of this house's clock an entry may be dated, seconds: a person's machine may be wrong by a little.
-const MAX_AHEAD_S: i64 = 3_600;
+/// How far ahead of this house's clock an entry may be dated, seconds: what a hub allows, so that what is heard here is
+/// also logged there.
+const MAX_AHEAD_S: i64 = 300;
 
 /// Something said at the desk, checked: who speaks is of this house and in the agreement.
 struct Said {
@@ -56,14 +65,14 @@ impl Node {
     ///
     /// # Errors
     /// [`NodeError::Own`] when this node's store or log fail: the item must stay on the desk.
-    pub fn hear(&mut self, bytes: &[u8], now: Timestamp) -> Result<Heard, NodeError> {
+    pub fn hear(&mut self, bytes: &[u8], now: Timestamp, rng: &mut dyn CryptoRng) -> Result<Heard, NodeError> {
         let item: DeskItem = match serde_json::from_slice(bytes) {
             Ok(item) => item,
             Err(error) => return Ok(Heard::Refused(format!("this is no signed entry: {error}"))),
         };
         let who = item.entry.peek::<Entry>().map(|claims| claims.claims().author.to_string());
         let what = item.entry.peek::<Entry>().map(|claims| claims.claims().fact.kind());
-        let heard = match self.act_on(item, now) {
+        let heard = match self.act_on(item, now, rng) {
             Ok(heard) => heard,
             Err(NodeError::Peer(why)) => Heard::Refused(why),
             Err(own) => return Err(own),
@@ -81,7 +90,7 @@ impl Node {
         Ok(heard)
     }
 
-    fn act_on(&mut self, item: DeskItem, now: Timestamp) -> Result<Heard, NodeError> {
+    fn act_on(&mut self, item: DeskItem, now: Timestamp, rng: &mut dyn CryptoRng) -> Result<Heard, NodeError> {
         let DeskItem { body, entry: envelope } = item;
         let key = entry_hash(&envelope)?.to_string();
         if self.store.get(HEARD, &key).map_err(own)?.is_some() {
@@ -91,6 +100,9 @@ impl Node {
             return Err(peer("an entry has one author, so one signature"));
         }
         let claims = envelope.peek::<Entry>().map_err(peer)?;
+        if let Fact::Agreement { .. } = claims.claims().fact {
+            return self.hear_consent(&envelope, &key, now, rng).map(Heard::Acted);
+        }
         let agreement = self.agreement_by_hash(claims.claims().agreement)?;
         let authored = open_entry(&envelope, &agreement).map_err(peer)?;
         let said = Said { agreement, authored, body, envelope };
@@ -104,7 +116,9 @@ impl Node {
             }
             Fact::Dispatch { message, task } => self.hear_dispatch(&said, message, task, changes, now)?,
             Fact::Freeze { frozen, .. } => self.hear_freeze(&said, frozen, changes, now)?,
-            Fact::Incident { body, .. } => self.hear_incident(&said, body, changes, now)?,
+            Fact::Incident { body, incident, step } => {
+                self.hear_incident(&said, (body, &incident, step), changes, now)?
+            }
             Fact::Revocation { .. } => self.hear_revocation(&said, changes, now)?,
             fact => return Err(peer(format!("a {} is nothing that is said at the desk", fact.kind()))),
         };
@@ -121,12 +135,7 @@ impl Node {
         if !of_this_house {
             return Err(peer(format!("{} has nothing to say at the desk of {}", entry.author, self.organisation)));
         }
-        if entry.time > now.plus_seconds(MAX_AHEAD_S) {
-            return Err(peer(format!(
-                "the entry is dated {}, and here it is {now}: set the clock and sign again",
-                entry.time
-            )));
-        }
+        self.demand_not_ahead(entry, now)?;
         // That somebody stops something is heard whoever says it.
         let stops = matches!(entry.fact, Fact::Freeze { frozen: true, .. });
         if let Author::Person { .. } = &entry.author
@@ -136,6 +145,13 @@ impl Node {
             return Err(peer(format!("the key of {} was taken back", entry.author)));
         }
         Ok(())
+    }
+
+    pub(crate) fn demand_not_ahead(&self, entry: &Entry, now: Timestamp) -> Result<(), NodeError> {
+        if entry.time <= now.plus_seconds(MAX_AHEAD_S) {
+            return Ok(());
+        }
+        Err(peer(format!("the entry is dated {}, and here it is {now}: set the clock and sign again", entry.time)))
     }
 
     /// Demands the agreement that is in force: people of earlier ones may have left.
@@ -149,14 +165,15 @@ impl Node {
         }
     }
 
-    /// A yes or no to a task that waits for people: decided on again, with what is known now.
+    /// A yes or no to a task that waits for people: laid before the hub, and decided on again, with what is known now. A yes
+    /// can be turned into a no while the task waits; nothing else that somebody said can be said otherwise.
     fn hear_approval(
         &mut self,
         said: &Said,
         approved: bool,
         plan: Hash,
         task: Hash,
-        changes: Changes,
+        mut changes: Changes,
         now: Timestamp,
     ) -> Result<String, NodeError> {
         if let Some(why) = self.halted()? {
@@ -165,6 +182,10 @@ impl Node {
         let run = self.run(task)?.ok_or_else(|| peer(format!("no task {} has reached this node", task.short())))?;
         if run.state != RunState::Waiting {
             return Err(peer(format!("task {} is {}: nobody is asked about it", task.short(), run.state)));
+        }
+        let hours = i64::from(said.agreement.approval.wait_hours);
+        if now > run.began_at.plus_seconds(3_600 * hours) {
+            return Err(peer(format!("task {} has waited for people for {hours} hours, and is over", task.short())));
         }
         let mut case = self.case(run)?;
         if case.agreement.hash() != said.agreement.hash() || case.task.plan.hash().map_err(own)? != plan {
@@ -179,12 +200,12 @@ impl Node {
         if approved {
             demand_role(&case.agreement, person)?;
         }
-        let author = &said.entry().author;
-        let spoke = |before: &Envelope| before.peek::<Entry>().is_ok_and(|before| before.claims().author == *author);
-        if case.run.approvals.iter().any(spoke) {
-            return Err(peer(format!("{} has approved this task already: somebody else must", person.person)));
-        }
+        let before = opened(&case.run.approvals, &case.agreement)?;
+        may_still_say(&before, &said.authored).map_err(|error| peer(format!("this {error}")))?;
         case.run.approvals.push(said.envelope.clone());
+        let key = format!("{}/{plan}/{}", case.agreement.hash(), entry_hash(&said.envelope)?);
+        changes.batch.put(WORDS, &key, json(&said.envelope)?);
+        changes.outgoing.push((Outgoing::Approval(said.envelope.clone()), Some(task)));
         let stopped = self.stopped(&case.agreement.study)?.is_some();
         let admission = self.admit(&case, stopped, now)?;
         self.act(case, admission, changes, now)
@@ -199,12 +220,6 @@ impl Node {
         mut changes: Changes,
         now: Timestamp,
     ) -> Result<String, NodeError> {
-        if let Some(stopped) = self.stopped(&said.agreement.study)? {
-            return Err(peer(format!("the study stands still here ({}): nothing is let out", stopped.why)));
-        }
-        if self.revoked(&said.agreement)?.agreement() {
-            return Err(peer("the agreement was taken back: nothing is let out"));
-        }
         let held: HeldRecord = self
             .record(HELD, &task.to_string())?
             .ok_or_else(|| peer(format!("nothing is held back for task {}", task.short())))?;
@@ -216,6 +231,9 @@ impl Node {
         demand_role(&case.agreement, person)?;
         if person.person == case.task.researcher {
             return Err(peer("whoever asks does not let the answer out: somebody else must"));
+        }
+        if let Some(why) = self.forbids(&case.agreement, &case.run.researcher)? {
+            return Err(peer(format!("{why}: nothing is let out")));
         }
         case.run.why = String::from("waiting for the set of survivors");
         changes.batch.delete(HELD, &task.to_string());
@@ -247,27 +265,40 @@ impl Node {
         Ok(format!("study {study} {}", if frozen { "stands still here" } else { "goes on here" }))
     }
 
-    /// An incident stays in this house: what is in its record is for people to tell.
+    /// An incident stays in this house: what is in its record is for people to tell. What is no step of an incident would
+    /// stand in the way of everybody who reads the log afterwards, so it does not get there.
     fn hear_incident(
         &mut self,
         said: &Said,
-        body: Hash,
+        (body, incident, step): (Hash, &Name, IncidentStep),
         mut changes: Changes,
         now: Timestamp,
     ) -> Result<String, NodeError> {
         self.demand_in_force(said)?;
         let document =
             said.body.as_ref().ok_or_else(|| peer("the record of the incident is missing beside its entry"))?;
-        let bytes = cohortium_messages::canonical_bytes(document).map_err(peer)?;
-        if Hash::of(&bytes) != body {
+        let bytes = canonical_bytes(document).map_err(peer)?;
+        if Hash::of(&bytes) != body || document.signature_count() != 1 {
             return Err(peer("the record beside the entry is not the one that the entry names"));
         }
+        let record = document.open::<IncidentRecord>(&said.person()?.key).map_err(peer)?;
+        if (&record.incident, record.step, &record.study) != (incident, step, &said.agreement.study) {
+            return Err(peer("the record beside the entry is of another incident, step or study"));
+        }
+        let was_opened = self.store.get(INCIDENTS, incident.as_str()).map_err(own)?.is_some();
+        if (step == IncidentStep::Open) == was_opened {
+            let how = if was_opened { "was opened before" } else { "was never opened" };
+            return Err(peer(format!("incident {incident} {how}")));
+        }
+        changes.batch.put(INCIDENTS, incident.as_str(), json(&step)?);
         changes.bodies.push(bytes);
         self.commit(changes, now)?;
         Ok(String::from("the incident is in this node's log"))
     }
 
     fn hear_revocation(&mut self, said: &Said, mut changes: Changes, now: Timestamp) -> Result<String, NodeError> {
+        self.demand_in_force(said)?;
+        self.demand_not_taken_back(&said.agreement, said.entry())?;
         self.put_revocation(&mut changes, &said.agreement, &said.envelope)?;
         changes.outgoing.push((Outgoing::Revocation(said.envelope.clone()), None));
         self.commit(changes, now)?;

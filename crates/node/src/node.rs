@@ -12,7 +12,7 @@ use cohortium_dp::{Account, AccountConfig, AccountEntry, AttoDelta, Budget, Nano
 use cohortium_ledger::{Cosigner, KeyKind, Log, SignerKey, VerifierKey};
 use cohortium_messages::{
     Agreement, Author, Decimal, Entry, Envelope, Fact, Hash, HubEntry, InboxItem, Name, Offer, OrganisationSecrets,
-    Task, Timestamp, Verified, canonical_bytes,
+    Refused, Task, Timestamp, Verified, canonical_bytes,
 };
 use cohortium_policy::watch::Rules;
 use cohortium_store::{Batch, Store, Table, sequence_key};
@@ -203,25 +203,32 @@ impl Node {
         self.number(INBOX_CURSOR)
     }
 
-    /// What is in the journal and not yet sent, oldest first, with the bytes that follow a masked vector's call.
+    /// What is in the journal and not yet sent, oldest first, with the bytes that follow a masked vector's call. What must
+    /// not leave any more is withdrawn first.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// When the store fails.
     #[expect(clippy::type_complexity, reason = "a number, a record and perhaps bytes; a struct would name nothing new")]
-    pub fn unsent(&self) -> Result<Vec<(u64, JournalRecord, Option<Vec<u8>>)>, NodeError> {
+    pub fn unsent(&mut self, now: Timestamp) -> Result<Vec<(u64, JournalRecord, Option<Vec<u8>>)>, NodeError> {
         let sent = self.number(JOURNAL_SENT)?;
         let records = self.store.scan(JOURNAL, "", Some(&sequence_key(sent)), 64).map_err(own)?;
-        (sent + 1..)
-            .zip(records)
-            .map(|(number, (_, bytes))| {
-                let record: JournalRecord = parse(&bytes)?;
-                let vector = match record.vector {
-                    Some(hash) => self.store.get(VECTORS, &hash.to_string()).map_err(own)?,
-                    None => None,
-                };
-                Ok((number, record, vector))
-            })
-            .collect()
+        let mut unsent = Vec::new();
+        for (number, (_, bytes)) in (sent + 1..).zip(records) {
+            let record: JournalRecord = parse(&bytes)?;
+            if record.withdrawn.is_some() || self.withdraw(number, &record, now)? {
+                if unsent.is_empty() {
+                    self.mark_sent(number)?;
+                    continue;
+                }
+                break; // after what stands before it
+            }
+            let vector = match record.vector {
+                Some(hash) => self.store.get(VECTORS, &hash.to_string()).map_err(own)?,
+                None => None,
+            };
+            unsent.push((number, record, vector));
+        }
+        Ok(unsent)
     }
 
     /// Notes that the hub has everything up to this number. A crash before this sends the same bytes again.
@@ -232,6 +239,19 @@ impl Node {
         let mut batch = Batch::new();
         batch.put(META, JOURNAL_SENT, number.to_string().into_bytes());
         self.store.commit(batch).map_err(own)
+    }
+
+    /// The hub did not take what has this number in the journal. Returns whether that is its last word: then it is not
+    /// sent again; otherwise it stays the next to be sent, in the same bytes.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn mark_refused(&mut self, number: u64, refused: &Refused) -> Result<bool, NodeError> {
+        if !refused.is_final() {
+            return Ok(false);
+        }
+        self.mark_sent(number)?;
+        Ok(true)
     }
 
     /// Journals an offer for every dataset whose shape or rows changed since it was last offered.
@@ -484,7 +504,7 @@ fn journal_record(batch: &mut Batch, item: &Outgoing, task: Option<Hash>, now: T
         _ => None,
     };
     let (call, kind, words) = (item.call(), item.kind().to_owned(), item.in_words());
-    JournalRecord { call, kind, made_at: now, task, vector, words }
+    JournalRecord { call, kind, made_at: now, task, vector, withdrawn: None, words }
 }
 
 /// Who asks for what with an item, as far as it asks for anything that the house should be able to look up.

@@ -13,6 +13,8 @@ use cohortium_policy::PermitHere;
 pub enum Outgoing {
     /// Something remarkable that this node noticed about tasks or logs.
     Alert(Envelope),
+    /// What a person here said about a task.
+    Approval(Envelope),
     /// The policy permits a task, and people here are asked.
     Awaiting(Hash),
     /// Cosignatures on a checkpoint of the hub's log or another member's.
@@ -139,6 +141,7 @@ impl Outgoing {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Alert(_) => "alert",
+            Self::Approval(_) => "approval",
             Self::Awaiting(_) => "waiting for people",
             Self::Cosignature { .. } => "cosignature",
             Self::Freeze(_) => "freeze",
@@ -161,6 +164,7 @@ impl Outgoing {
     pub fn in_words(&self) -> String {
         match self {
             Self::Alert(_) => String::from("what we noticed about tasks or logs, in words; nothing about rows"),
+            Self::Approval(_) => String::from("what a person here said about a task, yes or no, and why"),
             Self::Awaiting(_) => String::from("our policy permits the task, and people here are asked about it"),
             Self::Cosignature { origin, size, .. } => {
                 format!("we have seen the log of {origin} up to entry {size} and it only grew")
@@ -201,7 +205,7 @@ impl Outgoing {
     pub fn call(&self) -> Call {
         let step = match self {
             Self::Offer(offer) => return Call::Offer { offer: offer.clone() },
-            Self::Alert(entry) | Self::Freeze(entry) | Self::Revocation(entry) => {
+            Self::Alert(entry) | Self::Approval(entry) | Self::Freeze(entry) | Self::Revocation(entry) => {
                 return Call::Log { body: None, entry: entry.clone() };
             }
             Self::OwnHead { consistency, note, old_size } => {

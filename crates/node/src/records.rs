@@ -17,16 +17,20 @@ pub(crate) const ACCOUNT: Table = Table::new("account");
 pub(crate) const AGREEMENTS: Table = Table::new("agreements");
 /// Alerts that this node raised, as log entries, by number.
 pub(crate) const ALERTS: Table = Table::new("alerts");
-/// Plans that people here have approved: the task they approved, by agreement and plan.
-pub(crate) const APPROVED: Table = Table::new("approved_plans");
 /// Pairwise chains, by agreement and peer. Secret.
 pub(crate) const CHAINS: Table = Table::new("chains");
+/// That the house's custodian consents to an amendment: its entries, by agreement.
+pub(crate) const CONSENTS: Table = Table::new("consents");
 /// What the logs of others showed that contradicts what they showed before, by log.
 pub(crate) const EVIDENCE: Table = Table::new("evidence");
 /// Entries from the desk that were acted upon, by their hash.
 pub(crate) const HEARD: Table = Table::new("heard");
 /// What is made and waits for a person to let it out, by task.
 pub(crate) const HELD: Table = Table::new("held");
+/// Incidents that were opened here: the last step of each, by name.
+pub(crate) const INCIDENTS: Table = Table::new("incidents");
+/// Amendments that were not let in, by study, revision and hash.
+pub(crate) const KEPT: Table = Table::new("kept_amendments");
 /// What leaves, by sequence number.
 pub(crate) const JOURNAL: Table = Table::new("journal");
 /// Single facts: how far the inbox was handled and the journal was sent, why the node halted, how long lists are.
@@ -54,6 +58,8 @@ pub(crate) const VECTORS: Table = Table::new("vectors");
 pub(crate) const VERSIONS: Table = Table::new("agreement_versions");
 /// What this node witnessed of the logs of others.
 pub(crate) const WITNESS: Table = Table::new("witness");
+/// What people here said about tasks: their entries, by agreement, plan and hash of the entry.
+pub(crate) const WORDS: Table = Table::new("words");
 
 /// How many records a numbered list keeps: the newest.
 pub(crate) fn kept(table: Table) -> Option<u64> {
@@ -248,6 +254,9 @@ pub struct JournalRecord {
     pub task: Option<Hash>,
     /// The vector whose bytes follow the call.
     pub vector: Option<Hash>,
+    /// Why it did not leave, if something forbade it before it had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withdrawn: Option<String>,
     /// What it means that this leaves.
     pub words: String,
 }

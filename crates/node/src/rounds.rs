@@ -3,17 +3,17 @@
 use cohortium_dp::{AccountEntry, Next, Spent, add_noise};
 use cohortium_messages::{
     Agreement, Call, Envelope, Fact, Hash, Name, Receipt, ReleaseDocument, RoundStep, SealedShare, SurvivorSet, Task,
-    Timestamp, Verified,
+    Timestamp, Verified, canonical_bytes,
 };
 use cohortium_mpc::Member;
 use cohortium_policy::Revoked;
-use cohortium_store::Batch;
+use cohortium_store::{Batch, sequence_key};
 use data_encoding::BASE64;
 use zeroize::Zeroizing;
 
 use crate::node::{Changes, Node, NodeError, account_key, json, own, peer};
 use crate::outgoing::{MaskedVector, Outgoing};
-use crate::records::{ACCOUNT, HELD, HeldRecord, RELEASES, RUNS, RunRecord, RunState, VECTORS};
+use crate::records::{ACCOUNT, HELD, HeldRecord, JOURNAL, JournalRecord, RELEASES, RUNS, RunRecord, RunState, VECTORS};
 use crate::rows::Rows;
 use crate::tasks::{Admission, Admitted, Case, bounding_key};
 
@@ -123,7 +123,8 @@ impl Node {
     /// Signs who is in the sum, once; or learns that it is not.
     ///
     /// Promise: given any number of proposed sets, signs one at most, of at least `t` members and itself among them; after
-    /// a set without it this node signs none, reads no row, and has forgotten how.
+    /// a set without it this node signs none, reads no row, and has forgotten how. Never signs while the study stands still
+    /// here or after the agreement or the researcher's key was taken back, and has then forgotten how.
     pub(crate) fn on_survivors(&mut self, task: Hash, survivors: &[Name], now: Timestamp) -> Result<(), NodeError> {
         let waits = [RunState::Permitted, RunState::Reading, RunState::Masked];
         let Some(mut step) = self.step(task, &waits)? else { return Ok(()) };
@@ -140,6 +141,9 @@ impl Node {
             (_, true) => return self.on_void(task, LEFT_OUT, now),
             (_, false) => return Err(peer("a set of survivors with us, who have masked nothing")),
         }
+        if let Some(why) = self.forbids(&step.agreement, &step.run.researcher)? {
+            return self.step_aside(step.run, task, &why, Changes::default(), now);
+        }
         let set = step.member.sign_survivors(survivors).map_err(peer)?;
         let signed = Envelope::sign(&set, &self.secrets.message).map_err(own)?;
         step.run.state = RunState::Signed;
@@ -150,9 +154,13 @@ impl Node {
         self.finish(changes, step, now)
     }
 
-    /// Enough members signed the same set: reveals, and forgets the round's secrets.
+    /// Enough members signed the same set: reveals, and forgets the round's secrets; or forgets them without revealing,
+    /// where the study stands still here or what it rests on was taken back.
     pub(crate) fn on_signatures(&mut self, task: Hash, sets: &[Envelope], now: Timestamp) -> Result<(), NodeError> {
         let Some(step) = self.step(task, &[RunState::Signed])? else { return Ok(()) };
+        if let Some(why) = self.forbids(&step.agreement, &step.run.researcher)? {
+            return self.step_aside(step.run, task, &why, Changes::default(), now);
+        }
         let sets = sets
             .iter()
             .map(|envelope| open_from_member::<SurvivorSet>(&step.agreement, envelope, |set| &set.from))
@@ -188,6 +196,57 @@ impl Node {
             changes.outgoing.push((Outgoing::Settlement(entry), Some(task)));
         }
         self.end_run(step.run, task, RunState::Void, reason, changes, now)
+    }
+
+    /// Takes this node out of a round in which its vector is paid for: it signs and reveals nothing any more, because it
+    /// has forgotten how. The price stays charged.
+    fn step_aside(
+        &mut self,
+        run: RunRecord,
+        task: Hash,
+        why: &str,
+        changes: Changes,
+        now: Timestamp,
+    ) -> Result<(), NodeError> {
+        self.end_run(run, task, RunState::LeftOut, &format!("this node takes no further part: {why}"), changes, now)
+    }
+
+    /// Takes what has this number in the journal out of it, if it belongs to a round in which nothing more may leave. A
+    /// vector is held back: a person may let it out when the study goes on, and when the round ends without it, what was
+    /// paid is said. A signature on survivors or a reveal that has not left never does. Returns whether it is out.
+    pub(crate) fn withdraw(&mut self, number: u64, record: &JournalRecord, now: Timestamp) -> Result<bool, NodeError> {
+        let (is_vector, task) = match (&record.call, record.task) {
+            (Call::Post { step: RoundStep::Masked { .. } }, Some(task)) => (true, task),
+            (Call::Post { step: RoundStep::Revealed { .. } | RoundStep::Survivors { .. } }, Some(task)) => {
+                (false, task)
+            }
+            _ => return Ok(false),
+        };
+        let Some(run) = self.run(task)? else { return Ok(false) };
+        let Case { agreement, mut run, .. } = self.case(run)?;
+        let Some(why) = self.forbids(&agreement, &run.researcher)? else { return Ok(false) };
+        let mut changes = Changes::default();
+        let withdrawn = JournalRecord { withdrawn: Some(why.clone()), ..record.clone() };
+        changes.batch.put(JOURNAL, &sequence_key(number), json(&withdrawn)?);
+        match (run.state, is_vector) {
+            (RunState::Masked, true) => {
+                run.why = format!("held back: {why}").chars().take(MAX_WHY_CHARS).collect();
+                let message = Hash::of(&canonical_bytes(&record.call).map_err(own)?);
+                let held = HeldRecord { message, record: record.clone() };
+                changes.batch.put(HELD, &task.to_string(), json(&held)?);
+                changes.batch.put(RUNS, &task.to_string(), json(&run)?);
+                self.commit(changes, now)?;
+            }
+            (RunState::Signed | RunState::Revealed, false) => self.step_aside(run, task, &why, changes, now)?,
+            // The round is over for this node. That it paid is all that is left to say.
+            _ => {
+                if let Call::Post { step: RoundStep::Masked { entry, .. } } = &record.call {
+                    changes.outgoing.push((Outgoing::Settlement(entry.clone()), Some(task)));
+                }
+                self.commit(changes, now)?;
+            }
+        }
+        Ok(true)
     }
 
     /// The last step of a run here: forgets its secrets together with everything else that changes.

@@ -98,12 +98,12 @@ impl From<NodeError> for Trouble {
 impl Service {
     async fn turn(&mut self) -> Result<(), Trouble> {
         let datasets = self.home.datasets()?;
-        let now = now();
+        let began = now();
         self.hear_desk().await?;
-        self.blocking(move |node| node.offer_datasets(datasets, now)).await?;
-        self.blocking(move |node| node.show_own_log(now)).await?;
+        self.blocking(move |node| node.offer_datasets(datasets, began)).await?;
+        self.blocking(move |node| node.show_own_log(began)).await?;
         if self.turns.is_multiple_of(TURNS_BETWEEN_LOOKS) {
-            self.blocking(move |node| node.give_up_old_runs(now)).await?;
+            self.blocking(move |node| node.give_up_old_runs(began)).await?;
         }
         self.turns += 1;
         self.send_journal().await?;
@@ -117,6 +117,8 @@ impl Service {
             _ => return Err(ClientError::Untrusted(String::from("it answers something else than was asked")).into()),
         };
         for (number, item) in items {
+            // What people here stop is stopped before the next thing that the hub asks for.
+            self.hear_desk().await?;
             self.handle(number, item).await?;
             self.send_journal().await?;
         }
@@ -129,7 +131,7 @@ impl Service {
             let heard = match &item.bytes {
                 Ok(bytes) => {
                     let bytes = bytes.clone();
-                    self.blocking(move |node| node.hear(&bytes, now())).await?
+                    self.blocking(move |node| node.hear(&bytes, now(), &mut system_rng())).await?
                 }
                 Err(why) => Heard::Refused(why.clone()),
             };
@@ -141,7 +143,11 @@ impl Service {
                 Heard::Before => self.home.clear_from_desk(&item)?,
                 Heard::Refused(why) => {
                     tracing::warn!(why, "something on the desk was not acted on");
-                    self.home.put_aside(&item, &why)?;
+                    if let Err(error) = self.home.put_aside(&item, &why) {
+                        // Nothing on the desk may end the node. It is looked at again, and not at once.
+                        tracing::warn!(%error, "and it could not be put aside");
+                        tokio::time::sleep(DESK_LOOK).await;
+                    }
                 }
             }
         }
@@ -174,59 +180,56 @@ impl Service {
         Ok(())
     }
 
-    /// Sends the journal, oldest first. What the hub refuses for good stays in the journal and is not sent again.
+    /// Sends the journal, oldest first. What the hub refuses for good stays in the journal and is not sent again; what it
+    /// has no room for now is sent again after a pause, and nothing after it before.
     async fn send_journal(&mut self) -> Result<(), Trouble> {
         loop {
-            let unsent = self.blocking(|node| node.unsent()).await?;
+            let unsent = self.blocking(|node| node.unsent(now())).await?;
             if unsent.is_empty() {
                 return Ok(());
             }
             for (number, record, vector) in unsent {
-                self.send(&record, vector).await?;
-                self.blocking(move |node| node.mark_sent(number)).await?;
+                match self.send(&record, vector).await {
+                    Ok(()) => self.blocking(move |node| node.mark_sent(number)).await?,
+                    Err(ClientError::Refused(refused)) => {
+                        let (kind, code, why) = (&record.kind, &refused.code, &refused.why);
+                        tracing::warn!(kind, code, why, "the hub did not accept this");
+                        let said = refused.clone();
+                        if !self.blocking(move |node| node.mark_refused(number, &said)).await? {
+                            return Err(ClientError::Refused(refused).into());
+                        }
+                    }
+                    Err(error) => return Err(error.into()),
+                }
             }
         }
     }
 
-    async fn send(&self, record: &JournalRecord, vector: Option<Vec<u8>>) -> Result<(), Trouble> {
+    async fn send(&self, record: &JournalRecord, vector: Option<Vec<u8>>) -> Result<(), ClientError> {
         for _ in 0..ANNOUNCEMENTS {
-            match self.call(record.call.clone()).await {
-                Err(ClientError::Refused(refused)) => {
-                    tracing::warn!(
-                        kind = record.kind,
-                        code = refused.code,
-                        why = refused.why,
-                        "the hub did not accept this"
-                    );
-                    return Ok(());
-                }
-                Err(error) => return Err(error.into()),
-                Ok(Reply::Vector { have, ticket }) => {
+            match self.call(record.call.clone()).await? {
+                Reply::Vector { have, ticket } => {
                     if self.send_vector(ticket, have, vector.as_deref()).await? {
                         return Ok(());
                     }
                 }
-                Ok(_) => return Ok(()),
+                _ => return Ok(()),
             }
         }
-        Err(ClientError::Untrusted(String::from("it loses the bytes of a vector again and again")).into())
+        Err(ClientError::Untrusted(String::from("it loses the bytes of a vector again and again")))
     }
 
     /// Sends the announced bytes from where the hub has them: an interrupted upload goes on, it does not start again.
     /// Returns whether there is nothing more to send; if not, the hub has other pieces than it said, and is to be asked.
-    async fn send_vector(&self, ticket: Hash, mut have: u64, bytes: Option<&[u8]>) -> Result<bool, Trouble> {
+    async fn send_vector(&self, ticket: Hash, mut have: u64, bytes: Option<&[u8]>) -> Result<bool, ClientError> {
         let Some(bytes) = bytes else { return Ok(true) };
         while let Some(rest) = usize::try_from(have).ok().and_then(|have| bytes.get(have..)).filter(|r| !r.is_empty()) {
             let piece = rest.get(..PIECE_BYTES).unwrap_or(rest).to_vec();
             match self.client.put_vector(ticket, have, piece).await {
                 Ok(now_have) if now_have > have => have = now_have,
-                Ok(_) => return Err(ClientError::Untrusted(String::from("it takes no bytes")).into()),
+                Ok(_) => return Err(ClientError::Untrusted(String::from("it takes no bytes"))),
                 Err(ClientError::Refused(refused)) if refused.code == "conflict" => return Ok(false),
-                Err(ClientError::Refused(refused)) => {
-                    tracing::warn!(code = refused.code, why = refused.why, "the hub did not accept the vector");
-                    return Ok(true);
-                }
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(error),
             }
         }
         Ok(true)

@@ -2,7 +2,8 @@
 //! was taken back.
 //!
 //! Both are computed from stored entries whenever they are asked for, so that there is no second truth beside them. A stop
-//! survives amendments: it is about the study at this node, not about a text.
+//! survives amendments: it is about the study at this node, not about a text. What was taken back under a revision is taken
+//! back for what still runs under an earlier one; whether it holds for the next is said in `agreements`.
 //!
 //! Assumes: entries were checked when they were taken in (the desk, the inbox).
 
@@ -33,9 +34,9 @@ pub(crate) fn stopped(
     let mut stopped = None;
     for (_, bytes) in store.scan(STOPS, &format!("{study}/"), None, usize::MAX).map_err(own)? {
         let envelope = parse::<Envelope>(&bytes)?;
-        let agreement = agreement(envelope.peek::<Entry>().map_err(own)?.claims().agreement)?;
-        let authored = open_entry(&envelope, &agreement).map_err(own)?;
-        match authored.stop(&revoked(store, &agreement)?) {
+        let under = agreement(envelope.peek::<Entry>().map_err(own)?.claims().agreement)?;
+        let authored = open_entry(&envelope, &under).map_err(own)?;
+        match authored.stop(&revoked(store, &under, &agreement)?) {
             Some(Stop::Begins(_)) => stopped = Some(Stopped::by(authored.entry())),
             Some(Stop::Ends(_)) => stopped = None,
             Some(Stop::EndsInVain(_)) | None => {}
@@ -44,11 +45,24 @@ pub(crate) fn stopped(
     Ok(stopped)
 }
 
-/// What custodians have taken back of an agreement, as far as is known at this home.
-pub(crate) fn revoked(store: &dyn Store, agreement: &Verified<Agreement>) -> Result<Revoked, NodeError> {
-    let stored = store.scan(REVOCATIONS, &format!("{}/", agreement.hash()), None, usize::MAX).map_err(own)?;
-    let entries = stored.iter().map(|(_, bytes)| open_entry(&parse(bytes)?, agreement).map_err(own));
-    Ok(Revoked::from_entries(&entries.collect::<Result<Vec<_>, _>>()?))
+/// What custodians have taken back of an agreement or of a later revision of it, as far as is known at this home.
+pub(crate) fn revoked(
+    store: &dyn Store,
+    agreement: &Verified<Agreement>,
+    by_hash: impl Fn(Hash) -> Result<Verified<Agreement>, NodeError>,
+) -> Result<Revoked, NodeError> {
+    let mut entries = Vec::new();
+    for (_, bytes) in store.scan(REVOCATIONS, "", None, usize::MAX).map_err(own)? {
+        let envelope = parse::<Envelope>(&bytes)?;
+        let claims = envelope.peek::<Entry>().map_err(own)?;
+        if claims.claims().study == agreement.study {
+            let under = by_hash(claims.claims().agreement)?;
+            if under.revision >= agreement.revision {
+                entries.push(open_entry(&envelope, &under).map_err(own)?);
+            }
+        }
+    }
+    Ok(Revoked::from_entries(&entries))
 }
 
 impl Stopped {
@@ -72,7 +86,28 @@ impl Node {
     }
 
     pub(crate) fn revoked(&self, agreement: &Verified<Agreement>) -> Result<Revoked, NodeError> {
-        revoked(&*self.store, agreement)
+        revoked(&*self.store, agreement, |hash| self.agreement_by_hash(hash))
+    }
+
+    /// Why nothing more may be signed, revealed or let out for a task that `researcher` asked under this agreement, if
+    /// anything forbids it.
+    pub(crate) fn forbids(
+        &self,
+        agreement: &Verified<Agreement>,
+        researcher: &Name,
+    ) -> Result<Option<String>, NodeError> {
+        if let Some(why) = self.halted()? {
+            return Ok(Some(format!("this node has stopped: {why}")));
+        }
+        if let Some(stopped) = self.stopped(&agreement.study)? {
+            return Ok(Some(format!("the study stands still here ({})", stopped.why)));
+        }
+        let revoked = self.revoked(agreement)?;
+        if revoked.agreement() {
+            return Ok(Some(String::from("the agreement was taken back")));
+        }
+        let key = agreement.researcher(researcher).map(|entry| entry.key);
+        Ok(key.is_some_and(|key| revoked.key(&key)).then(|| format!("the key of {researcher} was taken back")))
     }
 
     /// Makes a custodian's revocation hold here.
@@ -84,6 +119,27 @@ impl Node {
     ) -> Result<(), NodeError> {
         let key = format!("{}/{}", agreement.hash(), entry_hash(entry)?);
         changes.batch.put(REVOCATIONS, &key, json(entry)?);
+        Ok(())
+    }
+
+    /// Demands that the author of a revocation has not said the same before: it holds once, and is logged once.
+    pub(crate) fn demand_not_taken_back(
+        &self,
+        agreement: &Verified<Agreement>,
+        entry: &Entry,
+    ) -> Result<(), NodeError> {
+        let stored = self.store.scan(REVOCATIONS, &format!("{}/", agreement.hash()), None, usize::MAX).map_err(own)?;
+        for (_, bytes) in stored {
+            let before = parse::<Envelope>(&bytes)?;
+            let before = before.peek::<Entry>().map_err(own)?;
+            let is_same = match (&before.claims().fact, &entry.fact) {
+                (Fact::Revocation { subject: before, .. }, Fact::Revocation { subject, .. }) => before == subject,
+                _ => false,
+            };
+            if is_same && before.claims().author == entry.author {
+                return Err(peer("this was taken back before, and holds"));
+            }
+        }
         Ok(())
     }
 

@@ -17,9 +17,9 @@ use data_encoding::BASE64;
 use rand_core::CryptoRng;
 
 use crate::agreements::put_chain;
-use crate::node::{Changes, Node, NodeError, json, own, peer, researcher_scope};
+use crate::node::{Changes, Node, NodeError, json, own, parse, peer, researcher_scope};
 use crate::outgoing::Outgoing;
-use crate::records::{APPROVED, DatasetRecord, RUNS, RunRecord, RunState};
+use crate::records::{DatasetRecord, RUNS, RunRecord, RunState, WORDS};
 use crate::rounds::open_task;
 
 /// A task under the agreement it was asked under, and how far this node is with it.
@@ -191,15 +191,14 @@ impl Node {
         })
     }
 
-    /// What people here said about the task in which they last approved this plan under this agreement.
+    /// What people here said about this plan under this agreement, in whatever task.
     fn said_about_plan(&self, agreement: &Verified<Agreement>, plan: Hash) -> Result<Vec<Authored>, NodeError> {
-        let key = format!("{}/{plan}", agreement.hash());
-        let Some(task) = self.store.get(APPROVED, &key).map_err(own)? else { return Ok(Vec::new()) };
-        let task: Hash = serde_json::from_slice(&task).map_err(own)?;
-        match self.run(task)? {
-            Some(run) => opened(&run.approvals, agreement),
-            None => Ok(Vec::new()),
+        if !agreement.approval.automatic.approved_plans {
+            return Ok(Vec::new());
         }
+        let said = self.store.scan(WORDS, &format!("{}/{plan}/", agreement.hash()), None, usize::MAX).map_err(own)?;
+        let said = said.iter().map(|(_, bytes)| parse(bytes)).collect::<Result<Vec<Envelope>, _>>()?;
+        opened(&said, agreement)
     }
 
     /// Moves the pairwise chains to the task and draws the secrets of its round. Nothing of them leaves with this.
@@ -267,7 +266,7 @@ impl Node {
         mut changes: Changes,
         now: Timestamp,
     ) -> Result<String, NodeError> {
-        let Admitted { permit, priced, record } = admitted;
+        let Admitted { priced, record, .. } = admitted;
         let (agreement, task) = (&case.agreement, case.task.hash());
         let reserved = match self.reserved(&case, &priced, now)? {
             Ok(entry) => entry,
@@ -281,10 +280,6 @@ impl Node {
         };
         let entry = self.entry(agreement.hash(), &agreement.study, fact, now)?;
         let shares = case.run.shares.take().ok_or_else(|| own("the run has no shares"))?;
-        if let Approval::ByPeople(_) = permit.approvals().outcome() {
-            let key = format!("{}/{}", agreement.hash(), priced.plan_hash());
-            changes.batch.put(APPROVED, &key, json(&task)?);
-        }
         case.run.state = RunState::Permitted;
         case.run.snapshot = Some(record.snapshot);
         case.run.why = String::from("waiting for the other members' shares");
@@ -349,7 +344,7 @@ impl Node {
 }
 
 /// What people said, opened with the keys that the agreement states for them.
-fn opened(said: &[Envelope], agreement: &Verified<Agreement>) -> Result<Vec<Authored>, NodeError> {
+pub(crate) fn opened(said: &[Envelope], agreement: &Verified<Agreement>) -> Result<Vec<Authored>, NodeError> {
     said.iter().map(|said| open_entry(said, agreement).map_err(own)).collect()
 }
 

@@ -26,6 +26,8 @@ mod growth;
 #[cfg(test)]
 mod hostile_hub;
 #[cfg(test)]
+mod house;
+#[cfg(test)]
 mod neighbours;
 #[cfg(test)]
 mod noise;

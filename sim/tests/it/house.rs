@@ -1,0 +1,449 @@
+//! What a node owes its own house: what people and the custodian said holds, reaches the hub's log, and is not undone.
+
+use cohortium_dp::RunState as Charge;
+use cohortium_messages::{
+    Agreement, Author, Call, Entry, Envelope, Fact, Hash, InboxItem, IncidentRecord,
+    IncidentStep, Name, Notification, Party, PersonEntry, RevocationSubject, Role, RoundStep, TaskState, Timestamp,
+    canonical_bytes,
+};
+use cohortium_node::home::Home;
+use cohortium_node::{DeskItem, Heard, JournalRecord, RunState};
+use cohortium_sim::{Asked, Fate, Folder, World, keys};
+
+use crate::common::{
+    HOSPITALS, PEOPLE, ask_people, charge, config_with_people, cut_off, demand_promises, journal, log_entries, own_log,
+    run_state, yes,
+};
+
+fn name(text: &str) -> Name {
+    Name::new(text).unwrap()
+}
+
+fn freeze(frozen: bool) -> Fact {
+    Fact::Freeze { frozen, why: String::from("somebody called") }
+}
+
+fn no(asked: &Asked) -> Fact {
+    let (plan, why) = (asked.plan.hash().unwrap(), String::from("looked again"));
+    Fact::Approval { approved: false, plan, task: asked.hash, why }
+}
+
+fn refusal(heard: Heard) -> String {
+    match heard {
+        Heard::Refused(why) => why,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The custodian of `hospital` takes something back at the desk.
+fn take_back(world: &mut World, hospital: &str, subject: RevocationSubject) -> Heard {
+    let fact = Fact::Revocation { subject, why: String::from("stolen") };
+    let key = keys::organisation(world.seed(), hospital).agreement;
+    let entry = world.signed(Author::Custodian(name(hospital)), fact, &key).unwrap();
+    world.lay_on_desk(hospital, entry).unwrap()
+}
+
+fn said_yes(world: &mut World, names: &[&str], asked: &Asked) {
+    for name in names {
+        assert!(matches!(world.say(name, "stella", yes(asked)).unwrap(), Heard::Acted(_)), "{name}");
+    }
+}
+
+fn kinds(world: &mut World) -> Vec<&'static str> {
+    log_entries(world).iter().map(|entry| entry.fact.kind()).collect()
+}
+
+// ------------------------------------------------------------------ what is said reaches the log
+
+/// A hub whose memory of requests was full said "limit", and the node took that for the last word on a freeze.
+#[test]
+fn repro_a_hub_that_asks_to_wait_loses_nothing() {
+    let mut world = World::new(config_with_people(1301)).unwrap();
+    let asked = ask_people(&mut world);
+    world.between_node_and_hub(|node, _| if node.as_str() == "a" { Fate::Later } else { Fate::Deliver });
+    said_yes(&mut world, &["a"], &asked);
+    world.say("a", "otto", freeze(true)).unwrap();
+    let before = kinds(&mut world);
+    for _ in 0..3 {
+        world.run_until_quiet().unwrap();
+        world.restart("a").unwrap();
+    }
+    assert_eq!(kinds(&mut world), before, "nothing arrives while the hub has no room");
+    assert!(world.wire.refusals.iter().any(|(node, refused)| node.as_str() == "a" && refused.code == "later"));
+    world.honest_again();
+    world.run_until_quiet().unwrap();
+    let after = kinds(&mut world);
+    assert_eq!(after.iter().filter(|kind| **kind == "freeze").count(), 1, "{after:?}");
+    let place = |wanted| after.iter().position(|kind| *kind == wanted).unwrap();
+    assert!(place("approval") < place("freeze"), "in the order in which it was said: {after:?}");
+    demand_promises(&world);
+}
+
+/// Others learnt what people said only with the permit, which may be days later or never.
+#[test]
+fn what_people_said_is_laid_before_the_hub_when_it_is_heard() {
+    let mut config = config_with_people(1302);
+    config.approval.as_mut().unwrap().needed = 2;
+    let mut world = World::new(config).unwrap();
+    let asked = ask_people(&mut world);
+    said_yes(&mut world, &["a"], &asked);
+    world.run_until_quiet().unwrap();
+    assert_eq!(run_state(&world, "a", asked.hash), Some(RunState::Waiting));
+    assert_eq!(kinds(&mut world).iter().filter(|kind| **kind == "approval").count(), 1);
+    // And stands there once, though the permit carries it too.
+    for name in HOSPITALS {
+        world.say(name, "stefan", yes(&asked)).unwrap();
+    }
+    said_yes(&mut world, &["b", "c"], &asked);
+    assert_eq!(world.settle(&asked).unwrap().state, TaskState::Released);
+    assert_eq!(kinds(&mut world).iter().filter(|kind| **kind == "approval").count(), 6);
+}
+
+// ------------------------------------------------------------------ what was stopped or taken back goes no further
+
+/// Puts someone before the hub who keeps `a`'s calls back, so that the hub learns nothing of what is said there.
+fn mute(world: &mut World) {
+    world.between_node_and_hub(|node, _| if node.as_str() == "a" { Fate::Lose } else { Fate::Deliver });
+}
+
+fn steps_in_journal(world: &World, wanted: fn(&RoundStep) -> bool) -> usize {
+    let is_wanted = |call: &Call| matches!(call, Call::Post { step } if wanted(step));
+    journal(world, "a").iter().filter(|call| is_wanted(call)).count()
+}
+
+/// After its own custodian took the agreement back, a node still signed who is in the sum, and revealed.
+#[test]
+fn repro_after_a_revocation_at_home_nothing_is_signed_or_revealed() {
+    type Way<'a> = &'a dyn Fn(&mut World);
+    let rosa = |world: &mut World| {
+        let key = world.researcher_key().public();
+        take_back(world, "a", RevocationSubject::Key(key));
+    };
+    let ways: [(&str, Way<'_>); 3] = [
+        ("the agreement", &|world| drop(take_back(world, "a", RevocationSubject::Agreement))),
+        ("the researcher's key", &rosa),
+        ("a freeze", &|world| drop(world.say("a", "otto", freeze(true)).unwrap())),
+    ];
+    for (what, stop) in ways {
+        // Before it signs who is in the sum.
+        let mut world = World::new(config_with_people(1304)).unwrap();
+        let asked = ask_people(&mut world);
+        cut_off(&mut world, &["a"], |item| matches!(item, InboxItem::Survivors { .. }));
+        said_yes(&mut world, &HOSPITALS, &asked);
+        world.run_until_quiet().unwrap();
+        assert_eq!(run_state(&world, "a", asked.hash), Some(RunState::Masked), "{what}");
+        mute(&mut world);
+        stop(&mut world);
+        let set = InboxItem::Survivors { survivors: HOSPITALS.map(name).to_vec(), task: asked.hash };
+        world.inject("a", &set).unwrap();
+        assert_eq!(run_state(&world, "a", asked.hash), Some(RunState::LeftOut), "{what}");
+        assert_eq!(charge(&world, "a", asked.hash), Some(Charge::Spent), "{what}");
+        assert_eq!(steps_in_journal(&world, |step| matches!(step, RoundStep::Survivors { .. })), 0, "{what}");
+
+        // Between its signature and its reveal.
+        let mut world = World::new(config_with_people(1305)).unwrap();
+        let asked = ask_people(&mut world);
+        cut_off(&mut world, &["a"], |item| matches!(item, InboxItem::Signatures { .. }));
+        said_yes(&mut world, &HOSPITALS, &asked);
+        world.run_until_quiet().unwrap();
+        assert_eq!(run_state(&world, "a", asked.hash), Some(RunState::Signed), "{what}");
+        let sets: Vec<Envelope> = world
+            .wire
+            .left
+            .iter()
+            .filter_map(|(_, call)| match call {
+                Call::Post { step: RoundStep::Survivors { set } } => Some(set.clone()),
+                _ => None,
+            })
+            .collect();
+        mute(&mut world);
+        stop(&mut world);
+        world.inject("a", &InboxItem::Signatures { sets, task: asked.hash }).unwrap();
+        assert_eq!(run_state(&world, "a", asked.hash), Some(RunState::LeftOut), "{what}");
+        assert_eq!(steps_in_journal(&world, |step| matches!(step, RoundStep::Revealed { .. })), 0, "{what}");
+        demand_promises(&world);
+    }
+}
+
+/// A vector that was made and not yet sent left after the study was stopped.
+#[test]
+fn repro_a_vector_that_has_not_left_stays_when_the_study_stops() {
+    let mut world = World::new(config_with_people(1306)).unwrap();
+    let asked = ask_people(&mut world);
+    world.between_node_and_hub(|node, call| match call {
+        Call::Post { step: RoundStep::Masked { .. } } if node.as_str() == "a" => Fate::Lose,
+        _ => Fate::Deliver,
+    });
+    said_yes(&mut world, &HOSPITALS, &asked);
+    world.run_until_quiet().unwrap();
+    assert_eq!(run_state(&world, "a", asked.hash), Some(RunState::Masked));
+    world.wire.left.clear();
+    world.say("a", "otto", freeze(true)).unwrap();
+    world.honest_again();
+    let status = world.settle(&asked).unwrap();
+    assert!(world.wire.masked().iter().all(|header| header.from != name("a")), "{}", status.why);
+    assert_eq!(run_state(&world, "a", asked.hash), Some(RunState::Void), "three of three are needed");
+    let records = world.machine("a").unwrap().disk.table("journal").unwrap();
+    let records: Vec<JournalRecord> = records.iter().map(|(_, r)| serde_json::from_slice(r).unwrap()).collect();
+    let withdrawn: Vec<&str> =
+        records.iter().filter(|record| record.withdrawn.is_some()).map(|record| record.kind.as_str()).collect();
+    assert_eq!(withdrawn, ["masked vector and receipt"]);
+    assert!(records.iter().any(|record| record.kind == "settlement"), "what was paid is said");
+    let paid = log_entries(&mut world)
+        .into_iter()
+        .any(|entry| matches!(entry.fact, Fact::Price { .. }) && entry.author == Author::Node(name("a")));
+    assert!(paid, "and logged");
+    demand_promises(&world);
+}
+
+// ------------------------------------------------------------------ approvals
+
+/// With two needed, one who had said yes could not take it back, and the second yes ran the task.
+#[test]
+fn repro_a_yes_can_be_turned_into_a_no() {
+    let mut config = config_with_people(1307);
+    config.approval.as_mut().unwrap().needed = 2;
+    let mut world = World::new(config).unwrap();
+    let asked = ask_people(&mut world);
+    said_yes(&mut world, &["a"], &asked);
+    world.advance(60).unwrap();
+    let words = world.say("a", "stella", no(&asked)).unwrap();
+    assert!(matches!(&words, Heard::Acted(words) if words.contains("refused")), "{words:?}");
+    assert_eq!(run_state(&world, "a", asked.hash), Some(RunState::Refused));
+    assert!(refusal(world.say("a", "stefan", yes(&asked)).unwrap()).contains("nobody is asked"));
+    assert_eq!(world.settle(&asked).unwrap().state, TaskState::Refused);
+    let said = log_entries(&mut world).into_iter().filter(|entry| entry.fact.kind() == "approval").count();
+    assert_eq!(said, 2, "both words are in the hub's log");
+}
+
+/// A stolen key approved a task, and so its plan: after the key was taken back, the task was taken for one whose plan had
+/// been approved before, and the rows were read.
+#[test]
+fn repro_a_stolen_approval_does_not_approve_its_plan() {
+    let mut config = config_with_people(1308);
+    config.approval.as_mut().unwrap().automatic.approved_plans = true;
+    let mut world = World::new(config).unwrap();
+    let asked = ask_people(&mut world);
+    cut_off(&mut world, &["a"], |item| matches!(item, InboxItem::Shares { .. }));
+    said_yes(&mut world, &HOSPITALS, &asked);
+    world.run_until_quiet().unwrap();
+    assert_eq!(run_state(&world, "a", asked.hash), Some(RunState::Permitted));
+    let stella = keys::person(1308, "a", "stella").key.public();
+    assert!(matches!(take_back(&mut world, "a", RevocationSubject::Key(stella)), Heard::Acted(_)));
+    world.honest_again();
+    world.settle(&asked).unwrap();
+    assert!(world.machine("a").unwrap().reads().is_empty(), "nobody whose word counts approved it");
+    // Nor does it run the next time.
+    let again = ask_people(&mut world);
+    assert_eq!(again.plan, asked.plan);
+    assert_eq!(run_state(&world, "a", again.hash), Some(RunState::Waiting));
+}
+
+/// A node took a yes long after the hub had stopped waiting.
+#[test]
+fn repro_a_yes_after_the_time_for_people_is_not_taken() {
+    let mut world = World::new(config_with_people(1309)).unwrap();
+    let asked = ask_people(&mut world);
+    cut_off(&mut world, &["a"], |item| matches!(item, InboxItem::Void { .. }));
+    world.advance(48 * 3_600 + 1).unwrap();
+    world.run_until_quiet().unwrap();
+    assert_eq!(run_state(&world, "a", asked.hash), Some(RunState::Waiting), "it was not told");
+    let why = refusal(world.say("a", "stella", yes(&asked)).unwrap());
+    assert!(why.contains("for 48 hours"), "{why}");
+}
+
+// ------------------------------------------------------------------ amendments
+
+fn show(world: &mut World, node: &str, agreement: &Envelope) -> Option<String> {
+    world.inject(node, &InboxItem::Agreement { agreement: agreement.clone() }).unwrap()
+}
+
+fn revision(world: &World, node: &str) -> u32 {
+    let records = world.machine(node).unwrap().disk.table("agreements").unwrap();
+    let envelope: Envelope = serde_json::from_slice(&records[0].1).unwrap();
+    envelope.peek::<Agreement>().unwrap().claims().revision
+}
+
+/// What the custodian of `a` lays on the desk when it signs an amendment.
+fn consent(world: &World, amendment: Hash) -> Envelope {
+    let entry = Entry {
+        agreement: amendment,
+        author: Author::Custodian(name("a")),
+        fact: Fact::Agreement { body: Hash::of(b"as signed"), revision: 2 },
+        study: world.agreement().study.clone(),
+        time: world.clock(),
+    };
+    Envelope::sign(&entry, &keys::organisation(world.seed(), "a").agreement).unwrap()
+}
+
+/// An amendment that was half signed when the custodian took the agreement back put it in force again.
+#[test]
+fn repro_an_amendment_signed_before_does_not_undo_a_revocation() {
+    let stella = |seed| RevocationSubject::Key(keys::person(seed, "a", "stella").key.public());
+    for (subject, seed) in [(RevocationSubject::Agreement, 1310), (stella(1311), 1311)] {
+        let mut world = World::new(config_with_people(seed)).unwrap();
+        let (amended, envelope) = world.signed_amendment(|agreement| agreement.title.push_str(" amended")).unwrap();
+        let early = consent(&world, amended.hash());
+        world.advance(86_400).unwrap();
+        assert!(matches!(take_back(&mut world, "a", subject), Heard::Acted(_)));
+        world.advance(86_400).unwrap();
+        for _ in 0..2 {
+            let why = show(&mut world, "a", &envelope).unwrap();
+            assert!(why.contains("would undo what a took back"), "{why}");
+            assert_eq!(revision(&world, "a"), 1);
+            // That it signed before says nothing new.
+            world.lay_on_desk("a", early.clone()).unwrap();
+        }
+        // Others' custodians have not taken anything back, and go on.
+        assert_eq!(show(&mut world, "b", &envelope), None);
+        // Nobody else can say it in this custodian's place.
+        let claims = consent(&world, amended.hash()).peek::<Entry>().unwrap().claims().clone();
+        let forged = Envelope::sign(&claims, &keys::organisation(seed, "b").agreement).unwrap();
+        refusal(world.lay_on_desk("a", forged).unwrap());
+        assert_eq!(revision(&world, "a"), 1);
+        // The custodian signs it again, knowing what it took back: what was kept comes into force.
+        let late = consent(&world, amended.hash());
+        let words = world.lay_on_desk("a", late).unwrap();
+        assert!(matches!(&words, Heard::Acted(words) if words.contains("is in force here")), "{words:?}");
+        assert_eq!(revision(&world, "a"), 2);
+        world.restart("a").unwrap();
+    }
+}
+
+/// An amendment that no longer names a key which was taken back undoes nothing; and what is taken back under the revision
+/// before it, when it is in force already, is to be said again.
+#[test]
+fn an_amendment_without_the_key_that_was_taken_back_is_taken_in() {
+    let mut world = World::new(config_with_people(1312)).unwrap();
+    let stella = RevocationSubject::Key(keys::person(1312, "a", "stella").key.public());
+    assert!(matches!(take_back(&mut world, "a", stella.clone()), Heard::Acted(_)));
+    let twice = take_back(&mut world, "a", stella);
+    assert!(matches!(twice, Heard::Before), "the same words: {twice:?}");
+    let (_, envelope) = world
+        .signed_amendment(|agreement| {
+            for party in agreement.parties.iter_mut().filter(|party| party.entry.organisation == name("a")) {
+                party.people.retain(|person| person.person != name("stella"));
+            }
+        })
+        .unwrap();
+    assert_eq!(show(&mut world, "a", &envelope), None);
+    assert_eq!(revision(&world, "a"), 2);
+    let why = refusal(take_back(&mut world, "a", RevocationSubject::Agreement));
+    assert!(why.contains("no longer in force"), "{why}");
+}
+
+/// A party that was replaced by another held on to the study, and could never join it again.
+#[test]
+fn repro_a_party_that_is_replaced_leaves_and_can_come_back() {
+    let mut world = World::new(config_with_people(1313)).unwrap();
+    let swap = |agreement: &mut Agreement, gone: &str, come: &str| {
+        agreement.parties.retain(|party: &Party| party.entry.organisation != name(gone));
+        let entry = keys::organisation(1313, come).entry(&name(come));
+        let person = |(who, role): &(&str, Role)| keys::person(1313, come, who).entry(&name(who), *role);
+        let mut people: Vec<PersonEntry> = PEOPLE.iter().map(person).collect();
+        people.sort_by(|a, b| a.person.cmp(&b.person));
+        agreement.parties.push(Party { entry, people });
+    };
+    let (second, envelope) = world.signed_amendment(|agreement| swap(agreement, "c", "d")).unwrap();
+    assert_eq!(show(&mut world, "c", &envelope), None);
+    assert!(world.machine("c").unwrap().disk.table("agreements").unwrap().is_empty(), "it has left");
+    world.take_agreement(second, envelope);
+    let (_, envelope) = world.signed_amendment(|agreement| swap(agreement, "d", "c")).unwrap();
+    assert_eq!(show(&mut world, "c", &envelope), None);
+    assert_eq!(revision(&world, "c"), 3);
+}
+
+// ------------------------------------------------------------------ the desk as a folder, and incidents
+
+fn record(step: IncidentStep, aware_at: Option<Timestamp>) -> IncidentRecord {
+    IncidentRecord {
+        aware_at,
+        incident: name("lost-laptop"),
+        notification: Notification::default(),
+        step,
+        study: name("heart-study"),
+        what: String::from("a laptop is missing"),
+    }
+}
+
+fn on_record(world: &World, body: &Envelope, incident: &str, step: IncidentStep) -> DeskItem {
+    let hash = Hash::of(&canonical_bytes(body).unwrap());
+    let fact = Fact::Incident { body: hash, incident: name(incident), step };
+    DeskItem { body: Some(body.clone()), entry: world.said("a", "paula", fact).unwrap() }
+}
+
+/// One entry whose record was none ended all that read the house's incidents afterwards.
+#[test]
+fn repro_what_is_no_step_of_an_incident_is_not_taken_from_the_desk() {
+    let mut world = World::new(config_with_people(1314)).unwrap();
+    let now = world.clock();
+    let paula = keys::person(1314, "a", "paula").key;
+    let stella = keys::person(1314, "a", "stella").key;
+    let open = Envelope::sign(&record(IncidentStep::Open, Some(now)), &paula).unwrap();
+    let by_another = Envelope::sign(&record(IncidentStep::Open, Some(now)), &stella).unwrap();
+    let action = Envelope::sign(&record(IncidentStep::Action, None), &paula).unwrap();
+    let mut twice = open.clone();
+    twice.also_sign(&stella).unwrap();
+    let no_record = world.said("a", "paula", freeze(true)).unwrap();
+    let log = own_log(&world, "a").len();
+    for (what, item) in [
+        ("no record", on_record(&world, &no_record, "lost-laptop", IncidentStep::Open)),
+        ("by another", on_record(&world, &by_another, "lost-laptop", IncidentStep::Open)),
+        ("two signatures", on_record(&world, &twice, "lost-laptop", IncidentStep::Open)),
+        ("another name", on_record(&world, &open, "lost-phone", IncidentStep::Open)),
+        ("another step", on_record(&world, &open, "lost-laptop", IncidentStep::Close)),
+        ("never opened", on_record(&world, &action, "lost-laptop", IncidentStep::Action)),
+    ] {
+        refusal(world.machine_mut("a").unwrap().hear(&item, now).unwrap());
+        assert_eq!(own_log(&world, "a").len(), log, "{what}");
+    }
+    for (body, step) in [(&open, IncidentStep::Open), (&action, IncidentStep::Action)] {
+        let item = on_record(&world, body, "lost-laptop", step);
+        assert!(matches!(world.machine_mut("a").unwrap().hear(&item, now).unwrap(), Heard::Acted(_)));
+    }
+    world.advance(1).unwrap();
+    let again = on_record(&world, &open, "lost-laptop", IncidentStep::Open);
+    let why = refusal(world.machine_mut("a").unwrap().hear(&again, now).unwrap());
+    assert!(why.contains("was opened before"), "{why}");
+}
+
+/// A file with a long name could not be put aside, because the reason's name was longer: the node ended, at each start.
+#[test]
+fn repro_a_long_name_on_the_desk_stops_nothing() {
+    let folder = Folder::new().unwrap();
+    let home = Home::new(folder.path());
+    let desk = folder.path().join("desk");
+    std::fs::create_dir_all(&desk).unwrap();
+    std::fs::write(desk.join(format!("{}.json", "x".repeat(240))), b"{}").unwrap();
+    let item = home.on_desk().unwrap().pop().unwrap();
+    home.put_aside(&item, "this is no signed entry").unwrap();
+    assert!(!home.is_desk_laid());
+    let refused = home.refused_on_desk().unwrap();
+    assert_eq!(refused[0].1, "this is no signed entry");
+}
+
+/// Where a thousand refused items lay already, the next was thrown away without a word, and whoever waited took it for done.
+#[test]
+fn repro_the_newest_refused_item_is_kept_with_its_reason() {
+    let folder = Folder::new().unwrap();
+    let home = Home::new(folder.path());
+    let (desk, refused) = (folder.path().join("desk"), folder.path().join("desk").join("refused"));
+    std::fs::create_dir_all(&refused).unwrap();
+    for number in 0..1_000 {
+        for end in ["", ".txt"] {
+            let path = refused.join(format!("{number:04}.json{end}"));
+            std::fs::write(&path, b"old").unwrap();
+            let age = std::time::UNIX_EPOCH + std::time::Duration::from_secs(number);
+            std::fs::File::options().write(true).open(&path).unwrap().set_modified(age).unwrap();
+        }
+    }
+    let file = format!("{}.json", Hash::of(b"an entry"));
+    std::fs::write(desk.join(&file), b"{}").unwrap();
+    let item = home.on_desk().unwrap().pop().unwrap();
+    home.put_aside(&item, "not now").unwrap();
+    let kept = home.refused_on_desk().unwrap();
+    assert_eq!(kept.len(), 1_000);
+    assert!(kept.iter().any(|(path, why)| path.ends_with(&file) && why == "not now"));
+    assert!(!refused.join("0000.json").exists() && !refused.join("0000.json.txt").exists(), "the oldest went");
+    assert!(refused.join("0001.json").exists());
+}
