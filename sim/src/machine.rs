@@ -190,6 +190,11 @@ impl Machine {
         heard.map_err(|error| self.fail(error))
     }
 
+    /// Looks for what the hub took and does not show.
+    pub(crate) fn look_for_withheld(&mut self, now: Timestamp) -> Result<(), SimError> {
+        self.step(|node| node.look_for_withheld(now))
+    }
+
     /// Shows the head of the node's own log to the other members, where it has grown.
     pub(crate) fn show_own_log(&mut self, now: Timestamp) -> Result<(), SimError> {
         self.step(|node| node.show_own_log(now))

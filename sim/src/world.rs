@@ -505,6 +505,7 @@ impl World {
             progress = true;
             self.send_journal(name)?;
         }
+        self.machine_mut(name)?.look_for_withheld(now)?;
         Ok(progress)
     }
 

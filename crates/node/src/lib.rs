@@ -13,6 +13,7 @@
 //! | `desk` | what people of this house say: approvals, freezes, revocations, incidents |
 //! | `standing` | what of that holds: whether a study stands still, what was taken back |
 //! | `alerts` | what the house's rules notice, and how people are told |
+//! | `withheld` | what was laid before the hub and does not appear in its log |
 //! | `people` | who acts for this house, as they say of themselves |
 //! | [`rows`] | the one place where rows are read |
 //! | [`home`], [`view`] | a node's folder: keys, configuration, datasets; and looking into it |
@@ -45,6 +46,7 @@ pub mod service;
 mod standing;
 mod tasks;
 pub mod view;
+mod withheld;
 mod witness;
 
 pub use node::{Node, NodeConfig, NodeError};

@@ -250,7 +250,10 @@ impl Node {
         if !refused.is_final() {
             return Ok(false);
         }
-        self.mark_sent(number)?;
+        let mut batch = Batch::new();
+        self.note_refused(&mut batch, number, refused)?;
+        batch.put(META, JOURNAL_SENT, number.to_string().into_bytes());
+        self.store.commit(batch).map_err(own)?;
         Ok(true)
     }
 
@@ -342,6 +345,7 @@ impl Node {
             head += 1;
             let record = journal_record(&mut batch, item, *task, now);
             batch.put(JOURNAL, &sequence_key(head), json(&record)?);
+            self.wait_for(&mut batch, item, *task, now)?;
         }
         for record in &dispatched {
             head += 1;

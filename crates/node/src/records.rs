@@ -33,6 +33,8 @@ pub(crate) const INCIDENTS: Table = Table::new("incidents");
 pub(crate) const KEPT: Table = Table::new("kept_amendments");
 /// What leaves, by sequence number.
 pub(crate) const JOURNAL: Table = Table::new("journal");
+/// What was laid before the hub and is not yet shown to be in its log, by hash of the entry.
+pub(crate) const LAID: Table = Table::new("laid");
 /// Single facts: how far the inbox was handled and the journal was sent, why the node halted, how long lists are.
 pub(crate) const META: Table = Table::new("meta");
 /// What other members let the study know: their entries, by study and number.
@@ -131,6 +133,28 @@ pub struct HeldRecord {
     pub message: Hash,
     /// What would leave.
     pub record: JournalRecord,
+}
+
+/// An entry that was laid before the hub.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LaidRecord {
+    /// Under which agreement.
+    pub agreement: Hash,
+    /// When, by this house's clock.
+    pub at: Timestamp,
+    /// The same by the time that this node has waited, seconds.
+    pub laid_s: u64,
+    /// Since when it is late, by that time.
+    pub late_s: Option<u64>,
+    /// Why the hub refused it, if it did.
+    pub refused: Option<String>,
+    /// About which study.
+    pub study: Name,
+    /// About which task, if about one.
+    pub task: Option<Hash>,
+    /// What it is, in words.
+    pub what: String,
 }
 
 /// A dataset of this node.

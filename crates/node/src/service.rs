@@ -122,7 +122,7 @@ impl Service {
             self.handle(number, item).await?;
             self.send_journal().await?;
         }
-        Ok(())
+        Ok(self.blocking(|node| node.look_for_withheld(now())).await?)
     }
 
     /// Acts on what lies on the desk. What cannot be acted on is put aside, with the reason.

@@ -161,6 +161,9 @@ impl Node {
             Fact::Revocation { .. } => self.put_revocation(&mut changes, &agreement, envelope)?,
             _ => drop(proven.as_ref().map_err(peer)?),
         }
+        if proven.is_ok() {
+            self.note_proven(&mut changes.batch, agreement.hash(), envelope)?;
+        }
         changes.append.push((NEWS, format!("{}/", agreement.study), json(envelope)?));
         self.commit(changes, now)?;
         proven.map(drop).map_err(|error| peer(format!("taken in, but the hub does not show it to be logged: {error}")))

@@ -81,6 +81,7 @@ impl Node {
         self.check_inclusion(&agreement, &task, entry, inclusion)?;
         let mut case = Case { run: new_run(envelope, &task, inclusion.index, now), agreement, task };
         let mut changes = Changes::default();
+        self.note_proven(&mut changes.batch, case.agreement.hash(), entry)?;
         let noticed = self.look_at(&case, now)?;
         let stopped = self.stopped(&case.agreement.study)?.is_some() || noticed.freezes();
         let mut admission = self.admit(&case, stopped, now)?;

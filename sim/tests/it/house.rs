@@ -2,7 +2,7 @@
 
 use cohortium_dp::RunState as Charge;
 use cohortium_messages::{
-    Agreement, Author, Call, Entry, Envelope, Fact, Hash, InboxItem, IncidentRecord,
+    Agreement, Analysis, ApprovalClass, Author, Call, Entry, Envelope, Fact, Hash, InboxItem, IncidentRecord,
     IncidentStep, Name, Notification, Party, PersonEntry, RevocationSubject, Role, RoundStep, TaskState, Timestamp,
     canonical_bytes,
 };
@@ -97,6 +97,62 @@ fn what_people_said_is_laid_before_the_hub_when_it_is_heard() {
     said_yes(&mut world, &["b", "c"], &asked);
     assert_eq!(world.settle(&asked).unwrap().state, TaskState::Released);
     assert_eq!(kinds(&mut world).iter().filter(|kind| **kind == "approval").count(), 6);
+}
+
+/// Lets so many hours pass in steps, in which nodes and hub talk.
+fn hours(world: &mut World, count: i64) {
+    for _ in 0..6 * count {
+        world.advance(600).unwrap();
+        world.run_until_quiet().unwrap();
+    }
+}
+
+fn withheld(world: &World) -> Vec<String> {
+    let alert = |entry: Entry| match entry.fact {
+        Fact::Alert { rule, why, froze: true, .. } if rule == "withheld" => Some(why),
+        _ => None,
+    };
+    own_log(world, "a").into_iter().filter_map(alert).collect()
+}
+
+/// A hub took a freeze and its end, said so, and logged neither: nobody noticed.
+#[test]
+fn repro_a_hub_that_logs_nothing_of_what_it_took_is_noticed() {
+    const COUNT: &str = "SELECT COUNT(*) AS n FROM heart";
+    for is_honest in [false, true] {
+        let mut config = config_with_people(1303);
+        let approval = config.approval.as_mut().unwrap();
+        approval.automatic.classes = vec![ApprovalClass {
+            analyses: vec![Analysis::Count],
+            datasets: vec![name("heart")],
+            max_cells: 100,
+            max_epsilon: 10.into(),
+        }];
+        let mut world = World::new(config).unwrap();
+        if !is_honest {
+            world.between_hub_and_node(|node, item| match item {
+                InboxItem::Logged { .. } if node.as_str() == "a" => Fate::Withhold,
+                _ => Fate::Deliver,
+            });
+        }
+        world.say("a", "otto", freeze(true)).unwrap();
+        world.advance(10).unwrap();
+        world.say("a", "paula", freeze(false)).unwrap();
+        hours(&mut world, 25);
+        assert!(withheld(&world).is_empty(), "nothing else was proven, so nothing is late");
+        world.ask(COUNT, "1").unwrap();
+        hours(&mut world, 2);
+        let study = world.agreement().study.clone();
+        let stopped = world.machine("a").unwrap().node().unwrap().stopped(&study).unwrap();
+        match (is_honest, withheld(&world).as_slice()) {
+            (true, []) => assert_eq!(stopped, None),
+            (false, [why]) => {
+                assert!(why.contains("freeze by") && why.contains("and 1 more"), "{why}");
+                assert!(stopped.unwrap().why.contains("withheld"));
+            }
+            (_, found) => panic!("honest {is_honest}: {found:?}"),
+        }
+    }
 }
 
 // ------------------------------------------------------------------ what was stopped or taken back goes no further
