@@ -70,7 +70,6 @@ const MIN_PREFIX: usize = 4;
 pub fn run(command: &Command, home: Option<&Path>, output: &Output) -> Result<(), Failure> {
     match command {
         Command::Verify { log, agreement, node } => {
-            let from_home = home.filter(|_| log.is_none());
             let log = log_dir(log.as_deref(), home)?;
             let progress = output.progress("checking");
             match node {
@@ -83,7 +82,7 @@ pub fn run(command: &Command, home: Option<&Path>, output: &Output) -> Result<()
                     output.result(&report, || format!("The log keeps every rule.\n{}", summary(&report)))
                 }
                 Some(node) => {
-                    let report = verify_own(&log, agreement, from_home, node)?;
+                    let report = verify_own(&log, agreement, home, node)?;
                     drop(progress);
                     output.result(&report, || format!("{node}'s own log keeps every rule.\n{}", own_summary(&report)))
                 }

@@ -6,7 +6,7 @@ use cohortium_audit::{AuditError, FindingKind, Outcome, OwnLogReport, verify, ve
 use cohortium_dp::AccountEntry;
 use cohortium_dp::account::GENESIS;
 use cohortium_ledger::{KeyKind, Log, SignerKey};
-use cohortium_messages::{Envelope, Fact, Hash, Receipt, ReleaseDocument, Task, canonical_bytes};
+use cohortium_messages::{Agreement, Envelope, Fact, Hash, Receipt, ReleaseDocument, Task, Verified, canonical_bytes};
 
 use cohortium_store::{Batch, MemoryStore, Store as _};
 
@@ -386,12 +386,39 @@ fn own(story: &Story) -> Vec<Line> {
 }
 
 fn verify_own(story: &Story, lines: Vec<Line>) -> Result<OwnLogReport, AuditError> {
+    verify_own_under(story, lines, std::slice::from_ref(&story.world.agreement))
+}
+
+fn verify_own_under(
+    story: &Story,
+    lines: Vec<Line>,
+    agreements: &[Verified<Agreement>],
+) -> Result<OwnLogReport, AuditError> {
     let (name, keys) = &story.world.houses[0];
     let sign = |line: &Line| Envelope::sign(&line.entry, story.world.key(line.key)).unwrap();
     let leaves: Vec<Vec<u8>> = lines.iter().map(|line| canonical_bytes(&sign(line)).unwrap()).collect();
     let scratch = Scratch::new();
     write_log(&scratch, name.as_str(), &keys.log, &leaves, &[], |head| head);
-    verify_own_log(&scratch.0, name, std::slice::from_ref(&story.world.agreement))
+    verify_own_log(&scratch.0, name, agreements)
+}
+
+/// What people said under an earlier revision is judged by that one: the house holds them all.
+#[test]
+fn a_nodes_own_log_is_judged_under_every_revision() {
+    let (story, second) = crate::people::amended(|_| ());
+    let freeze = |frozen| Fact::Freeze { frozen, why: String::from("to look at it") };
+    let lines = vec![
+        story.world.line(Key::Person(0, OTTO), freeze(true), None),
+        second.line(Key::Person(0, PAULA), freeze(false), None),
+    ];
+    let both = [story.world.agreement.clone(), second.agreement.clone()];
+    assert_eq!(verify_own_under(&story, lines.clone(), &both).unwrap().findings, []);
+    let report = verify_own_under(&story, lines.clone(), &both[1..]).unwrap();
+    let found: Vec<_> = report.findings.iter().map(|finding| (finding.kind, finding.entry)).collect();
+    assert_eq!(found, [(FindingKind::NotCovered, Some(0))]);
+    let mut forged = lines;
+    forged[0].key = Key::Person(1, OTTO);
+    assert!(verify_own_under(&story, forged, &both).unwrap_err().to_string().contains("not signed by"));
 }
 
 #[test]
