@@ -5,7 +5,7 @@
 //!
 //! - *One book.* Every statement fixes the hash of the account at some number; all statements about one number must agree.
 //!   A node that rolled its account back, or kept two, contradicts itself here. Numbers that nobody speaks of are gaps:
-//!   each task that a node has not settled can account for two, and more missing entries than that are a contradiction.
+//!   each task that a node has not settled can account for three, and more missing entries than that are a contradiction.
 //! - *Within budget.* The entries of one study are replayed through `dp`'s own [`Account`] under the caps of its agreement,
 //!   in the order of the chain, with numbers and links made anew because entries of other studies stand between them.
 //! - *Prices add up.* What the chain charges to a study is the sum of the prices that follow from the plans of its tasks.
@@ -175,7 +175,8 @@ impl Books {
     ) -> Result<Vec<AccountReport>, AuditError> {
         let mut noted = Vec::new();
         for (key, chain) in self.chains.iter().filter(|(key, _)| self.is_believed(key)) {
-            // Tasks under agreements that are not covered do not excuse a gap: a hub could make them up.
+            // Tasks under agreements that are not covered excuse a gap too. A hub could make them up; it could also keep the
+            // agreement of honest members out of its log, and their accounts must not look skipped for that.
             noted.push((key.clone(), chain.check_gaps(key, tasks.hidden_at_most(key), findings)));
         }
         let places = places(studies);

@@ -60,7 +60,10 @@ impl Examined {
                     let opened = leaf.open(&study.agreement)?;
                     tasks.take(leaf.index, &opened, study, &bodies, (&mut books, &mut findings))?;
                 }
-                None => findings.not_covered(leaf),
+                None => {
+                    tasks.note_uncovered(leaf, &bodies)?;
+                    findings.not_covered(leaf);
+                }
             }
         }
         let accounts = books.finish(&studies, &tasks, &mut findings)?;

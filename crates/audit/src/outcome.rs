@@ -208,8 +208,7 @@ pub enum FindingKind {
     Amendment,
     /// A member's word against its own: it signed two books for one account, or spent more than was agreed.
     Contradiction,
-    /// A person stopped the study at an organisation, or set it going again; or a permit dated before a stop was logged
-    /// after it.
+    /// A person stopped the study at an organisation, or set it going again.
     Freeze,
     /// Account entries that the log does not show; tasks whose end a node has not told can account for them.
     Gap,
@@ -221,7 +220,7 @@ pub enum FindingKind {
     Proposal,
     /// A refusal by the hub that the agreement does not ask for.
     Refusal,
-    /// A custodian took back the agreement or a key; or something dated before that was logged after it.
+    /// A custodian took back the agreement or a key.
     Revocation,
     /// A node permitted a task that ended without an answer or was answered without it, and has not said what became of
     /// the price.

@@ -1,18 +1,16 @@
 //! What people, custodians and nodes said that holds at a place in the log until something else is said: who approved
 //! what, where a study stands still, what was taken back.
 //!
-//! A hub logs such a word when it hears it, and a permit when all permits of a task are there. So a node that permits, and
-//! is stopped a moment later, stands in the log the other way round and did nothing wrong. A permit that is dated before the
-//! word is therefore a finding; one that is dated at or after it is an error.
+//! "Before" is before in the log, and nothing else. A hub that hears a stop, a no or a revocation while permits of a task
+//! wait for the rest of them ends the task; so nobody is accused for a word that crossed another on its way, and no clock
+//! is asked. What one custodian takes back counts at every node from its place in the log on.
 //!
 //! A stop is about the study at one organisation and survives amendments, as at the nodes; what is taken back is about one
 //! agreement, and an amendment begins anew.
-//!
-//! Assumes: dates are their authors' own. A node that dates a permit back deceives its own house first, and is shown.
 
 use std::collections::BTreeMap;
 
-use cohortium_messages::{Author, Fact, Hash, IncidentStep, Name, RevocationSubject, Timestamp};
+use cohortium_messages::{Fact, Hash, IncidentStep, Name, RevocationSubject};
 use cohortium_policy::{Authored, Revoked, Stop};
 
 use crate::outcome::{FindingKind, Findings, printable};
@@ -21,31 +19,24 @@ use crate::study::Study;
 /// All that was said so far.
 #[derive(Default)]
 pub(crate) struct Standing {
-    approvals: BTreeMap<Hash, Vec<Authored>>,
-    /// By agreement and plan.
-    approvals_of_plans: BTreeMap<(Hash, Hash), Vec<Authored>>,
+    /// What people said, by task.
+    about_tasks: BTreeMap<Hash, Vec<Authored>>,
+    /// The same, by agreement and plan, where the agreement says that an approved plan counts again.
+    about_plans: BTreeMap<(Hash, Hash), Vec<Authored>>,
     /// By agreement, with their places in the log.
     revocations: BTreeMap<Hash, Vec<(u64, Authored)>>,
-    /// By study and organisation.
-    stops: BTreeMap<(Name, Name), Said>,
-}
-
-/// Where and when something was said.
-#[derive(Clone, Copy)]
-pub(crate) struct Said {
-    pub index: u64,
-    pub time: Timestamp,
+    /// By study and organisation: since which entry the study stands still there.
+    stops: BTreeMap<(Name, Name), u64>,
 }
 
 impl Standing {
     /// Takes the next entry that is about no task's course alone.
     pub(crate) fn take(&mut self, index: u64, authored: &Authored, study: &Study, findings: &mut Findings) {
         let entry = authored.entry();
-        let said = Said { index, time: entry.time };
         let who = &entry.author;
         let stop = authored.stop(&self.revoked(entry.agreement));
         match stop {
-            Some(Stop::Begins(at)) => drop(self.stops.insert((entry.study.clone(), at.clone()), said)),
+            Some(Stop::Begins(at)) => drop(self.stops.insert((entry.study.clone(), at.clone()), index)),
             Some(Stop::Ends(at)) => drop(self.stops.remove(&(entry.study.clone(), at.clone()))),
             Some(Stop::EndsInVain(_)) | None => {}
         }
@@ -56,8 +47,10 @@ impl Standing {
                 findings.push(FindingKind::Alert, Some(index), text);
             }
             Fact::Approval { plan, task, .. } => {
-                self.approvals.entry(*task).or_default().push(authored.clone());
-                self.approvals_of_plans.entry((entry.agreement, *plan)).or_default().push(authored.clone());
+                self.about_tasks.entry(*task).or_default().push(authored.clone());
+                if study.agreement.approval.automatic.approved_plans {
+                    self.about_plans.entry((entry.agreement, *plan)).or_default().push(authored.clone());
+                }
             }
             Fact::Freeze { frozen, why } => {
                 let does = match (frozen, stop) {
@@ -87,17 +80,17 @@ impl Standing {
     }
 
     /// What people said about a task.
-    pub(crate) fn approvals(&self, task: Hash) -> &[Authored] {
-        self.approvals.get(&task).map_or(&[], Vec::as_slice)
+    pub(crate) fn said_about_task(&self, task: Hash) -> &[Authored] {
+        self.about_tasks.get(&task).map_or(&[], Vec::as_slice)
     }
 
     /// What people said about a plan under an agreement, in whatever task.
-    pub(crate) fn approvals_of_plan(&self, agreement: Hash, plan: Hash) -> &[Authored] {
-        self.approvals_of_plans.get(&(agreement, plan)).map_or(&[], Vec::as_slice)
+    pub(crate) fn said_about_plan(&self, agreement: Hash, plan: Hash) -> &[Authored] {
+        self.about_plans.get(&(agreement, plan)).map_or(&[], Vec::as_slice)
     }
 
-    /// Since when a study stands still at an organisation, if it does.
-    pub(crate) fn stopped(&self, study: &Name, organisation: &Name) -> Option<Said> {
+    /// Since which entry a study stands still at an organisation, if it does.
+    pub(crate) fn stopped(&self, study: &Name, organisation: &Name) -> Option<u64> {
         self.stops.get(&(study.clone(), organisation.clone())).copied()
     }
 
@@ -106,18 +99,8 @@ impl Standing {
         Revoked::from_entries(self.revoking(agreement).map(|(_, authored)| authored))
     }
 
-    /// What a custodian itself took back up to a time.
-    pub(crate) fn revoked_by(&self, agreement: Hash, custodian: &Name, until: Timestamp) -> Revoked {
-        let author = Author::Custodian(custodian.clone());
-        let own = self.revoking(agreement).map(|(_, authored)| authored);
-        Revoked::from_entries(own.filter(|authored| {
-            let entry = authored.entry();
-            entry.author == author && entry.time <= until
-        }))
-    }
-
-    /// Where the agreement itself, or the key of whoever asks under it, was first taken back: by this custodian, or by any.
-    pub(crate) fn taken_back(&self, study: &Study, researcher: &Name, by: Option<&Name>) -> Option<(Said, String)> {
+    /// Where the agreement itself, or the key of whoever asks under it, was first taken back, in words.
+    pub(crate) fn taken_back(&self, study: &Study, researcher: &Name) -> Option<String> {
         let key = study.agreement.researcher(researcher).map(|entry| entry.key);
         self.revoking(study.agreement.hash()).find_map(|(index, authored)| {
             let entry = authored.entry();
@@ -126,10 +109,16 @@ impl Standing {
                 RevocationSubject::Agreement => true,
                 RevocationSubject::Key(taken) => Some(*taken) == key,
             };
-            let is_by = by.is_none_or(|name| entry.author == Author::Custodian(name.clone()));
             let text = format!("{} took back {} at entry {index}", entry.author, taken(subject, study));
-            (is_about_it && is_by).then_some((Said { index: *index, time: entry.time }, text))
+            is_about_it.then_some(text)
         })
+    }
+
+    /// What the log holds against a permit of whatever this researcher asks at this node, in words: where it is to be found.
+    pub(crate) fn against(&self, study: &Study, researcher: &Name, node: &Name) -> Vec<String> {
+        let stopped = self.stopped(&study.agreement.study, node);
+        let stopped = stopped.map(|index| format!("the study stands still there since entry {index}"));
+        stopped.into_iter().chain(self.taken_back(study, researcher)).collect()
     }
 
     fn revoking(&self, agreement: Hash) -> impl Iterator<Item = &(u64, Authored)> {

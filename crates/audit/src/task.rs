@@ -5,7 +5,12 @@
 //! signed task and the signed agreement, and compared with what they logged.
 //!
 //! A node decides by its own clock, so its permit is judged at the time it states; the hub decides on a release at the
-//! time of asking. Both times are claims; what they can change is only whether the agreement was in force.
+//! time of asking. Both times are claims; what they can change is only whether the agreement was in force. They are
+//! compared with nothing else.
+//!
+//! **Whose fault.** The hub makes the order, and sees it before anyone else. So a permit that stands where something before
+//! it forbids it, a second word of a person, a word about a task that is over are the hub's doing, whoever signed them: it
+//! had to refuse them or to end the task, and the error says so.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -14,13 +19,14 @@ use cohortium_dp::price::ORDER_COUNT;
 use cohortium_dp::{Curve, NanoNats};
 use cohortium_messages::{Author, Entry, Fact, Hash, Name, Receipt, ReleaseDocument, Task, Timestamp, Verified};
 use cohortium_policy::{
-    Approval, Approvals, Authored, Denial, ReceiptEvidence, Request, Revoked, Statement, approvals, open_task,
+    Authored, Denial, Grounds, ReceiptEvidence, Request, Revoked, Statement, StatementError, may_still_say, open_task,
     verify_release,
 };
 use cohortium_query::{PlanError, Priced};
 
 use crate::account::{AccountKey, Books};
 use crate::body::Bodies;
+use crate::leaf::Leaf;
 use crate::outcome::{ApprovalReport, FindingKind, Findings, Outcome, TaskReport, printable, who};
 use crate::standing::Standing;
 use crate::study::Study;
@@ -31,14 +37,14 @@ use crate::{AuditError, at};
 pub(crate) struct Tasks {
     by_hash: BTreeMap<Hash, TaskRecord>,
     standing: Standing,
+    /// Tasks of agreements that are not covered: over which dataset, and who would take part.
+    uncovered: Vec<(Name, Vec<Name>)>,
 }
 
 /// A task, and what the log says about it.
 pub(crate) struct TaskRecord {
     /// What people said, in the order of the log.
     pub approvals: Vec<ApprovalReport>,
-    /// For each node that permitted: how it was approved there.
-    pub approved: BTreeMap<Name, Approval>,
     /// Why it failed, and which entry says so.
     pub failure: Option<(u64, String)>,
     /// The index of its entry in the log: the position of its round.
@@ -92,6 +98,8 @@ impl Tasks {
                 Ok(())
             }
             Fact::Approval { plan, task, .. } => {
+                let before = self.standing.said_about_task(*task);
+                may_still_say(before, authored).map_err(|error| hubs(index, error))?;
                 self.record(index, *task, entry)?.approve(index, entry, *plan)?;
                 self.standing.take(index, authored, study, findings);
                 Ok(())
@@ -106,7 +114,7 @@ impl Tasks {
             }
             Fact::Permit { account, task, .. } => {
                 let standing = std::mem::take(&mut self.standing);
-                let permitted = self.record(index, *task, entry)?.permit(index, entry, &standing, findings)?;
+                let permitted = self.record(index, *task, entry)?.permit(index, entry, &standing)?;
                 self.standing = standing;
                 books.add(index, &permitted, account, revision);
                 Ok(())
@@ -124,7 +132,7 @@ impl Tasks {
             Fact::Release { body, task, .. } => {
                 let record = self.record(index, *task, entry)?;
                 let asks = record.task.researcher.clone();
-                if let Some((_, taken)) = self.standing.taken_back(study, &asks, None) {
+                if let Some(taken) = self.standing.taken_back(study, &asks) {
                     return Err(at(index, format!("releases although {taken}")));
                 }
                 self.record(index, *task, entry)?.release(index, *body, bodies, books)
@@ -132,12 +140,27 @@ impl Tasks {
         }
     }
 
-    /// How many account entries of this account the log may not show although everybody is honest: a run has at most
-    /// two after its reservation, and a node that has neither refused nor settled may be at either, or not have been
-    /// heard of at all (reserved and refunded).
+    /// Notes a task under an agreement that is not covered: what its members said about it is not judged, and may be about
+    /// an account that is. Whether they took part at all nobody vouches for.
+    pub(crate) fn note_uncovered(&mut self, leaf: &Leaf, bodies: &Bodies<'_>) -> Result<(), AuditError> {
+        if let Fact::Task { body, .. } = leaf.claims().fact {
+            let task = bodies.envelope(leaf.index, body)?;
+            let task = task.peek::<Task>().map_err(|error| at(leaf.index, error.to_string()))?;
+            let task = task.claims();
+            self.uncovered.push((task.plan.dataset.clone(), task.participants.clone()));
+        }
+        Ok(())
+    }
+
+    /// How many account entries of this account the log may not show although its node is honest. A run has three
+    /// (reserve, reading, spend; or two of them, with a refund), and a hub that shows a task to a node may keep what the node
+    /// said about it out of the log.
     pub(crate) fn hidden_at_most(&self, key: &AccountKey) -> u64 {
-        let open = self.by_hash.values().filter(|record| record.is_unsettled_at(key));
-        2 * open.count() as u64
+        let shown: u64 = self.by_hash.values().map(|record| record.hidden_at_most(key)).sum();
+        let is_about_it = |(dataset, participants): &&(Name, Vec<Name>)| {
+            dataset.as_str() == key.dataset && participants.contains(&key.node)
+        };
+        shown + ENTRIES_OF_A_RUN * self.uncovered.iter().filter(is_about_it).count() as u64
     }
 
     /// The sum of the prices, as they follow from the plans, of all tasks of a study that a node permitted over a dataset:
@@ -176,7 +199,7 @@ impl Tasks {
         records
     }
 
-    /// The task that an entry is about, which must stand before it, under the same agreement, and not be over.
+    /// The task that an entry is about, which must stand before it, under the same agreement, and not be released.
     fn record(&mut self, index: u64, task: Hash, entry: &Verified<Entry>) -> Result<&mut TaskRecord, AuditError> {
         let Some(record) = self.by_hash.get_mut(&task) else {
             let kind = entry.fact.kind();
@@ -191,11 +214,19 @@ impl Tasks {
         match &record.release {
             // Who dropped out says what it had paid when it comes back.
             Some(release) if !is_price_of_a_drop_out(entry, &release.document.survivors) => {
-                Err(at(index, format!("is about a task that was released before, at entry {}", release.index)))
+                Err(hubs(index, format!("is about a task that was released before, at entry {}", release.index)))
             }
             _ => Ok(record),
         }
     }
+}
+
+/// How many entries an account has of one run: `reserve`, `reading`, `spend`.
+const ENTRIES_OF_A_RUN: u64 = 3;
+
+/// An error that is the hub's, whoever signed the entry.
+fn hubs(index: u64, why: impl std::fmt::Display) -> AuditError {
+    at(index, format!("{why}; the hub must not log that"))
 }
 
 fn is_price_of_a_drop_out(entry: &Entry, survivors: &[Name]) -> bool {
@@ -218,7 +249,6 @@ impl TaskRecord {
         }
         Ok(Self {
             approvals: Vec::new(),
-            approved: BTreeMap::new(),
             failure: None,
             index,
             permits: BTreeMap::new(),
@@ -242,10 +272,10 @@ impl TaskRecord {
         let role = self.study.agreement.person(organisation, person).map(|entry| entry.role);
         let role = role.ok_or_else(|| at(index, format!("{person} is nobody at {organisation}")))?;
         if about != self.plan {
-            return Err(at(index, "approves or refuses another plan than the task's"));
+            return Err(hubs(index, "approves or refuses another plan than the task's"));
         }
-        if self.approvals.iter().any(|earlier| (&earlier.organisation, &earlier.person) == (organisation, person)) {
-            return Err(at(index, format!("is the second word of {person} of {organisation} about this task")));
+        if self.is_over() {
+            return Err(hubs(index, "approves or refuses a task that had ended"));
         }
         self.approvals.push(ApprovalReport {
             approved: *approved,
@@ -259,64 +289,49 @@ impl TaskRecord {
         Ok(())
     }
 
-    /// A node permits: the plan fits, the policy permits, its people approved where they must, nothing that holds there
-    /// forbids it, and what is reserved is the price.
-    fn permit(
-        &mut self,
-        index: u64,
-        entry: &Verified<Entry>,
-        standing: &Standing,
-        findings: &mut Findings,
-    ) -> Result<AccountKey, AuditError> {
+    /// A node permits: the plan fits, what is reserved is the price; and as long as the task goes on, the policy permits on
+    /// what the log holds before.
+    fn permit(&mut self, index: u64, entry: &Verified<Entry>, standing: &Standing) -> Result<AccountKey, AuditError> {
         let (node, priced) = (who(&entry.author), self.priced(index)?);
-        self.check_standing(index, entry, standing, findings)?;
-        let agreement = &self.study.agreement;
-        let revoked = standing.revoked_by(agreement.hash(), node, entry.time);
-        let said = standing.approvals(self.task.hash());
-        let before = standing.approvals_of_plan(agreement.hash(), self.plan);
-        let approvals = approvals(agreement, node, &self.task, &priced, said, before, &revoked);
-        let outcome = approvals.outcome().clone();
-        let Statement::Permitted { snapshot, .. } = self.read(index, entry, &priced, Some(approvals))? else {
+        let revoked = standing.revoked(self.study.agreement.hash());
+        let grounds = Grounds {
+            about_plan: standing.said_about_plan(self.study.agreement.hash(), self.plan),
+            about_task: standing.said_about_task(self.task.hash()),
+            revoked: &revoked,
+            stands_still: standing.stopped(&self.task.study, node).is_some(),
+        };
+        let grounds = (!self.is_over()).then_some(&grounds);
+        let statement = self.study.policy.read_statement(entry, &self.task, &priced, grounds);
+        let statement = statement.map_err(|error| match &error {
+            StatementError::Denied(_) => {
+                let since = standing.against(&self.study, &self.task.researcher, node);
+                let since: String = since.into_iter().map(|why| format!("; {why}")).collect();
+                hubs(index, format!("{error}{since}"))
+            }
+            _ => at(index, error.to_string()),
+        })?;
+        let Statement::Permitted { snapshot, .. } = statement else {
             return Err(at(index, "is no permit"));
         };
-        self.approved.insert(node.clone(), outcome);
         match self.permits.insert(node.clone(), (entry.time, snapshot)) {
             Some(_) => Err(at(index, format!("is the second permit of {node} for this task"))),
             None => self.account_key(index, node),
         }
     }
 
-    /// Whether the study stands still at the node that permits, and whether its own custodian took anything back before.
-    fn check_standing(
-        &self,
-        index: u64,
-        entry: &Verified<Entry>,
-        standing: &Standing,
-        findings: &mut Findings,
-    ) -> Result<(), AuditError> {
-        let node = who(&entry.author);
-        let stopped = standing.stopped(&self.task.study, node).map(|said| {
-            (FindingKind::Freeze, said, format!("the study stands still there since entry {}", said.index))
-        });
-        let taken = standing.taken_back(&self.study, &self.task.researcher, Some(node));
-        let taken = taken.map(|(said, text)| (FindingKind::Revocation, said, text));
-        for (kind, said, text) in stopped.into_iter().chain(taken) {
-            if entry.time >= said.time {
-                return Err(at(index, format!("permits at {node} although {text}")));
-            }
-            let text = format!("a permit of {node}, dated before it, stands in the log although {text}");
-            findings.push(kind, Some(index), text);
-        }
-        Ok(())
+    /// Whether it ended without an answer: nothing follows any more but what is said for the accounts.
+    fn is_over(&self) -> bool {
+        !self.refusals.is_empty() || self.failure.is_some()
     }
 
     /// A node says what became of the price.
     fn price(&mut self, index: u64, entry: &Verified<Entry>) -> Result<AccountKey, AuditError> {
         let (node, priced) = (who(&entry.author), self.priced(index)?);
         if !self.permits.contains_key(node) {
-            return Err(at(index, format!("settles a price for which the log holds no permit of {node} before it")));
+            return Err(hubs(index, format!("settles a price for which the log holds no permit of {node} before it")));
         }
-        let spent = match self.read(index, entry, &priced, None)? {
+        let statement = self.study.policy.read_statement(entry, &self.task, &priced, None);
+        let spent = match statement.map_err(|error| at(index, error.to_string()))? {
             Statement::Spent { spend, .. } => Some(spend.sequence),
             Statement::Refunded { .. } => None,
             Statement::Permitted { .. } => return Err(at(index, "is no price")),
@@ -325,18 +340,6 @@ impl TaskRecord {
             Some(_) => Err(at(index, format!("is the second settlement of {node} for this task"))),
             None => self.account_key(index, node),
         }
-    }
-
-    /// What a node says, by the same rules by which the hub took it.
-    fn read<'e>(
-        &self,
-        index: u64,
-        entry: &'e Verified<Entry>,
-        priced: &Priced,
-        approvals: Option<Approvals>,
-    ) -> Result<Statement<'e>, AuditError> {
-        let statement = self.study.policy.read_statement(entry, &self.task, priced, approvals);
-        statement.map_err(|error| at(index, error.to_string()))
     }
 
     fn refuse(
@@ -368,7 +371,7 @@ impl TaskRecord {
 
     /// The hub releases: everything that a release needs stands before it, and the document holds what it must.
     fn release(&mut self, index: u64, body: Hash, bodies: &Bodies<'_>, books: &mut Books) -> Result<(), AuditError> {
-        if !self.refusals.is_empty() || self.failure.is_some() {
+        if self.is_over() {
             return Err(at(index, "releases a task that was refused or had failed"));
         }
         let (agreement, priced) = (&self.study.agreement, self.priced(index)?);
@@ -431,13 +434,20 @@ impl TaskRecord {
         key.ok_or_else(|| at(index, format!("{node} is no party")))
     }
 
-    /// Whether this account may still hold, or get, entries about this task that the log does not show.
-    fn is_unsettled_at(&self, key: &AccountKey) -> bool {
-        let plan_is_about_it = self.task.plan.dataset.as_str() == key.dataset;
+    /// How many entries about this task this account may hold, or get, that the log does not show.
+    fn hidden_at_most(&self, key: &AccountKey) -> u64 {
+        let is_about_it = self.task.plan.dataset.as_str() == key.dataset;
         let takes_part = self.study.house(&key.node) == Some(key.message_key);
         let node = Author::Node(key.node.clone());
-        let has_refused = self.refusals.iter().any(|refusal| refusal.author == node);
-        plan_is_about_it && takes_part && !has_refused && !self.settled.contains_key(&key.node)
+        if !is_about_it || !takes_part || self.settled.contains_key(&key.node) {
+            0
+        } else if self.permits.contains_key(&key.node) {
+            ENTRIES_OF_A_RUN - 1
+        } else if self.refusals.iter().any(|refusal| refusal.author == node) {
+            0
+        } else {
+            ENTRIES_OF_A_RUN
+        }
     }
 
     fn report(&self, findings: &mut Findings) -> TaskReport {

@@ -2,7 +2,11 @@
 //!
 //! A member lays them before the hub; the hub logs each once and, when a quorum has cosigned a head with it, shows it to
 //! the members of the study with the proof. Whether a revocation holds is not the hub's to say: the members verify the
-//! custodian's signature themselves. The hub takes note of it as a kindness, and starts nothing under what was taken back.
+//! custodian's signature themselves. The hub takes note of it, and starts nothing under what was taken back.
+//!
+//! Nobody but the hub knows the order of its log before it is there, so it keeps at hand what decides about a permit: what
+//! people said about a task and a plan, where a study stands still, what was taken back. It logs no word that an auditor
+//! must reject, whoever asks for it.
 //!
 //! **Adversary.** A member can make the log longer, and with it everyone's work. So the entries of one author in a day,
 //! and those of one organisation, are bounded ([`crate::quotas`]). What stops a study (freezes, alerts that froze) is counted
@@ -10,15 +14,15 @@
 //! than the day.
 
 use cohortium_messages::{
-    Agreement, Author, Entry, Envelope, Fact, Hash, InboxItem, Name, Reply, RevocationSubject, Timestamp, Verified,
-    canonical_bytes,
+    Agreement, Author, Entry, Envelope, Fact, Hash, InboxItem, Name, Phase, Reply, RevocationSubject, Timestamp,
+    Verified, canonical_bytes,
 };
-use cohortium_policy::{Authored, Revoked, open_entry};
+use cohortium_policy::{Authored, Revoked, Stop, may_still_say, open_entry};
 use cohortium_store::{Batch, sequence_key};
 
 use crate::book::Cosigned;
 use crate::hub::{Changes, Hub, MAX_CLOCK_SKEW_S, No, json, no, number_of, own, parse, refusal};
-use crate::records::{INBOX, INBOX_HEADS, LOGGED, REVOCATIONS, UNTOLD};
+use crate::records::{INBOX, INBOX_HEADS, LOGGED, PLANS, REVOCATIONS, STOPS, TaskRecord, UNTOLD, WORDS};
 
 /// How many entries of one author the hub logs in a day.
 const MAX_A_DAY: u32 = 1000;
@@ -26,8 +30,11 @@ const MAX_A_DAY: u32 = 1000;
 const MAX_A_DAY_OF_ALL: u32 = 3000;
 /// The longest document beside such an entry, in bytes.
 const MAX_BODY_BYTES: usize = 256 << 10;
-/// How many people may have said something about one task at one organisation: as many as an agreement can name.
-const MAX_APPROVALS: usize = 100;
+/// How many words people may have said about one task at one organisation: two for each whom an agreement can name.
+const MAX_APPROVALS: usize = 200;
+/// In how many tasks with the same plan the hub looks for people who approved it, the newest first: each word is a signature
+/// to check. A hub that looks less far than an auditor ends more tasks, and logs nothing that is wrong.
+const MAX_TASKS_OF_A_PLAN: usize = 100;
 /// How many entries are shown in one commit.
 const MAX_TOLD_AT_ONCE: usize = 32;
 /// To a member with so many items unfetched no more of these entries are shown, but for revocations: it finds them in the
@@ -45,8 +52,8 @@ impl Hub {
     ) -> Result<Reply, No> {
         let claims = envelope.peek::<Entry>().map_err(|error| refusal("malformed", error.to_string()))?;
         let agreement = self.agreement_by_hash(claims.claims().agreement)?;
-        let entry = open_alone(envelope, &agreement)?;
-        let entry = entry.entry();
+        let authored = open_alone(envelope, &agreement)?;
+        let entry = authored.entry();
         let speaker = match &entry.author {
             Author::Custodian(name) | Author::Node(name) | Author::Person { organisation: name, .. } => Some(name),
             Author::Hub(_) | Author::Researcher(_) => None,
@@ -63,15 +70,13 @@ impl Hub {
         }
         let mut changes = Changes { entries: vec![envelope.clone()], ..Changes::default() };
         changes.bodies.extend(demand_body(entry.fact.body(), body)?);
-        self.demand_fits(&agreement, entry)?;
+        self.demand_fits(&agreement, &authored)?;
         let is_revocation = matches!(entry.fact, Fact::Revocation { .. });
         self.demand_room(&mut changes.batch, from, entry, now)?;
         let index = self.log.size();
         changes.batch.put(LOGGED, &key, json(&index)?);
         will_tell(&mut changes.batch, agreement.hash(), index);
-        if is_revocation {
-            changes.batch.put(REVOCATIONS, &format!("{}/{}", agreement.hash(), sequence_key(index)), json(envelope)?);
-        }
+        self.keep_at_hand(&mut changes.batch, &agreement, (&authored, envelope), index)?;
         if let Fact::Revocation { subject, .. } = &entry.fact {
             self.drop_proposals(&mut changes.batch, &agreement, subject)?;
         }
@@ -83,8 +88,74 @@ impl Hub {
         Ok(Reply::Accepted)
     }
 
+    /// Keeps what decides about later permits, as of its place in the log.
+    fn keep_at_hand(
+        &self,
+        batch: &mut Batch,
+        agreement: &Verified<Agreement>,
+        (authored, envelope): (&Authored, &Envelope),
+        index: u64,
+    ) -> Result<(), No> {
+        match (&authored.entry().fact, &authored.entry().author) {
+            (Fact::Approval { plan, task, .. }, Author::Person { organisation, .. }) => {
+                let key = words_key(*task, organisation) + &sequence_key(index);
+                batch.put(WORDS, &key, json(envelope)?);
+                if agreement.approval.automatic.approved_plans {
+                    let place = sequence_key(u64::MAX - self.task(*task)?.position);
+                    batch.put(PLANS, &(plans_key(agreement.hash(), *plan, organisation) + &place), json(task)?);
+                }
+            }
+            (Fact::Revocation { .. }, _) => {
+                batch.put(REVOCATIONS, &format!("{}/{}", agreement.hash(), sequence_key(index)), json(envelope)?);
+            }
+            _ => match authored.stop(&self.revoked(agreement)?) {
+                Some(Stop::Begins(at)) => {
+                    batch.put(STOPS, &stop_key(&agreement.study, at), json(&index)?);
+                }
+                Some(Stop::Ends(at)) => {
+                    batch.delete(STOPS, &stop_key(&agreement.study, at));
+                }
+                Some(Stop::EndsInVain(_)) | None => {}
+            },
+        }
+        Ok(())
+    }
+
+    /// Whether a study stands still at an organisation, as far as the log goes.
+    pub(crate) fn stands_still(&self, study: &Name, organisation: &Name) -> Result<bool, No> {
+        Ok(self.store.get(STOPS, &stop_key(study, organisation)).map_err(own)?.is_some())
+    }
+
+    /// What people of an organisation said about a task, in the order of the log.
+    pub(crate) fn said_about_task(
+        &self,
+        agreement: &Verified<Agreement>,
+        organisation: &Name,
+        task: Hash,
+    ) -> Result<Vec<Authored>, No> {
+        let words = self.store.scan(WORDS, &words_key(task, organisation), None, usize::MAX).map_err(own)?;
+        words.iter().map(|(_, word)| open_entry(&parse(word)?, agreement).map_err(own)).collect()
+    }
+
+    /// What they said about a plan, in whatever task under this agreement, where that counts again.
+    pub(crate) fn said_about_plan(
+        &self,
+        agreement: &Verified<Agreement>,
+        organisation: &Name,
+        plan: Hash,
+    ) -> Result<Vec<Authored>, No> {
+        let tasks = plans_key(agreement.hash(), plan, organisation);
+        let tasks = self.store.scan(PLANS, &tasks, None, MAX_TASKS_OF_A_PLAN).map_err(own)?;
+        let mut said = Vec::new();
+        for (_, task) in tasks {
+            said.extend(self.said_about_task(agreement, organisation, parse(&task)?)?);
+        }
+        Ok(said)
+    }
+
     /// Demands that the entry is of a kind that is logged this way, and about something that is known here.
-    fn demand_fits(&self, agreement: &Verified<Agreement>, entry: &Verified<Entry>) -> Result<(), No> {
+    fn demand_fits(&self, agreement: &Verified<Agreement>, authored: &Authored) -> Result<(), No> {
+        let entry = authored.entry();
         match &entry.fact {
             Fact::Freeze { .. } | Fact::Incident { .. } | Fact::Alert { task: None, .. } => Ok(()),
             Fact::Alert { task: Some(task), .. } => match self.task(*task)?.study == agreement.study {
@@ -96,7 +167,15 @@ impl Hub {
                 if record.agreement != agreement.hash() || record.plan()? != *plan {
                     return no("denied", String::from("the task is under another agreement, or has another plan"));
                 }
-                Ok(())
+                if record.phase == Phase::Ended {
+                    return no("denied", format!("the task has ended ({}): nobody is asked about it", record.state));
+                }
+                match &entry.author {
+                    Author::Person { organisation, .. } => {
+                        demand_may_say(&self.said_about_task(agreement, organisation, *task)?, authored)
+                    }
+                    _ => no("malformed", String::from("only people approve")),
+                }
             }
             Fact::Revocation { subject: RevocationSubject::Key(key), .. } if !names(agreement, key) => {
                 no("unknown", String::from("the agreement names no researcher or person with this key"))
@@ -133,7 +212,7 @@ impl Hub {
     }
 
     /// What people of an organisation said about a task, each with their one signature.
-    pub(crate) fn people_said(
+    fn people_said(
         &self,
         agreement: &Verified<Agreement>,
         organisation: &Name,
@@ -161,22 +240,34 @@ impl Hub {
         Ok(said)
     }
 
-    /// Adds approvals that are not in the log yet.
+    /// Logs what people of an organisation said about a task that has not ended, as far as the log does not hold it yet: it
+    /// comes with the answer of their node, and stands before it.
     pub(crate) fn log_approvals(
-        &self,
-        changes: &mut Changes,
-        agreement: &Verified<Agreement>,
+        &mut self,
+        (task, record): (Hash, &TaskRecord),
+        organisation: &Name,
         approvals: &[Envelope],
     ) -> Result<(), No> {
-        for approval in approvals {
-            let key = logged_key(agreement, approval)?;
-            if self.store.get(LOGGED, &key).map_err(own)?.is_none() {
-                let index = self.log.size() + changes.entries.len() as u64;
-                changes.batch.put(LOGGED, &key, json(&index)?);
-                changes.entries.push(approval.clone());
-            }
+        if approvals.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let agreement = self.agreement_by_hash(record.agreement)?;
+        let said = self.people_said(&agreement, organisation, (task, record.plan()?), approvals)?;
+        let mut before = self.said_about_task(&agreement, organisation, task)?;
+        let mut changes = Changes::default();
+        for (authored, envelope) in said.into_iter().zip(approvals) {
+            let key = logged_key(&agreement, envelope)?;
+            if self.store.get(LOGGED, &key).map_err(own)?.is_some() {
+                continue;
+            }
+            demand_may_say(&before, &authored)?;
+            let index = self.log.size() + changes.entries.len() as u64;
+            changes.batch.put(LOGGED, &key, json(&index)?);
+            self.keep_at_hand(&mut changes.batch, &agreement, (&authored, envelope), index)?;
+            changes.entries.push(envelope.clone());
+            before.push(authored);
+        }
+        if changes.entries.is_empty() { Ok(()) } else { self.commit(changes) }
     }
 
     /// What custodians took back of an agreement, as far as it was laid before this hub, in the order of the log.
@@ -293,6 +384,25 @@ fn demand_body(named: Option<Hash>, body: Option<&Envelope>) -> Result<Option<Ve
 pub(crate) fn names(agreement: &Agreement, key: &cohortium_messages::PublicKey) -> bool {
     let people = agreement.parties.iter().flat_map(|party| &party.people).map(|person| &person.key);
     agreement.researchers.iter().map(|terms| &terms.entry.key).chain(people).any(|known| known == key)
+}
+
+fn demand_may_say(before: &[Authored], word: &Authored) -> Result<(), No> {
+    may_still_say(before, word).map_err(|error| refusal("conflict", format!("this {error}")))
+}
+
+/// Where a study's rest at an organisation is kept.
+fn stop_key(study: &Name, organisation: &Name) -> String {
+    format!("{study}/{organisation}")
+}
+
+/// What the keys begin with under which an organisation's words about a task are kept.
+fn words_key(task: Hash, organisation: &Name) -> String {
+    format!("{task}/{organisation}/")
+}
+
+/// What the keys begin with under which the tasks are kept in which an organisation spoke about a plan.
+fn plans_key(agreement: Hash, plan: Hash, organisation: &Name) -> String {
+    format!("{agreement}/{plan}/{organisation}/")
 }
 
 fn logged_key(agreement: &Verified<Agreement>, envelope: &Envelope) -> Result<String, No> {

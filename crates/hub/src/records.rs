@@ -47,6 +47,9 @@ pub(crate) const PAIRWISE: Table = Table::new("pairwise");
 pub(crate) const PEERS: Table = Table::new("peers");
 /// Amendments that are being signed, by study and hash.
 pub(crate) const PROPOSALS: Table = Table::new("proposals");
+/// In which tasks people spoke about a plan, by agreement, plan, organisation and the task's place in the log backwards:
+/// where the agreement says that plans that were approved count again.
+pub(crate) const PLANS: Table = Table::new("plans_spoken_of");
 /// How much of what was done today, by whom: [`crate::quotas`].
 pub(crate) const QUOTAS: Table = Table::new("quotas");
 /// Tasks that were released, by study and plan.
@@ -59,6 +62,8 @@ pub(crate) const REVOCATIONS: Table = Table::new("revocations");
 pub(crate) const SEEN: Table = Table::new("seen_tasks");
 /// Who acts for which organisation, by organisation: signed lists.
 pub(crate) const STAFF: Table = Table::new("staff");
+/// Since which entry a study stands still at an organisation, by study and organisation.
+pub(crate) const STOPS: Table = Table::new("stops");
 /// The agreement of each study that is in force, or the first one while it is being signed, by study.
 pub(crate) const STUDIES: Table = Table::new("studies");
 /// Tasks that still wait for something, by hash: what has to be looked at when something arrives or time passes.
@@ -76,6 +81,8 @@ pub(crate) const UPLOADS: Table = Table::new("uploads");
 pub(crate) const VECTORS: Table = Table::new("vectors");
 /// The size of the last checkpoint put into each witness's inbox.
 pub(crate) const WITNESSED: Table = Table::new("witnessed");
+/// What people said about a task, by task, organisation and index in the log.
+pub(crate) const WORDS: Table = Table::new("words");
 
 /// A kind of signed message that a member sends in a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,6 +3,10 @@
 //! The protocol itself is `mpc`'s `Coordinator`; it is made from the signed messages ([`crate::live`]), so that what is
 //! stored is only what was received.
 //!
+//! **Permits.** A permit is held against what the log holds when it comes, and again when all are there and are logged
+//! ([`cohortium_policy::Grounds`]): meanwhile a study may have been stopped, a key taken back, a yes become a no. A permit
+//! that does not stand then ends the task, and is logged after the failure, for the account alone.
+//!
 //! **Drop-outs.** Every member must permit and deal. From then on a phase waits for everyone until its deadline, and then
 //! goes on without those who did not come, as long as `t` did: vectors fix who is in the sum, signatures and reveals
 //! open it. Who comes back in time takes part; who comes too late has paid, and that is logged.
@@ -12,7 +16,7 @@ use cohortium_messages::{
     RoundStep, SurvivorSet, TaskState, Timestamp, Verified, canonical_bytes,
 };
 use cohortium_mpc::{Disagreement, Total};
-use cohortium_policy::{ReceiptEvidence, Release, Revoked, Statement};
+use cohortium_policy::{Grounds, ReceiptEvidence, Release, Revoked, Statement, StatementError};
 use serde::de::DeserializeOwned;
 
 use crate::hub::{Changes, Hub, No, json, no, open, own, refusal};
@@ -81,7 +85,7 @@ impl Hub {
             return no("conflict", String::from("this node permitted the task before"));
         }
         let mut changes = Changes::default();
-        for (_, (entry, ..)) in self.permissions(task)? {
+        for (_, entry) in self.permits(task)? {
             changes.inbox.push((node.clone(), InboxItem::Permitted { entry, task }));
         }
         if record.asking.is_empty() {
@@ -104,45 +108,75 @@ impl Hub {
     ) -> Result<Reply, No> {
         let task = round.task();
         demand_same_terms(&round.record, node, logged)?;
-        if let Some(reply) = self.already(task, Kind::Permit, node, &permission)? {
+        if self.already(task, Kind::Permit, node, &permission)?.is_some() {
             // Other shares under the same permit are refused as long as shares matter.
             self.already(task, Kind::Shares, node, sent_shares)?;
-            return Ok(reply);
-        }
-        if round.record.phase == Phase::Ended && round.record.state != TaskState::Released {
+        } else if round.record.phase == Phase::Ended && round.record.state != TaskState::Released {
             // It reserved before it heard that the task had ended: the reservation belongs in the log, and its refund too.
-            return self.log_after_the_end(round, node, logged, (&permission.1, &permission.0));
+            return self.log_after_the_end(round, node, logged, &permission.0);
+        } else {
+            self.take_permit(round, node, logged, (&permission, sent_shares))?;
         }
+        // Asked again for what is known: a crash may have come between a permit and what follows it.
+        self.go_on_with_permits(round, node, now)?;
+        Ok(Reply::Accepted)
+    }
+
+    /// Keeps a permit and its shares until all members have permitted. What people said is logged before.
+    fn take_permit(
+        &mut self,
+        round: &mut Round,
+        node: &Name,
+        logged: &Verified<Entry>,
+        (permission, sent_shares): (&Permission, &Envelope),
+    ) -> Result<(), No> {
+        let task = round.task();
         demand_phase(&round.record, Phase::Permits)?;
-        let _ = self.permit_statement(round, node, logged, &permission.1)?;
+        let _ = statement(round, logged)?;
         let shares = open::<RoundShares>(sent_shares, &self.organisation(node)?.message_key)?;
         demand_sender(node, &shares.from)?;
+        self.log_approvals((task, &round.record), node, &permission.1)?;
         self.accept(round, |coordinator| coordinator.accept_shares(shares))?;
         round.record.permitted.insert(node.clone());
         let mut changes = Changes::default();
-        changes.batch.put(MESSAGES, &message_key(task, Kind::Permit, node.as_str()), json(&permission)?);
+        changes.batch.put(MESSAGES, &message_key(task, Kind::Permit, node.as_str()), json(permission)?);
         changes.batch.put(MESSAGES, &message_key(task, Kind::Shares, node.as_str()), json(sent_shares)?);
         if round.record.permitted.len() < round.record.participants.len() {
             self.tell_who_is_asked(&mut changes, &mut round.record, task, &permission.0);
-            return self.put(changes, round);
         }
-        let mut permits = self.permissions(task)?;
-        permits.push((node.clone(), permission));
-        permits.sort_by(|(one, _), (other, _)| one.cmp(other));
-        self.log_permits(&mut changes, &round.record, permits)?;
+        self.put(changes, round).map(drop)
+    }
+
+    /// What follows from the permits that are here, of which this node's is the newest: the end of the task, if one does not
+    /// stand on what the log holds now; and once all are there, and stand, they are logged and everyone gets the shares
+    /// meant for it.
+    fn go_on_with_permits(&mut self, round: &mut Round, node: &Name, now: Timestamp) -> Result<(), No> {
+        let task = round.task();
+        if round.record.phase != Phase::Permits {
+            return Ok(());
+        }
+        let permits = self.permits(task)?;
+        let are_all_here = permits.len() == round.record.participants.len();
+        for (name, permit) in permits.iter().filter(|(name, _)| are_all_here || name == node) {
+            if let Some(why) = self.unfounded(round, name, permit)? {
+                return self.void(task, &mut round.record, TaskState::Failed, &why, now);
+            }
+        }
+        if !are_all_here {
+            return Ok(());
+        }
         if let [Disagreement { one, other }, ..] = self.coordinator(round)?.disagreements().as_slice() {
             let why = format!("{one} and {other} hold different keys for this round: one of them is wrong");
-            self.void_with(changes, task, &mut round.record, TaskState::Failed, &why, now)?;
-            return Ok(Reply::Accepted);
+            return self.void(task, &mut round.record, TaskState::Failed, &why, now);
         }
-        let mut shares_at = Vec::new();
+        let entries = permits.into_iter().map(|(_, permit)| permit).collect();
+        let mut changes = Changes { entries, ..Changes::default() };
         for name in &round.live.context.participants.clone() {
             let shares = self.coordinator(round)?.shares_for(name).ok_or_else(|| own("shares are missing"))?;
             let last: Option<u64> = self.record(INBOX_HEADS, name.as_str())?;
-            shares_at.push((name.clone(), last.unwrap_or(0) + 1));
+            round.record.shares_at.insert(name.clone(), last.unwrap_or(0) + 1);
             changes.inbox.push((name.clone(), InboxItem::Shares { shares, task }));
         }
-        round.record.shares_at.extend(shares_at);
         self.next_phase(&mut round.record, Phase::Vectors, "waiting for the masked vectors", now);
         if round.live.agreement.approval.hold {
             let record = &mut round.record;
@@ -150,7 +184,27 @@ impl Hub {
             record.why = String::from("waiting for the masked vectors, which people at each member let out");
         }
         round.record.state = TaskState::Running;
-        self.put(changes, round)
+        self.put(changes, round).map(drop)
+    }
+
+    /// Why a node's permit does not stand on what the log holds now, if it does not. An auditor of the log asks the same
+    /// function the same.
+    fn unfounded(&self, round: &Round, node: &Name, permit: &Envelope) -> Result<Option<String>, No> {
+        let (agreement, task, priced) = (&round.live.agreement, &round.live.task, &round.live.priced);
+        let permit = permit.peek::<Entry>().map_err(own)?;
+        let grounds = Grounds {
+            about_plan: &self.said_about_plan(agreement, node, priced.plan_hash())?,
+            about_task: &self.said_about_task(agreement, node, task.hash())?,
+            revoked: &self.revoked(agreement)?,
+            stands_still: self.stands_still(&agreement.study, node)?,
+        };
+        Ok(match round.live.policy.read_statement(permit.claims(), task, priced, Some(&grounds)) {
+            Ok(_) => None,
+            Err(StatementError::Denied(denial)) => {
+                Some(format!("the permit of {node} does not stand on what the log holds before it: {}", denial.why))
+            }
+            Err(error) => Some(format!("the permit of {node} {error}")),
+        })
     }
 
     /// Shows a permit to those members whose people are asked, and says who is still waited for.
@@ -171,25 +225,6 @@ impl Hub {
         }
     }
 
-    /// What a node's permit says, with what its people said: by the rules by which auditors will read it.
-    fn permit_statement<'a>(
-        &self,
-        round: &Round,
-        node: &Name,
-        logged: &'a Entry,
-        approvals: &[Envelope],
-    ) -> Result<Statement<'a>, No> {
-        let (agreement, task, priced) = (&round.live.agreement, &round.live.task, &round.live.priced);
-        let said = self.people_said(agreement, node, (task.hash(), priced.plan_hash()), approvals)?;
-        // Of plans that people there approved before only the node knows all.
-        let is_decided = !said.is_empty() || !agreement.approval.automatic.approved_plans;
-        let revoked = Revoked::nothing();
-        let outcome =
-            is_decided.then(|| cohortium_policy::approvals(agreement, node, task, priced, &said, &[], &revoked));
-        let statement = round.live.policy.read_statement(logged, task, priced, outcome);
-        statement.map_err(|error| refusal("malformed", format!("the log entry {error}")))
-    }
-
     /// A node refuses: the task ends, with its clauses; everyone else is told that the round is void.
     fn refused_by(&mut self, node: &Name, approvals: &[Envelope], entry: &Envelope) -> Result<Reply, No> {
         let logged = self.node_entry(node, entry)?;
@@ -198,21 +233,19 @@ impl Hub {
         };
         let mut record = self.task(*task)?;
         demand_same_terms(&record, node, &logged)?;
-        let agreement = self.agreement_by_hash(record.agreement)?;
-        let _ = self.people_said(&agreement, node, (*task, record.plan()?), approvals)?;
         let key = late_key(*task, node, logged.fact.kind());
         if record.permitted.contains(node) || record.state == TaskState::Released {
             return no("conflict", String::from("this node permitted the task before"));
         }
         if record.phase == Phase::Ended {
-            return self.log_once(&key, &agreement, approvals, entry);
+            return self.log_once(&key, entry);
         }
         demand_phase(&record, Phase::Permits)?;
+        self.log_approvals((*task, &record), node, approvals)?;
         let why = format!("{node} refuses: {why}");
-        let mut changes = Changes::default();
-        self.log_permits(&mut changes, &record, self.permissions(*task)?)?;
-        self.log_approvals(&mut changes, &agreement, approvals)?;
-        changes.entries.push(entry.clone());
+        let mut changes = Changes { entries: vec![entry.clone()], ..Changes::default() };
+        // The task is over with the refusal; who had permitted it has reserved its price.
+        changes.entries.extend(self.permits(*task)?.into_iter().map(|(_, permit)| permit));
         changes.batch.put(LATE, &key, json(entry)?);
         for name in record.participants.iter().filter(|name| *name != node) {
             changes.inbox.push((name.clone(), InboxItem::Void { reason: why.clone(), task: *task }));
@@ -253,7 +286,7 @@ impl Hub {
         let is_known = round.record.announced.contains_key(node);
         if !matches!(round.record.phase, Phase::Permits | Phase::Vectors) && !is_known {
             // Too late to be in the sum, but what was paid belongs in the log.
-            return self.log_after_the_end(round, node, logged, (&[], &message.2));
+            return self.log_after_the_end(round, node, logged, &message.2);
         }
         if round.record.context != Some(header.context) {
             return no("malformed", String::from("the vector is about another round than the price"));
@@ -424,7 +457,11 @@ impl Hub {
 
     /// Makes the release out of the total, this hub's own permit and the receipts; logs it with everyone's prices.
     fn release(&mut self, round: &mut Round, total: Total, now: Timestamp) -> Result<(), No> {
-        let (task, live) = (round.task(), &round.live);
+        let task = round.task();
+        if let Some(why) = self.overtaken_by(&round.record)? {
+            return self.void(task, &mut round.record, TaskState::Failed, &why, now);
+        }
+        let live = &round.live;
         let agreement = &live.agreement;
         let (revoked, asked_at) = (Revoked::nothing(), live.task.asked_at);
         let request = cohortium_policy::Request::new(&live.task, &live.priced, agreement.hash(), asked_at, &revoked);
@@ -479,26 +516,17 @@ impl Hub {
             if !matches!(record.phase, Phase::Signatures | Phase::Reveals) || record.survivors.contains(node) {
                 demand_phase(record, Phase::Ended)?;
             }
-            hub.log_after_the_end(round, node, &logged, (&[], entry))
+            hub.log_after_the_end(round, node, &logged, entry)
         })
     }
 
     /// Logs what a node says about a task that has ended, or that goes on without it, once: what it sends again after a
-    /// crash changes nothing. It must be what an auditor will accept.
-    fn log_after_the_end(
-        &mut self,
-        round: &Round,
-        node: &Name,
-        logged: &Entry,
-        (approvals, entry): (&[Envelope], &Envelope),
-    ) -> Result<Reply, No> {
+    /// crash changes nothing. It is for the account, and must be on the task's terms, as an auditor will demand.
+    fn log_after_the_end(&mut self, round: &Round, node: &Name, logged: &Entry, entry: &Envelope) -> Result<Reply, No> {
         let task = round.task();
-        match logged.fact {
-            Fact::Permit { .. } => drop(self.permit_statement(round, node, logged, approvals)?),
-            _ => {
-                let (Statement::Permitted { reserve: first, .. }
-                | Statement::Refunded { refund: first }
-                | Statement::Spent { reading: first, .. }) = statement(round, logged)?;
+        match statement(round, logged)? {
+            Statement::Permitted { .. } => {}
+            Statement::Refunded { refund: first } | Statement::Spent { reading: first, .. } => {
                 let permit = match self.message::<Permission>(task, Kind::Permit, node)? {
                     Some((permit, ..)) => Some(permit),
                     None => self.record::<Envelope>(LATE, &late_key(task, node, "permit"))?,
@@ -507,22 +535,14 @@ impl Hub {
                 demand_after(&permit, first.sequence)?;
             }
         }
-        self.log_once(&late_key(task, node, logged.fact.kind()), &round.live.agreement, approvals, entry)
+        self.log_once(&late_key(task, node, logged.fact.kind()), entry)
     }
 
-    fn log_once(
-        &mut self,
-        key: &str,
-        agreement: &Verified<Agreement>,
-        approvals: &[Envelope],
-        entry: &Envelope,
-    ) -> Result<Reply, No> {
+    fn log_once(&mut self, key: &str, entry: &Envelope) -> Result<Reply, No> {
         if let Some(reply) = already(self.record::<Envelope>(LATE, key)?.map(|known| known == *entry))? {
             return Ok(reply);
         }
-        let mut changes = Changes::default();
-        self.log_approvals(&mut changes, agreement, approvals)?;
-        changes.entries.push(entry.clone());
+        let mut changes = Changes { entries: vec![entry.clone()], ..Changes::default() };
         changes.batch.put(LATE, key, json(entry)?);
         self.commit(changes)?;
         Ok(Reply::Accepted)
@@ -539,24 +559,10 @@ impl Hub {
         already(self.message::<T>(task, kind, node)?.map(|known| known == *message))
     }
 
-    /// What members sent to permit a task, by member.
-    pub(crate) fn permissions(&self, task: Hash) -> Result<Vec<(Name, Permission)>, No> {
-        self.messages::<Permission>(task, Kind::Permit)
-    }
-
-    /// Adds the log entries by which members permit a task, each after what the people there said.
-    pub(crate) fn log_permits(
-        &self,
-        changes: &mut Changes,
-        record: &TaskRecord,
-        permits: Vec<(Name, Permission)>,
-    ) -> Result<(), No> {
-        let agreement = self.agreement_by_hash(record.agreement)?;
-        for (_, (entry, approvals)) in permits {
-            self.log_approvals(changes, &agreement, &approvals)?;
-            changes.entries.push(entry);
-        }
-        Ok(())
+    /// The log entries by which members permit a task, by member.
+    pub(crate) fn permits(&self, task: Hash) -> Result<Vec<(Name, Envelope)>, No> {
+        let permissions = self.messages::<Permission>(task, Kind::Permit)?;
+        Ok(permissions.into_iter().map(|(name, (permit, _))| (name, permit)).collect())
     }
 
     /// The log entries by which members account for the vectors that they announced.
@@ -623,7 +629,7 @@ fn already(is_the_same: Option<bool>) -> Result<Option<Reply>, No> {
     }
 }
 
-/// What a node says in an entry about a task, by the rules by which auditors will read it.
+/// What a node says in an entry about a task, on the task's terms.
 fn statement<'a>(round: &Round, logged: &'a Entry) -> Result<Statement<'a>, No> {
     let statement = round.live.policy.read_statement(logged, &round.live.task, &round.live.priced, None);
     statement.map_err(|error| refusal("malformed", format!("the log entry {error}")))

@@ -273,7 +273,8 @@ impl Hub {
         Ok(())
     }
 
-    fn overtaken_by(&self, record: &TaskRecord) -> Result<Option<String>, No> {
+    /// Why a task may not go on, if it may not.
+    pub(crate) fn overtaken_by(&self, record: &TaskRecord) -> Result<Option<String>, No> {
         if record.phase == Phase::Ended {
             return Ok(None);
         }
@@ -348,29 +349,18 @@ impl Hub {
         now: Timestamp,
     ) -> Result<(), No> {
         let mut changes = Changes::default();
-        match record.phase {
-            Phase::Permits => self.log_permits(&mut changes, record, self.permissions(task)?)?,
+        if matches!(record.phase, Phase::Vectors | Phase::Signatures | Phase::Reveals) {
             // Who announced a vector has paid: what it paid belongs in the log, whatever became of the round.
-            Phase::Vectors | Phase::Signatures | Phase::Reveals => changes.entries.extend(self.prices(task)?),
-            Phase::Witnesses | Phase::Ended => {}
+            changes.entries.extend(self.prices(task)?);
         }
-        self.void_with(changes, task, record, state, why, now)
-    }
-
-    /// The same, where the caller knows what else becomes true with it: the entries of members that precede the failure.
-    pub(crate) fn void_with(
-        &mut self,
-        mut changes: Changes,
-        task: Hash,
-        record: &mut TaskRecord,
-        state: TaskState,
-        why: &str,
-        now: Timestamp,
-    ) -> Result<(), No> {
         let agreement = self.agreement_by_hash(record.agreement)?;
         let why: &str = &why.chars().take(MAX_REASON_CHARS).collect::<String>();
         let fact = Fact::Failure { reason: why.to_owned(), task };
         changes.entries.push(self.hub_entry(&agreement, fact, now)?);
+        if record.phase == Phase::Permits {
+            // Nothing rests on these permits any more; who gave them has reserved the price.
+            changes.entries.extend(self.permits(task)?.into_iter().map(|(_, permit)| permit));
+        }
         // Who was never shown the task need not hear of its end: a member that is gone would find one item for each.
         let told = if record.phase == Phase::Witnesses { &[] } else { record.participants.as_slice() };
         for node in told {

@@ -115,5 +115,5 @@ pub use log_policy::{
     Included, InclusionError, LogPolicyError, LogTerms, agreed_log_policy, log_policy, log_terms, verify_inclusion,
 };
 pub use release::{ReceiptEvidence, Release, ReleaseError, verify_release};
-pub use statement::{Statement, StatementError};
+pub use statement::{Grounds, Statement, StatementError};
 pub use template::template;

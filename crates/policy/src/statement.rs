@@ -1,7 +1,12 @@
 //! What a node may say in a log about a task: its permit, and what became of the price.
 //!
-//! The hub asks before it takes such an entry, and an auditor asks again when reading the log. One function for both, so
+//! The hub asks before it logs such an entry, and an auditor asks again when reading the log. One function for both, so
 //! that nothing gets into a log that makes the audit of the whole log fail: a member that lies is refused, not recorded.
+//!
+//! **The order of the log decides.** A permit that stands before the end of its task must stand on what the log holds
+//! before it ([`Grounds`]), whatever its node knew and whatever any clock says. Who comes too late with a word, or with a
+//! permit, has done nothing wrong: the hub sees the order, because it makes it, and ends the task instead. A permit after
+//! the end of its task lets nothing happen any more; it is there for the account.
 //!
 //! Does not: check signatures, or that the author takes part (whoever opens the entry does); compare an entry with other
 //! entries (that a price follows its permit, that an account is one chain).
@@ -13,10 +18,23 @@ use cohortium_dp::{AccountEntry, EntryKind};
 use cohortium_messages::{Author, Entry, Fact, Hash, Task, Verified};
 use cohortium_query::Priced;
 
-use crate::approval::Approvals;
+use crate::approval::approvals;
 use crate::compile::Policy;
 use crate::decide::{Denial, Request};
-use crate::entries::Revoked;
+use crate::entries::{Authored, Revoked};
+
+/// What the log holds before a permit, in its order. On this the permit must stand, and on nothing else.
+#[derive(Debug, Clone, Copy)]
+pub struct Grounds<'a> {
+    /// What people said about the plan, in whatever task, under this agreement.
+    pub about_plan: &'a [Authored],
+    /// What people said about the task.
+    pub about_task: &'a [Authored],
+    /// What custodians have taken back of the agreement, all of them.
+    pub revoked: &'a Revoked,
+    /// Whether the study stands still at the organisation whose node permits ([`crate::Stop`]).
+    pub stands_still: bool,
+}
 
 /// A node's entry about a task that says what it may say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,10 +69,7 @@ pub enum StatementError {
     /// A permit for another plan.
     #[error("permits another plan than the task's")]
     Plan,
-    /// Approvals of another organisation's people. The caller must act.
-    #[error("is judged by the approvals of another organisation's people")]
-    Approvals,
-    /// A permit that no policy gives.
+    /// A permit that the policy does not give, on what the log holds.
     #[error("permits what is forbidden: {0}")]
     Denied(Denial),
     /// A permit whose account entry reserves nothing.
@@ -73,21 +88,21 @@ impl Policy {
     ///
     /// Given a task, what was derived from its plan, and an entry, returns what the entry states only if it is a permit or
     /// price of this very task, the account entries are of the kinds that belong to it, at the price and on the terms
-    /// that follow from the task, and (for a permit) the policy permits the task at the time that the entry states.
-    /// Argued: each field that an account entry repeats is compared with where it comes from.
+    /// that follow from the task, and (for a permit with `grounds`) every clause of the agreement holds at the time that
+    /// the entry states, with these words of people, this taken back, and the study at rest or not at the author's
+    /// organisation. Argued: each field that an account entry repeats is compared with where it comes from.
     ///
-    /// `task` and `priced` are as for [`Request::new`]. `approvals` are those of the node's own people, from what they
-    /// signed and the log holds, or nothing where that is not at hand: then the clauses `approval` and `frozen` are not
-    /// asked. Of what was taken back, nothing is asked either: a node may permit before it hears.
+    /// `task` and `priced` are as for [`Request::new`]. `grounds` are for a permit of a task that goes on: of one that
+    /// stands after the end of its task nothing but the terms is asked, and of a price neither.
     ///
     /// # Errors
-    /// The first thing that is wrong.
+    /// The first thing that is wrong; [`StatementError::Denied`] only where the terms are right.
     pub fn read_statement<'a>(
         &self,
         entry: &'a Entry,
         task: &Verified<Task>,
         priced: &Priced,
-        approvals: Option<Approvals>,
+        grounds: Option<&Grounds<'_>>,
     ) -> Result<Statement<'a>, StatementError> {
         if entry.fact.task() != Some(task.hash()) {
             return Err(StatementError::Kind);
@@ -97,20 +112,13 @@ impl Policy {
                 if *plan != priced.plan_hash() {
                     return Err(StatementError::Plan);
                 }
-                let revoked = Revoked::nothing();
-                let request = Request::new(task, priced, self.agreement.hash(), entry.time, &revoked);
-                match approvals {
-                    Some(approvals) if entry.author != Author::Node(approvals.organisation().clone()) => {
-                        return Err(StatementError::Approvals);
-                    }
-                    Some(approvals) => self.decide_here(&request, approvals, false).map(drop),
-                    None => self.decide(&request).map(drop),
-                }
-                .map_err(StatementError::Denied)?;
                 if account.kind != EntryKind::Reserve {
                     return Err(StatementError::NotReserved);
                 }
                 check_terms(account, task, priced)?;
+                if let Some(grounds) = grounds {
+                    self.demand_founded(entry, task, priced, grounds)?;
+                }
                 Ok(Statement::Permitted { reserve: account, snapshot: *snapshot })
             }
             Fact::Price { account, .. } => {
@@ -129,6 +137,21 @@ impl Policy {
             }
             _ => Err(StatementError::Kind),
         }
+    }
+
+    /// Demands that a node permits what the agreement permits there, on these grounds.
+    fn demand_founded(
+        &self,
+        permit: &Entry,
+        task: &Verified<Task>,
+        priced: &Priced,
+        grounds: &Grounds<'_>,
+    ) -> Result<(), StatementError> {
+        let Author::Node(node) = &permit.author else { return Err(StatementError::Kind) };
+        let Grounds { about_plan, about_task, revoked, stands_still } = *grounds;
+        let approvals = approvals(&self.agreement, node, task, priced, about_task, about_plan, revoked);
+        let request = Request::new(task, priced, self.agreement.hash(), permit.time, revoked);
+        self.decide_here(&request, approvals, stands_still).map(drop).map_err(StatementError::Denied)
     }
 }
 
@@ -155,11 +178,11 @@ fn check_terms(account: &AccountEntry, task: &Verified<Task>, priced: &Priced) -
 #[cfg(test)]
 mod tests {
     use cohortium_dp::account::GENESIS;
-    use cohortium_messages::Role;
+    use cohortium_messages::{RevocationSubject, Role};
 
     use super::*;
-    use crate::approval::approvals;
     use crate::compile::compile;
+    use crate::entries::open_entry;
     use crate::fixtures::{World, name, start};
 
     /// Each case edits the permit or the price of a good node; the entry is refused, and the reason says why.
@@ -230,8 +253,6 @@ mod tests {
             edit(&mut bad);
             read(&bad).unwrap_err()
         };
-        let before = |entry: &mut Entry| entry.time = world.agreement.valid_from.plus_seconds(-1);
-        assert!(matches!(other(&permit, &before), StatementError::Denied(_)));
         let refund = |entry: &mut Entry| accounts(entry)[0].kind = EntryKind::Refund;
         assert_eq!(other(&permit, &refund), StatementError::NotReserved);
         let plan = |entry: &mut Entry| match &mut entry.fact {
@@ -253,9 +274,10 @@ mod tests {
         assert_eq!(read(&failure), Err(StatementError::Kind));
     }
 
-    /// A node's permit is held against what its own people signed, where that is at hand.
+    /// One steward must approve at each node. What the log holds before a's permit, and the clause that fails; with no
+    /// grounds, which is after the end of the task, nothing but the terms is asked.
     #[test]
-    fn a_permit_is_read_with_the_approvals_of_its_own_people() {
+    fn a_permit_stands_on_what_the_log_holds_before_it() {
         let world = World::with(3, |agreement| {
             agreement.approval.automatic.classes.clear();
             (agreement.approval.needed, agreement.approval.roles) = (1, vec![Role::Steward]);
@@ -281,15 +303,47 @@ mod tests {
         let fact = Fact::Permit { account: Box::new(reserve), plan, snapshot, task: task.hash() };
         let (agreement, study, author) = (world.agreement.hash(), task.study.clone(), Author::Node(name("a")));
         let permit = Entry { agreement, author, fact, study, time: start() };
-        let yes = Fact::Approval { approved: true, plan, task: task.hash(), why: String::from("fine") };
-        let of = |organisation: usize, here: &str| {
-            let said = [world.said(organisation, 1, yes.clone())];
-            approvals(&world.agreement, &name(here), &task, &priced, &said, &[], &Revoked::nothing())
+        let said = |organisation, approved| {
+            let fact = Fact::Approval { approved, plan, task: task.hash(), why: String::from("x") };
+            world.said(organisation, 1, fact)
         };
-        let read = |approvals| policy.read_statement(&permit, &task, &priced, approvals).map(drop);
-        assert_eq!(read(None), Ok(()), "nobody has the approvals at hand");
-        assert_eq!(read(Some(of(0, "a"))), Ok(()));
-        assert!(matches!(read(Some(of(1, "a"))), Err(StatementError::Denied(_))), "said at another organisation");
-        assert_eq!(read(Some(of(1, "b"))), Err(StatementError::Approvals), "approved at another organisation");
+        let taken = |subject| {
+            let fact = Fact::Revocation { subject, why: String::from("x") };
+            let entry = world.entry(Author::Custodian(name("b")), fact, &world.secrets[1].1.agreement);
+            Revoked::from_entries(&[open_entry(&entry, &world.agreement).unwrap()])
+        };
+        let nothing = Revoked::nothing();
+        let agreement_taken = taken(RevocationSubject::Agreement);
+        let researcher_taken = taken(RevocationSubject::Key(world.researcher.key.public()));
+        let steward_taken = taken(RevocationSubject::Key(world.people[0][1].key.public()));
+        let other_taken = taken(RevocationSubject::Key(world.people[0][2].key.public()));
+        let yes = vec![said(0, true)];
+        for (case, about_task, revoked, stands_still, clause) in [
+            ("a yes", &yes, &nothing, false, None),
+            ("nothing", &vec![], &nothing, false, Some("approval")),
+            ("a yes elsewhere", &vec![said(1, true)], &nothing, false, Some("approval")),
+            ("a yes and then a no", &vec![said(0, true), said(0, false)], &nothing, false, Some("approval")),
+            ("with a key that was taken back", &yes, &steward_taken, false, Some("approval")),
+            ("another's key was taken back", &yes, &other_taken, false, None),
+            ("the agreement was taken back", &yes, &agreement_taken, false, Some("not-revoked")),
+            ("the researcher's key was taken back", &yes, &researcher_taken, false, Some("not-revoked")),
+            ("stopped", &yes, &nothing, true, Some("frozen")),
+        ] {
+            let grounds = Grounds { about_plan: &[], about_task, revoked, stands_still };
+            match (policy.read_statement(&permit, &task, &priced, Some(&grounds)), clause) {
+                (Ok(Statement::Permitted { .. }), None) => {}
+                (Err(StatementError::Denied(denial)), Some(clause)) => {
+                    assert_eq!(denial.clauses, [format!("heart-study/{clause}")], "{case}");
+                }
+                (found, _) => panic!("{case}: {found:?}"),
+            }
+            assert!(policy.read_statement(&permit, &task, &priced, None).is_ok(), "{case}: the task is over");
+        }
+        let grounds = Grounds { about_plan: &[], about_task: &yes, revoked: &nothing, stands_still: false };
+        let early = Entry { time: world.agreement.valid_from.plus_seconds(-1), ..permit.clone() };
+        let found = policy.read_statement(&early, &task, &priced, Some(&grounds));
+        assert!(matches!(found, Err(StatementError::Denied(_))), "{found:?}");
+        let by_hub = Entry { author: Author::Hub(name("hub")), ..permit };
+        assert_eq!(policy.read_statement(&by_hub, &task, &priced, Some(&grounds)), Err(StatementError::Kind));
     }
 }

@@ -34,6 +34,8 @@ mod noise;
 #[cfg(test)]
 mod one_member;
 #[cfg(test)]
+mod order;
+#[cfg(test)]
 mod refusals;
 #[cfg(test)]
 mod repairs;

@@ -13,6 +13,7 @@ use crate::world::*;
 
 const APPROVAL_A: usize = 4;
 const FIRST_PERMIT: usize = 7;
+const FIRST_PRICE: usize = 10;
 const ANSWER: usize = 13;
 
 /// At each node one steward must say yes.
@@ -61,6 +62,21 @@ fn approval(story: &mut Story) -> (&mut bool, &mut Hash, &mut Hash) {
     }
 }
 
+fn no_of_stella(story: &Story) -> Line {
+    let mut word = story.lines[APPROVAL_A].clone();
+    if let Fact::Approval { approved, .. } = &mut word.entry.fact {
+        *approved = false;
+    }
+    word
+}
+
+/// The hub says that the task failed, here, and nothing is answered.
+fn end(story: &mut Story, at: usize) {
+    let task = *approval(story).2;
+    story.lines.truncate(FIRST_PRICE);
+    insert(story, at, Key::Hub, Fact::Failure { reason: String::from("no answer in time"), task });
+}
+
 fn by(story: &mut Story, key: Key) {
     story.lines[APPROVAL_A].key = key;
     story.lines[APPROVAL_A].entry.author = story.world.author(key);
@@ -80,7 +96,7 @@ fn what_people_and_custodians_say_is_judged() {
     type Edit = fn(&mut Story);
     // Where it is named, and how; nothing if it is accepted.
     type Expected = Option<(u64, &'static str)>;
-    let cases: [(&str, Edit, Expected); 27] = [
+    let cases: [(&str, Edit, Expected); 34] = [
         ("untouched", |_| (), None),
         ("no approval", |s| drop(s.lines.remove(APPROVAL_A)), Some((6, "heart-study/approval"))),
         ("of another house", |s| by(s, Key::Person(1, STEFAN)), Some((7, "heart-study/approval"))),
@@ -97,7 +113,7 @@ fn what_people_and_custodians_say_is_judged() {
         ("said twice", |s| s.lines.insert(7, s.lines[4].clone()), Some((7, "second word of stella of a"))),
         ("after the permit", |s| s.lines.swap(4, 7), Some((4, "heart-study/approval"))),
         (
-            "with a key that its own custodian took back",
+            "with a key that its own custodian took back before",
             |s| {
                 let key = s.world.people[0][STELLA].public();
                 insert(s, 4, Key::Custodian(0), taken(RevocationSubject::Key(key)));
@@ -105,17 +121,60 @@ fn what_people_and_custodians_say_is_judged() {
             Some((8, "heart-study/approval")),
         ),
         (
-            "with a key that another custodian took back, who may not have been heard",
+            "with a key that another custodian took back before, whether the node had heard or not",
             |s| {
                 let key = s.world.people[0][STELLA].public();
                 insert(s, 4, Key::Custodian(1), taken(RevocationSubject::Key(key)));
+            },
+            Some((8, "heart-study/approval")),
+        ),
+        (
+            "with a key that was taken back when all had permitted",
+            |s| {
+                let key = s.world.people[0][STELLA].public();
+                insert(s, FIRST_PRICE, Key::Custodian(0), taken(RevocationSubject::Key(key)));
+            },
+            None,
+        ),
+        ("a yes that became a no", |s| s.lines.insert(7, no_of_stella(s)), Some((8, "heart-study/approval"))),
+        ("a yes that became a no when all had permitted", |s| s.lines.insert(FIRST_PRICE, no_of_stella(s)), None),
+        (
+            "a no that became a yes",
+            |s| {
+                let yes = s.lines[APPROVAL_A].clone();
+                s.lines[APPROVAL_A] = no_of_stella(s);
+                s.lines.insert(7, yes);
+            },
+            Some((7, "second word of stella of a about this task")),
+        ),
+        (
+            "about an answered task",
+            |s| s.lines.push(s.world.line(Key::Person(0, STEFAN), s.lines[APPROVAL_A].entry.fact.clone(), None)),
+            Some((14, "was released before, at entry 13; the hub must not log that")),
+        ),
+        (
+            "about a task that had failed",
+            |s| {
+                end(s, FIRST_PERMIT);
+                let word = s.lines.remove(APPROVAL_A);
+                s.lines.push(word);
+            },
+            Some((10, "a task that had ended; the hub must not log that")),
+        ),
+        (
+            "permits after the end of the task are for the account alone",
+            |s| {
+                end(s, FIRST_PERMIT);
+                s.lines.drain(APPROVAL_A..FIRST_PERMIT);
+                insert(s, 4, Key::Person(0, OTTO), freeze(true));
+                insert(s, 4, Key::Custodian(0), taken(RevocationSubject::Agreement));
             },
             None,
         ),
         (
             "permitted after the own custodian took the agreement back",
             |s| insert(s, 4, Key::Custodian(0), taken(RevocationSubject::Agreement)),
-            Some((8, "although the custodian of a took back the agreement at entry 4")),
+            Some((8, "the custodian of a took back the agreement at entry 4; the hub must not log that")),
         ),
         (
             "released after another custodian took the agreement back",
@@ -194,15 +253,68 @@ fn what_people_and_custodians_say_is_judged() {
     println!("hostile: {refused} cases of people and custodians");
 }
 
-/// A hub logs permits when all are there: what was dated before a stop is no fault, and is shown.
+/// An answer is refused or given whatever the clocks say: dates are their authors' own, and the order is the log's.
 #[test]
-fn a_permit_dated_before_a_freeze_is_a_finding() {
-    let mut story = asked_by_people();
-    insert(&mut story, 4, Key::Person(0, OTTO), freeze(true));
-    story.lines[FIRST_PERMIT + 1].entry.time = start().plus_seconds(59);
-    let report = story.verify().unwrap();
-    let found: Vec<_> = report.findings.iter().map(|finding| (finding.kind, finding.entry)).collect();
-    assert_eq!(found, [(FindingKind::Freeze, Some(4)), (FindingKind::Freeze, Some(8))]);
+fn repro_a_permit_in_the_second_of_an_alert_is_no_error() {
+    let (rule, why) = (String::from("repeated"), String::from("asked again and again"));
+    let alert = Fact::Alert { froze: true, rule, task: None, why };
+    for seconds in [-30, 0, 30] {
+        let mut story = asked_by_people();
+        insert(&mut story, FIRST_PRICE, Key::Node(0), alert.clone());
+        story.lines[FIRST_PRICE].entry.time = start().plus_seconds(60 + seconds);
+        let report = story.verify().unwrap();
+        let found: Vec<_> = report.findings.iter().map(|finding| (finding.kind, finding.entry)).collect();
+        assert_eq!(found, [(FindingKind::Alert, Some(FIRST_PRICE as u64))], "{seconds}");
+
+        let mut story = asked_by_people();
+        insert(&mut story, FIRST_PERMIT, Key::Node(0), alert.clone());
+        story.lines[FIRST_PERMIT].entry.time = start().plus_seconds(60 + seconds);
+        let error = story.verify().unwrap_err().to_string();
+        let words = "the study stands still there since entry 7; the hub must not log that";
+        assert!(error.contains("entry 8") && error.contains(words), "{seconds}: {error}");
+    }
+}
+
+/// Where the agreement says that an approved plan counts again: a second task with the plan of the first, permitted
+/// without a word about it; what the log holds before its permits, and whether they stand.
+#[test]
+fn a_plan_counts_as_approved_by_the_words_before_the_permit() {
+    let mut world = World::new(|agreement| {
+        by_people(agreement);
+        agreement.approval.automatic.approved_plans = true;
+    });
+    let (first, second) = (world.task("first", "HMB"), world.task("second", "HMB"));
+    let (plan, task) = (first.plan.hash().unwrap(), hash_of(&first));
+    let word = |world: &World, approved| {
+        let fact = Fact::Approval { approved, plan, task, why: String::from("x") };
+        world.line(Key::Person(0, STELLA), fact, None)
+    };
+    let mut lines = world.agreed(&world.agreement, &[0, 1, 2]);
+    lines.extend([&first, &second].map(|task| world.asked(task, &world.researcher.key)));
+    let key = world.people[0][STELLA].public();
+    let lost = world.line(Key::Custodian(1), taken(RevocationSubject::Key(key)), None);
+    let (yes, no) = (word(&world, true), word(&world, false));
+    let cases = [
+        ("a yes in a task that still waits", vec![yes.clone()], true),
+        ("nothing", vec![], false),
+        ("a yes that became a no", vec![yes.clone(), no], false),
+        ("a yes by a key that was taken back since", vec![yes, lost], false),
+    ];
+    for (case, words, stands) in cases {
+        let mut lines = lines.clone();
+        lines.extend(words);
+        let permit = lines.len() as u64;
+        lines.push(world.permit(0, &mut account(), &second));
+        let story = Story { lines, world };
+        match (story.verify(), stands) {
+            (Ok(_), true) => {}
+            (Err(AuditError::Entry { index, why }), false) => {
+                assert!(index == permit && why.contains("heart-study/approval"), "{case}: entry {index}: {why}");
+            }
+            (found, _) => panic!("{case}: {found:?}"),
+        }
+        world = story.world;
+    }
 }
 
 #[test]
