@@ -16,6 +16,9 @@
 //! | the custodian | `revocation` | agreement or key are dead here at once; the hub is told |
 //! | the custodian | `agreement` | this amendment may come into force, though it undoes what the custodian took back before |
 //!
+//! A custodian's `agreement` stands in the hub's log and not in the node's own: it is about a text that the node may not
+//! hold yet. What people say about tasks, freezes and revocations goes to the hub as soon as it is heard, in that order.
+//!
 //! Assumes: keys of people are theirs alone. A node that ignores its own desk deceives its own house; nobody else can see it.
 
 use cohortium_messages::{
