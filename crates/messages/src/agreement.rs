@@ -119,7 +119,8 @@ pub enum AgreementError {
     Twice(&'static str),
     /// One person in two roles that must be apart.
     #[error(
-        "{0} appears twice among people and researchers: whoever asks, approves, operates and audits are different people"
+        "{0} appears twice among people and researchers: whoever asks, approves, operates and audits are different people. Whoever \
+         drafts takes {0} out of `people` under [[party]] or out of [[researcher]]; somebody else of that name needs another name"
     )]
     Duties(Name),
     /// Fewer people than approvals are needed from.

@@ -20,7 +20,7 @@ pub fn describe(agreement: &Agreement) -> String {
     if let Some(previous) = agreement.previous {
         let _ = writeln!(text, "It amends the agreement {previous}.");
     }
-    let _ = writeln!(text, "In force from {} until {}.", agreement.valid_from, agreement.valid_until);
+    let _ = writeln!(text, "Agreed for the time from {} until {}.", agreement.valid_from, agreement.valid_until);
     let _ = writeln!(text, "Purposes: {}. In words: {}", join(&agreement.purposes), shown(&agreement.purpose_text));
     for condition in &agreement.conditions {
         let (_, meaning) = condition.modifier.words();
@@ -72,9 +72,9 @@ fn people(text: &mut String, agreement: &Agreement) {
 fn dataset(text: &mut String, DatasetTerms { minimum_cohort, mode, name, schema }: &DatasetTerms) {
     let _ = writeln!(
         text,
-        "Dataset {name}: one person counts in at most {} groups, with at most {} rows in each; {}.",
-        schema.max_groups_per_person,
-        schema.max_rows_per_person,
+        "Dataset {name}: one person counts in at most {}, with at most {} in each; {}.",
+        counted(schema.max_groups_per_person, "group", "groups"),
+        counted(schema.max_rows_per_person, "row", "rows"),
         schema.person.as_ref().map_or_else(
             || String::from("every row is another person"),
             |person| format!("persons are told apart by {person}")
@@ -86,7 +86,7 @@ fn dataset(text: &mut String, DatasetTerms { minimum_cohort, mode, name, schema 
     };
     let groups = match minimum_cohort {
         0 => String::from("every group is shown"),
-        least => format!("a group that counts fewer than {least} persons is not shown"),
+        least => format!("a group whose noisy count is below that of {least} persons is not shown"),
     };
     let _ = writeln!(text, "  {answers}; {groups}");
     for (role, may) in [
@@ -135,8 +135,8 @@ fn limits(text: &mut String, agreement: &Agreement) {
             let kinds = if terms.post_quantum { ", each with a classical and a post-quantum signature" } else { "" };
             let _ = writeln!(
                 text,
-                "Log: {} organisations must have cosigned it before an entry counts{kinds}.",
-                terms.quorum
+                "Log: {} must have cosigned it before an entry counts{kinds}.",
+                counted(terms.quorum, "organisation", "organisations")
             );
         }
         Err(error) => {
@@ -162,8 +162,8 @@ fn limits(text: &mut String, agreement: &Agreement) {
     }
     let _ = writeln!(
         text,
-        "Each operator erases the bodies of tasks and releases after {} days.",
-        agreement.retention_days
+        "Each operator erases the bodies of tasks and releases after {}.",
+        counted(agreement.retention_days, "day", "days")
     );
     let risk = &agreement.risk_acceptance;
     let _ = writeln!(text, "Remaining risk accepted by {}: {}", shown(&risk.accepted_by), shown(&risk.statement));
@@ -176,10 +176,10 @@ fn approval(text: &mut String, agreement: &Agreement) {
     } else {
         let _ = writeln!(
             text,
-            "Approval: at each node {} different people must approve ({}); one refusal refuses; a task waits {} hours.",
-            terms.needed,
+            "Approval: at each node {} must approve ({}); one refusal refuses; a task waits {}.",
+            counted(terms.needed, "person", "different people"),
             join(&terms.roles),
-            terms.wait_hours
+            counted(terms.wait_hours, "hour", "hours")
         );
     }
     if terms.hold {
@@ -198,6 +198,11 @@ fn approval(text: &mut String, agreement: &Agreement) {
             class.max_epsilon
         );
     }
+}
+
+/// A number of things, in words that fit the number.
+fn counted(number: u32, one: &str, more: &str) -> String {
+    if number == 1 { format!("1 {one}") } else { format!("{number} {more}") }
 }
 
 /// All of them: what is signed is not abridged.

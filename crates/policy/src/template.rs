@@ -71,7 +71,7 @@ pub fn template(
         "# a column without roles is never used. Bounds and domains come from knowledge of the field, not from rows.\n",
     );
     text.push_str(
-        "# mode = \"dp\": answers carry noise. A group that counts fewer than minimum_cohort persons is not shown.\n\
+        "# mode = \"dp\": answers carry noise. A group whose noisy count is below that of minimum_cohort persons is not shown.\n\
          # sensitivity: \"identifying\" (never usable), \"quasi_identifying\", \"sensitive\" or \"ordinary\".\n",
     );
     for reason in &left_out {

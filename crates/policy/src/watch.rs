@@ -226,8 +226,9 @@ fn first_pair(new: &Seen, past: &[Seen]) -> Option<String> {
         past.iter().any(|seen| !seen.refused && seen.purpose == new.purpose && seen.analyses.contains(analysis))
     };
     let fresh: Vec<String> = new.analyses.iter().filter(|analysis| !seen(analysis)).map(ToString::to_string).collect();
-    (!fresh.is_empty())
-        .then(|| format!("for the first time in this study: {} for purpose {}", fresh.join(" and "), new.purpose))
+    (!fresh.is_empty()).then(|| {
+        format!("the first {} that anybody asks in this study for purpose {}", fresh.join(" and "), new.purpose)
+    })
 }
 
 /// The first earlier cohort of the same dataset that differs from this one by little.
@@ -235,11 +236,23 @@ fn differencing(new: &Seen, past: &[Seen]) -> Option<String> {
     let of_dataset = past.iter().filter(|seen| !seen.refused && seen.dataset == new.dataset);
     let (seen, how) = of_dataset.rev().find_map(|seen| Some((seen, difference(&seen.cohort, &new.cohort)?)))?;
     Some(format!(
-        "the cohort of this task {how} that of plan {} asked by `{}` at {}: the difference of two such answers speaks about few",
+        "the cohort of this task {} that of plan {} asked by `{}` at {}: the difference of two such answers speaks about few",
+        how.verb(),
         seen.question.short(),
         seen.researcher,
         seen.at
     ))
+}
+
+/// How the rows that `new` is about differ from those of `old`, in words, where they differ by little: then the difference
+/// of the two answers speaks about few persons.
+#[must_use]
+pub fn near(old: &Plan, new: &Plan) -> Option<&'static str> {
+    if old.dataset != new.dataset {
+        return None;
+    }
+    let how = difference(&conditions(old), &conditions(new))?;
+    Some(how.sentence())
 }
 
 /// The conditions that must all hold, in one form: nested conjunctions flattened, double negations gone, order ignored.
@@ -316,14 +329,42 @@ fn add_columns(scalar: &Scalar, names: &mut BTreeSet<Name>) {
 }
 
 /// How two cohorts differ, if by one condition: added, taken away, or changed on the same columns.
-fn difference(old: &BTreeSet<Condition>, new: &BTreeSet<Condition>) -> Option<&'static str> {
+fn difference(old: &BTreeSet<Condition>, new: &BTreeSet<Condition>) -> Option<Difference> {
     let gone: Vec<&Condition> = old.difference(new).collect();
     let added: Vec<&Condition> = new.difference(old).collect();
     match (gone.as_slice(), added.as_slice()) {
-        ([], [_]) => Some("has one condition more than"),
-        ([_], []) => Some("has one condition less than"),
-        ([one], [other]) if one.columns == other.columns => Some("differs in one condition on the same columns from"),
+        ([], [_]) => Some(Difference::Added),
+        ([_], []) => Some(Difference::TakenAway),
+        ([one], [other]) if one.columns == other.columns => Some(Difference::Changed),
         _ => None,
+    }
+}
+
+/// By which one condition two cohorts differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Difference {
+    Added,
+    Changed,
+    TakenAway,
+}
+
+impl Difference {
+    /// Between the words for the new cohort and the old one.
+    const fn verb(self) -> &'static str {
+        match self {
+            Self::Added => "has one condition more than",
+            Self::Changed => "differs in one condition on the same columns from",
+            Self::TakenAway => "has one condition less than",
+        }
+    }
+
+    /// By itself.
+    const fn sentence(self) -> &'static str {
+        match self {
+            Self::Added => "this one has one condition more",
+            Self::Changed => "one condition on the same columns is another",
+            Self::TakenAway => "this one has one condition less",
+        }
     }
 }
 
@@ -372,6 +413,7 @@ mod tests {
         ] {
             let raised = rules_raised(&seen(new, 1), &[seen(old, 0)]);
             assert_eq!(raised.contains(&Rule::Differencing), near, "{old} then {new}: {raised:?}");
+            assert_eq!(super::near(&seen(old, 0).plan, &seen(new, 1).plan).is_some(), near, "{old} then {new}");
         }
     }
 
