@@ -29,7 +29,7 @@ use cohortium_policy::{Authored, may_still_say, open_entry};
 use cohortium_store::Batch;
 use rand_core::CryptoRng;
 
-use crate::node::{Changes, Node, NodeError, entry_hash, json, own, peer};
+use crate::node::{Changes, Node, NodeError, entry_hash, json, own, peer, said};
 use crate::outgoing::Outgoing;
 use crate::records::{
     ACCESS, AccessRecord, DeskItem, HEARD, HELD, Heard, HeldRecord, INCIDENTS, RUNS, RunState, STOPS, WORDS,
@@ -74,7 +74,7 @@ impl Node {
             Err(error) => return Ok(Heard::Refused(format!("this is no signed entry: {error}"))),
         };
         let who = item.entry.peek::<Entry>().map(|claims| claims.claims().author.to_string());
-        let what = item.entry.peek::<Entry>().map(|claims| claims.claims().fact.kind());
+        let what = item.entry.peek::<Entry>().map(|claims| said(&claims.claims().fact));
         let heard = match self.act_on(item, now, rng) {
             Ok(heard) => heard,
             Err(NodeError::Peer(why)) => Heard::Refused(why),

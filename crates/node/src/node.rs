@@ -521,7 +521,7 @@ fn asks_for(item: &InboxItem) -> Option<(String, String)> {
         InboxItem::Logged { entry, .. } => {
             let claims = entry.peek::<Entry>().ok()?;
             let (author, fact) = (&claims.claims().author, &claims.claims().fact);
-            Some((format!("{} (claimed)", author), format!("{} in the hub's log", fact.kind())))
+            Some((format!("{} (claimed)", author), format!("{} in the hub's log", said(fact))))
         }
         InboxItem::Task { task, .. } => {
             let claims = task.peek::<Task>().ok()?;
@@ -530,6 +530,14 @@ fn asks_for(item: &InboxItem) -> Option<(String, String)> {
         }
         InboxItem::Shares { task, .. } => Some((String::from("the hub"), format!("rows for task {}", task.short()))),
         _ => None,
+    }
+}
+
+/// What somebody says, in a word for the house's own record: the end of a freeze is no freeze.
+pub(crate) const fn said(fact: &Fact) -> &'static str {
+    match fact {
+        Fact::Freeze { frozen: false, .. } => "unfreeze",
+        fact => fact.kind(),
     }
 }
 

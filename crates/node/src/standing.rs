@@ -31,18 +31,27 @@ pub(crate) fn stopped(
     study: &Name,
     agreement: impl Fn(Hash) -> Result<Verified<Agreement>, NodeError>,
 ) -> Result<Option<Stopped>, NodeError> {
-    let mut stopped = None;
+    Ok(stops(store, study, agreement)?.pop())
+}
+
+/// Everything that stopped a study at this home since it last went on, oldest first; nothing where it goes on.
+pub(crate) fn stops(
+    store: &dyn Store,
+    study: &Name,
+    agreement: impl Fn(Hash) -> Result<Verified<Agreement>, NodeError>,
+) -> Result<Vec<Stopped>, NodeError> {
+    let mut stops = Vec::new();
     for (_, bytes) in store.scan(STOPS, &format!("{study}/"), None, usize::MAX).map_err(own)? {
         let envelope = parse::<Envelope>(&bytes)?;
         let under = agreement(envelope.peek::<Entry>().map_err(own)?.claims().agreement)?;
         let authored = open_entry(&envelope, &under).map_err(own)?;
         match authored.stop(&revoked(store, &under, &agreement)?) {
-            Some(Stop::Begins(_)) => stopped = Some(Stopped::by(authored.entry())),
-            Some(Stop::Ends(_)) => stopped = None,
+            Some(Stop::Begins(_)) => stops.push(Stopped::by(authored.entry())),
+            Some(Stop::Ends(_)) => stops.clear(),
             Some(Stop::EndsInVain(_)) | None => {}
         }
     }
-    Ok(stopped)
+    Ok(stops)
 }
 
 /// What custodians have taken back of an agreement or of a later revision of it, as far as is known at this home.

@@ -118,7 +118,15 @@ impl View {
     /// # Errors
     /// When a record is damaged.
     pub fn stopped(&self, study: &Name) -> Result<Option<Stopped>, NodeError> {
-        standing::stopped(&self.store, study, |hash| {
+        Ok(self.stops(study)?.pop())
+    }
+
+    /// Why a study stands still here: everything that stopped it since it last went on, oldest first. Nothing: it goes on.
+    ///
+    /// # Errors
+    /// When a record is damaged.
+    pub fn stops(&self, study: &Name) -> Result<Vec<Stopped>, NodeError> {
+        standing::stops(&self.store, study, |hash| {
             let stored = self.store.get(VERSIONS, &hash.to_string()).map_err(own)?;
             let stored = stored.ok_or_else(|| own(format!("this home holds no agreement {}", hash.short())))?;
             cohortium_policy::open_agreement(&parse(&stored)?).map_err(own)
