@@ -118,7 +118,7 @@ impl Hub {
             self.take_permit(round, node, logged, (&permission, sent_shares))?;
         }
         // Asked again for what is known: a crash may have come between a permit and what follows it.
-        self.go_on_with_permits(round, node, now)?;
+        self.go_on_with_permits(round, (node, &permission.0), now)?;
         Ok(Reply::Accepted)
     }
 
@@ -147,17 +147,22 @@ impl Hub {
         self.put(changes, round).map(drop)
     }
 
-    /// What follows from the permits that are here, of which this node's is the newest: the end of the task, if one does not
+    /// What follows from the permits that are here, of which this one is the newest: the end of the task, if one does not
     /// stand on what the log holds now; and once all are there, and stand, they are logged and everyone gets the shares
     /// meant for it.
-    fn go_on_with_permits(&mut self, round: &mut Round, node: &Name, now: Timestamp) -> Result<(), No> {
+    fn go_on_with_permits(
+        &mut self,
+        round: &mut Round,
+        (node, permit): (&Name, &Envelope),
+        now: Timestamp,
+    ) -> Result<(), No> {
         let task = round.task();
         if round.record.phase != Phase::Permits {
             return Ok(());
         }
-        let permits = self.permits(task)?;
-        let are_all_here = permits.len() == round.record.participants.len();
-        for (name, permit) in permits.iter().filter(|(name, _)| are_all_here || name == node) {
+        let are_all_here = round.record.permitted.len() == round.record.participants.len();
+        let permits = if are_all_here { self.permits(task)? } else { vec![(node.clone(), permit.clone())] };
+        for (name, permit) in &permits {
             if let Some(why) = self.unfounded(round, name, permit)? {
                 return self.void(task, &mut round.record, TaskState::Failed, &why, now);
             }

@@ -4,8 +4,8 @@
 //! plans that people have approved before, and how many people in which roles must say yes at *each* node. Whoever asks
 //! does not approve (separation of duty: Saltzer and Schroeder 1975, principle e), and one refusal refuses.
 //!
-//! Only a node knows what its people said, and only later does anyone else, from the log. So the outcome is evidence,
-//! [`Approvals`], about one task at one organisation; a hub that decides beforehand has none.
+//! A node knows first what its people said, and everyone else from the log. So the outcome is evidence, [`Approvals`],
+//! about one task at one organisation; a hub that decides on a question has none yet.
 //!
 //! Does not: wait, remind, or expire anything (the node does); look at what leaves (`hold` and dispatch are the node's).
 //!

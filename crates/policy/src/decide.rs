@@ -1,8 +1,8 @@
 //! Deciding on a task: a [`Permit`], or a [`Denial`] that lists every clause that fails.
 //!
 //! Hub and node both decide; only the node's decision protects its data. What the people of a node said and whether the
-//! study stands still there is known at the node alone, so there are two decisions: [`Policy::decide`] leaves both open,
-//! and [`Policy::decide_here`] does not. Rows are read on a [`PermitHere`], which only the second one gives.
+//! study stands still there is not known when a task is asked, so there are two decisions: [`Policy::decide`] leaves both
+//! open, and [`Policy::decide_here`] does not. Hub and auditor make the second one for what the log holds before a permit. Rows are read on a [`PermitHere`], which only the second one gives.
 //!
 //! Cedar decides the clauses; around it stand two checks of our own, because Cedar *allows* when a failing `forbid` errs and a `permit` holds (it skips what errs):
 //! any evaluation error is a refusal, and a request that does not fit the schema is a refusal.

@@ -28,10 +28,10 @@ fn repro_a_message_of_a_round_does_not_read_those_before_it() {
     for members in [3, 6, 12] {
         let (messages, vectors) = counts(members);
         let members = members as u64;
-        // To log all permits when the last one comes: n - 1; a permit beside its price: n; a
+        // To log all permits when the last one comes: n; a permit beside its price: n; a
         // header beside its bytes: n; all signatures, when the last one comes: n - 1; to open the sum: 4 n; for the
         // release, prices and signatures: 2 n.
-        assert_eq!(messages, 10 * members - 2, "{members} members");
+        assert_eq!(messages, 10 * members - 1, "{members} members");
         // To open the sum, and to find what is to be erased.
         assert_eq!(vectors, 2 * members, "{members} members");
     }
