@@ -337,8 +337,11 @@ impl Hub {
 
     /// The agreement of a study that has begun.
     pub(crate) fn agreement(&self, study: &Name) -> Result<Verified<Agreement>, No> {
-        if let Some(hash) = self.hashes_in_force()?.get(study) {
-            return self.agreement_by_hash(*hash);
+        self.read_in_force()?;
+        // Out of the cell first: what follows may write into it.
+        let known = self.checked.borrow().in_force.as_ref().and_then(|in_force| in_force.get(study).copied());
+        if let Some(hash) = known {
+            return self.agreement_by_hash(hash);
         }
         match self.store.get(STUDIES, study.as_str()).map_err(own)? {
             Some(_) => no("denied", format!("study {study} waits for custodians' signatures")),
@@ -348,7 +351,8 @@ impl Hub {
 
     /// What some look at every agreement in force finds.
     pub(crate) fn in_force<T>(&self, mut look: impl FnMut(&Verified<Agreement>) -> Option<T>) -> Result<Vec<T>, No> {
-        let hashes: Vec<Hash> = self.hashes_in_force()?.values().copied().collect();
+        self.read_in_force()?;
+        let hashes: Vec<Hash> = self.checked.borrow().in_force.iter().flat_map(BTreeMap::values).copied().collect();
         let mut found = Vec::new();
         for hash in hashes {
             self.read_version(hash)?;
@@ -370,26 +374,26 @@ impl Hub {
         }
     }
 
-    /// What the agreement of each study that has begun is called by: read once, and then known.
-    fn hashes_in_force(&self) -> Result<std::cell::Ref<'_, BTreeMap<Name, Hash>>, No> {
-        if self.checked.borrow().in_force.is_none() {
-            let (mut in_force, mut after) = (BTreeMap::new(), None);
-            loop {
-                let records = self.store.scan(STUDIES, "", after.as_deref(), RECORDS_AT_ONCE).map_err(own)?;
-                let Some((last, _)) = records.last() else { break };
-                after = Some(last.clone());
-                for (_, bytes) in records {
-                    let record: StudyRecord = parse(&bytes)?;
-                    if record.complete {
-                        let hash = record.agreement.peek::<Agreement>().map_err(own)?.hash();
-                        in_force.insert(record.study, hash);
-                    }
+    /// Makes known what the agreement of each study that has begun is called by, by reading all studies once.
+    fn read_in_force(&self) -> Result<(), No> {
+        if self.checked.borrow().in_force.is_some() {
+            return Ok(());
+        }
+        let (mut in_force, mut after) = (BTreeMap::new(), None);
+        loop {
+            let records = self.store.scan(STUDIES, "", after.as_deref(), RECORDS_AT_ONCE).map_err(own)?;
+            let Some((last, _)) = records.last() else { break };
+            after = Some(last.clone());
+            for (_, bytes) in records {
+                let record: StudyRecord = parse(&bytes)?;
+                if record.complete {
+                    let hash = record.agreement.peek::<Agreement>().map_err(own)?.hash();
+                    in_force.insert(record.study, hash);
                 }
             }
-            self.checked.borrow_mut().in_force = Some(in_force);
         }
-        std::cell::Ref::filter_map(self.checked.borrow(), |checked| checked.in_force.as_ref())
-            .map_err(|_| own("the agreements in force are not known"))
+        self.checked.borrow_mut().in_force = Some(in_force);
+        Ok(())
     }
 
     /// An agreement under which a study is or was.
