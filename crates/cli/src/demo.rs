@@ -93,7 +93,7 @@ async fn ask(
         draw: 0,
     };
     let priced = query::price(&arguments, agreement)?;
-    let answered = query::ask(session, agreement, &priced, &arguments, |what| progress.now(what)).await?;
+    let answered = query::ask(session, agreement, &priced, &arguments, |waits| progress.now(waits.words)).await?;
     let truth = exact(federation, &priced)?;
     Ok(Question { answered, sql: sql.to_owned(), truth })
 }

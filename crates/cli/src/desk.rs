@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use clap::Subcommand;
 use cohortium_messages::{
-    Agreement, Author, Entry, Envelope, Fact, Hash, Name, PersonEntry, Role, Task, canonical_bytes,
+    Agreement, Author, Entry, Envelope, Fact, Hash, Name, PersonEntry, Role, Task, Timestamp, canonical_bytes,
 };
 use cohortium_node::home::Home;
 use cohortium_node::service::now;
@@ -16,9 +16,11 @@ use cohortium_node::view::View;
 use cohortium_node::{DeskItem, HeldRecord, RunRecord, RunState};
 use serde::Serialize;
 
-use crate::output::{Failure, Output};
+use crate::output::{Failure, Output, plain};
 use crate::person::{Person, Speaker};
 use crate::session::{node_home, open_view};
+use crate::show::{held_until, left_in_words, state_in_words, still_standing, waits_until};
+use crate::words;
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -44,7 +46,7 @@ pub struct Decision {
     /// The task: its hash, or enough of its first digits
     pub task: String,
     /// Why, in a sentence. It stands in the log, where members and auditors read it: nothing about patients
-    #[arg(long)]
+    #[arg(long, value_parser = reason)]
     pub why: String,
     #[command(flatten)]
     pub speaker: Speaker,
@@ -55,7 +57,7 @@ pub struct Stop {
     /// The study
     pub study: Name,
     /// Why, in a sentence. It stands in the log, where members and auditors read it: nothing about patients
-    #[arg(long)]
+    #[arg(long, value_parser = reason)]
     pub why: String,
     #[command(flatten)]
     pub speaker: Speaker,
@@ -63,8 +65,22 @@ pub struct Stop {
 
 /// How long the node is given to act: it looks at its desk every second, unless it reads rows.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// How long the hub is given to take what the node sends it, before it is said that it has not.
+const HUB_PATIENCE: Duration = Duration::from_secs(3);
 /// The fewest digits by which a task may be called.
 const MIN_PREFIX: usize = 4;
+/// The fewest characters of a reason.
+const MIN_REASON: usize = 3;
+/// The longest item on a desk that is read for showing, bytes.
+const MAX_ITEM_BYTES: u64 = 1 << 20;
+
+/// A reason that somebody gives and a log keeps.
+pub fn reason(text: &str) -> Result<String, String> {
+    if text.chars().filter(|c| !c.is_whitespace() && !c.is_control()).count() < MIN_REASON {
+        return Err(format!("a reason of at least {MIN_REASON} characters is needed: the log keeps it"));
+    }
+    Ok(text.to_owned())
+}
 
 /// What became of something on the desk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -141,8 +157,15 @@ impl Desk {
     pub fn demand_named(&self, agreement: &Agreement) -> Result<(), Failure> {
         let Person { entry, .. } = &self.person;
         let (study, organisation) = (&agreement.study, &self.organisation);
+        let mut others = agreement.parties.iter().filter(|party| party.entry.organisation != *organisation);
+        let elsewhere = others.find(|party| party.people.contains(entry));
         let why = match agreement.person(organisation, &entry.person) {
             Some(known) if known == entry => return Ok(()),
+            _ if elsewhere.is_some() => format!(
+                "that folder's key is {} of {}: give the folder of somebody of {organisation}",
+                entry.person,
+                elsewhere.map_or("another house", |party| party.entry.organisation.as_str())
+            ),
             Some(_) => format!(
                 "the agreement of study {study} names {} of {organisation} with another key or role than this folder has: a new \
                  key counts after an amendment (`study amend`)",
@@ -257,6 +280,21 @@ impl Case {
         ))
     }
 
+    /// Demands that the study does not stand still here, or says who can let it go on and how long the task can wait.
+    fn demand_going_on(&self, desk: &Desk, until: Timestamp) -> Result<(), Failure> {
+        match standstill(&desk.view, &self.run.study)? {
+            None => Ok(()),
+            Some(why) => Err(Failure::refused(
+                format!(
+                    "{} Nothing was signed; the task can wait {} more",
+                    still_standing(&why, self.run.study.as_str()),
+                    left_in_words(until)
+                ),
+                Vec::new(),
+            )),
+        }
+    }
+
     /// Who may decide at an organisation, in words.
     pub fn who_can(&self, organisation: &Name) -> String {
         named(&self.approvers(organisation))
@@ -279,16 +317,104 @@ pub fn named(people: &[&PersonEntry]) -> String {
     if people.is_empty() { String::from("nobody") } else { people.join(" or ") }
 }
 
+/// What people have said that lies on the desk, signed, and that the node has not looked at yet.
+pub fn lying(home: &Home, is_about: impl Fn(&Entry) -> bool) -> Result<Vec<String>, Failure> {
+    let items = home.on_desk()?.into_iter().filter_map(|item| item.bytes.ok());
+    let said = items.filter_map(|bytes| Said::read(&bytes)).filter(|said| is_about(&said.entry));
+    Ok(said.map(|said| said.in_words()).collect())
+}
+
+/// An entry on a desk, as it claims to be: nothing was checked.
+pub struct Said {
+    entry: Entry,
+}
+
+impl Said {
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let item: DeskItem = serde_json::from_slice(bytes).ok()?;
+        Some(Self { entry: item.entry.peek::<Entry>().ok()?.claims().clone() })
+    }
+
+    /// What a file holds that the node has put aside; nothing where it is no entry.
+    pub fn in_file(file: &Path) -> Option<Self> {
+        let length = std::fs::metadata(file).ok()?.len();
+        if length > MAX_ITEM_BYTES {
+            return None;
+        }
+        Self::read(&std::fs::read(file).ok()?)
+    }
+
+    /// When it was signed, by its author's clock.
+    pub const fn at(&self) -> Timestamp {
+        self.entry.time
+    }
+
+    /// Who says what, and when.
+    pub fn in_words(&self) -> String {
+        let what = match &self.entry.fact {
+            Fact::Approval { approved: true, task, why, .. } => format!("yes to task {}: {}", task.short(), plain(why)),
+            Fact::Approval { task, why, .. } => format!("no to task {}: {}", task.short(), plain(why)),
+            Fact::Dispatch { task, .. } => format!("let out what is held back for task {}", task.short()),
+            Fact::Freeze { frozen: true, why } => format!("stop study {}: {}", self.entry.study, plain(why)),
+            Fact::Freeze { why, .. } => format!("let study {} go on: {}", self.entry.study, plain(why)),
+            fact => format!("{} in study {}", fact.kind(), self.entry.study),
+        };
+        format!("{} on {}: {what}", self.entry.author, self.entry.time)
+    }
+}
+
+/// Why a study stands still here, if it does: what stopped it first, and whether that was said again.
+pub fn standstill(view: &View, study: &Name) -> Result<Option<String>, Failure> {
+    let stops = view.stops(study)?;
+    let Some((first, again)) = stops.split_first() else { return Ok(None) };
+    let mut text = format!("{} on {}", first.why, first.since);
+    if let Some(last) = again.last() {
+        text.push_str(&format!("; said again since, last {} on {}", last.why, last.since));
+    }
+    Ok(Some(text))
+}
+
+/// What becomes of a task whose vector does not leave this node.
+pub fn without_this_node(agreement: &Agreement) -> String {
+    let (threshold, members) = (agreement.secure_sum.threshold as usize, agreement.parties.len());
+    let then = if threshold < members {
+        format!(
+            "the answer is made without this node if {threshold} of {members} members are there, otherwise there is none"
+        )
+    } else {
+        String::from("there is no answer at all")
+    };
+    format!("If it stays here until the time is over, {then}; the price stays charged, because rows were read.")
+}
+
+/// Whether the hub has taken the last thing of this kind that the node journaled: then the other members hear of it.
+async fn others_hear(view: &View, kind: &str) -> Result<&'static str, Failure> {
+    let began = Instant::now();
+    loop {
+        let last = view.journal()?.into_iter().rfind(|(record, _)| record.kind == kind);
+        if last.is_some_and(|(_, sent)| sent) {
+            return Ok("The hub knows, and tells the other members.");
+        }
+        if began.elapsed() > HUB_PATIENCE {
+            return Ok("The other members will be told when the hub is reached.");
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 async fn decide(home: &Path, decision: &Decision, approved: bool, output: &Output) -> Result<(), Failure> {
     let desk = Desk::open(home, &decision.speaker)?;
     let case = Case::find(&desk.view, &decision.task)?;
-    demand_undecided(&case)?;
+    demand_undecided(&desk, &case, approved)?;
     case.demand_may_decide(&desk)?;
+    if approved {
+        case.demand_going_on(&desk, waits_until(&case.agreement, &case.run))?;
+    }
     let person = &desk.person.entry.person;
-    let said: Vec<bool> = case.said().into_iter().filter(|(who, ..)| who == person).map(|(_, yes, _)| yes).collect();
-    // Whoever said yes may still say no while the task waits.
-    if let Some(before) = said.last().filter(|before| approved || !**before) {
-        let word = if *before { "yes" } else { "no" };
+    // A yes can be taken back as long as the task waits; a no cannot.
+    let before = case.said().into_iter().rfind(|(who, ..)| who == person);
+    if let Some((_, before, _)) = before.filter(|(_, before, _)| approved || !before) {
+        let word = if before { "yes" } else { "no" };
         let others: Vec<&PersonEntry> = case.approvers(&desk.organisation);
         let others: Vec<&PersonEntry> = others.into_iter().filter(|other| other.person != *person).collect();
         let why = format!("{person} has said {word} to this task already; now {} must act", named(&others));
@@ -309,8 +435,13 @@ async fn decide(home: &Path, decision: &Decision, approved: bool, output: &Outpu
             Heard::Acted if after.state == RunState::Waiting => {
                 format!("{person} says {word} to task {task}. It still waits here: {}.", after.why)
             }
+            Heard::Acted if !approved && after.state == RunState::Refused => format!(
+                "{person} says no to task {task}. It is over, for all members and at no price; the reason goes to {}.",
+                case.task.researcher
+            ),
             Heard::Acted => {
-                format!("{person} says {word} to task {task}. Here it is {} now: {}.", after.state, after.why)
+                let state = state_in_words(after.state);
+                format!("{person} says {word} to task {task}. Here it is {state} now: {}.", plain(&after.why))
             }
         }
     })
@@ -319,25 +450,50 @@ async fn decide(home: &Path, decision: &Decision, approved: bool, output: &Outpu
 const NOT_YET: &str = "The node has not acted on it yet: is it running (`node start`)? It lies on the node's desk, signed, and \
                        holds as soon as the node looks.";
 
-/// Demands that the task waits for people, or says how it stands instead.
-fn demand_undecided(case: &Case) -> Result<(), Failure> {
-    if case.run.state == RunState::Waiting {
+/// Demands that the task waits for people, or says how it stands instead, and who can still do what. Nothing is signed.
+fn demand_undecided(desk: &Desk, case: &Case, approved: bool) -> Result<(), Failure> {
+    let (run, task) = (&case.run, case.hash.short());
+    if run.state == RunState::Waiting {
         return Ok(());
+    }
+    let freeze = format!("to stop the whole study, `node freeze {}`", run.study);
+    if let Some(held) = held_for(&desk.view, case.hash)? {
+        let left = left_in_words(held_until(&case.agreement, &held));
+        let why = if approved {
+            format!(
+                "task {task} was approved here before, and what leaves is held back ({left} left): look at it with `node show \
+                 {task}`, and let it out with `node dispatch {task}`"
+            )
+        } else {
+            format!(
+                "nothing needs to be refused: what task {task} would give out is held back here, and not letting it out is the \
+                 no ({left} left). {} Nothing was signed; {freeze}",
+                without_this_node(&case.agreement)
+            )
+        };
+        return Err(Failure::refused(why, Vec::new()));
     }
     let said = case.said();
     let by: Vec<String> =
         said.iter().map(|(who, yes, _)| format!("{who} said {}", if *yes { "yes" } else { "no" })).collect();
-    let by = match (by.is_empty(), case.run.state) {
-        (false, _) => format!(" ({})", by.join(", ")),
-        (true, RunState::Refused) => String::from(" (the policy refused it; nobody was asked)"),
-        (true, _) => String::from(" (nobody was asked: the agreement approves it automatically)"),
+    let by = match (by.is_empty(), run.state) {
+        (false, _) => by.join(", "),
+        (true, RunState::Refused) => String::from("the policy refused it; nobody was asked"),
+        (true, _) => String::from("nobody was asked, or nobody answered"),
     };
-    let why = format!(
-        "task {} is decided already: it is {} here{by}. Nobody needs to act; to stop the whole study, `node freeze {}`",
-        case.hash.short(),
-        case.run.state,
-        case.run.study
-    );
+    let state = match run.state {
+        RunState::LeftOut => String::from("went on without this node"),
+        RunState::Refused => String::from("was refused here"),
+        state => state_in_words(state),
+    };
+    let why = match run.state {
+        RunState::Released => format!("task {task} is over: the answer is out ({by}). Nothing was signed"),
+        RunState::LeftOut | RunState::Refused | RunState::Void => {
+            let why = plain(&words::how_it_ended(&case.agreement.parties, &run.why));
+            format!("task {task} is over. It {state}: {why} ({by}). Nothing was signed, and nobody needs to act")
+        }
+        _ => format!("task {task} is decided already: it is {state} here ({by}). Nobody needs to act; {freeze}"),
+    };
     Err(Failure::refused(why, Vec::new()))
 }
 
@@ -354,12 +510,13 @@ async fn dispatch(home: &Path, task: &str, speaker: &Speaker, output: &Output) -
             format!(
                 "nothing is held back for task {}: it is {} here. `node outbox --held` lists what waits",
                 case.hash.short(),
-                case.run.state
+                state_in_words(case.run.state)
             ),
             Vec::new(),
         ));
     };
     case.demand_may_decide(&desk)?;
+    case.demand_going_on(&desk, held_until(&case.agreement, &held))?;
     let fact = Fact::Dispatch { message: held.message, task: case.hash };
     let laid = desk.say((case.task.plan.agreement, &case.run.study), fact, None)?;
     let heard = waiting(&laid, output).await?;
@@ -376,22 +533,35 @@ async fn dispatch(home: &Path, task: &str, speaker: &Speaker, output: &Output) -
 
 async fn freeze(home: &Path, stop: &Stop, frozen: bool, output: &Output) -> Result<(), Failure> {
     let desk = Desk::open(home, &stop.speaker)?;
+    let before = standstill(&desk.view, &stop.study)?;
     let laid = say_freeze(&desk, &stop.study, &stop.why, frozen)?;
     let heard = waiting(&laid, output).await?;
+    let told = match heard {
+        Heard::Acted => others_hear(&desk.view, "freeze").await?,
+        Heard::Waits => NOT_YET,
+    };
     let (person, study) = (&desk.person.entry.person, &stop.study);
-    let value = serde_json::json!({"desk": heard, "frozen": frozen, "person": person, "study": study});
+    let value =
+        serde_json::json!({"before": before, "desk": heard, "frozen": frozen, "person": person, "study": study});
     output.result(&value, || {
-        let what = if frozen { "stops" } else { "sets going again" };
-        let rest = match (heard, frozen) {
-            (Heard::Waits, _) => NOT_YET.to_owned(),
+        let at = &desk.organisation;
+        let first = match frozen {
+            true => format!("{person} stops study {study} at {at}."),
+            false => format!("{person} lets study {study} go on at {at}."),
+        };
+        let known = match &before {
+            Some(why) if frozen => format!(" It stood still before: {}.", plain(why)),
+            _ => String::new(),
+        };
+        let then = match (heard, frozen) {
             (Heard::Acted, true) => format!(
-                "Nothing new of it is permitted, read or let out here; the other members are told. Only a privacy officer of {} \
-                 sets it going again (`node unfreeze {study}`).",
+                " Nothing new of it is permitted, read or let out here. Only a privacy officer of {} sets it going again \
+                 (`node unfreeze {study}`).",
                 desk.organisation
             ),
-            (Heard::Acted, false) => String::from("The other members are told."),
+            _ => String::new(),
         };
-        format!("{person} {what} study {study} at {}. {rest}", desk.organisation)
+        format!("{first}{known}{then} {told}")
     })
 }
 
@@ -426,4 +596,17 @@ pub fn demand_role(desk: &Desk, agreement: &Agreement, may: impl Fn(Role) -> boo
 pub async fn waiting(laid: &Laid, output: &Output) -> Result<Heard, Failure> {
     let _progress = output.progress("waiting for the node to act on it");
     laid.wait().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::reason;
+
+    #[test]
+    fn repro_a_blank_reason_is_none() {
+        for blank in ["", " ", "ab", "a  b", "\u{a0}\t\n \u{2003}", "\u{7}\u{7}\u{7}"] {
+            assert!(reason(blank).is_err(), "{blank:?}");
+        }
+        assert_eq!(reason(" a b c").unwrap(), " a b c");
+    }
 }

@@ -44,6 +44,9 @@ pub struct Federation {
 pub struct Facts {
     /// The datasets, each held by every organisation.
     pub datasets: Vec<Name>,
+    /// Whether people also let out what leaves.
+    #[serde(default)]
+    pub hold: bool,
     pub organisations: Vec<Name>,
     /// Whether people approve tasks.
     #[serde(default)]
@@ -113,8 +116,8 @@ impl Federation {
             (None, Source::Simulated { .. }) => Name::new("outcomes").map_err(Failure::own)?,
             (None, Source::Folder { .. }) => first,
         };
-        let people = approval != Approval::Automatic;
-        let federation = Self { dir: dir.to_owned(), facts: Facts { datasets, organisations, people, study } };
+        let (hold, people) = (approval == Approval::People { hold: true }, approval != Approval::Automatic);
+        let federation = Self { dir: dir.to_owned(), facts: Facts { datasets, hold, organisations, people, study } };
         federation.enrol(approval, progress).await?;
         let text = toml::to_string(&federation.facts).map_err(Failure::own)?;
         std::fs::write(dir.join("sandbox.toml"), text).map_err(Failure::own)?;
@@ -255,10 +258,15 @@ impl Federation {
         Ok(stopped)
     }
 
-    /// Whether any of its processes runs.
+    /// Whether all of its processes run.
     pub fn is_running(&self) -> bool {
-        let names = self.facts.organisations.iter().map(Name::as_str).chain(["hub"]);
-        names.filter_map(|name| std::fs::read_to_string(self.pid_file(name)).ok()).any(|pid| is_ours(pid.trim()))
+        self.running().1.is_empty()
+    }
+
+    /// Which of its processes run, and which do not.
+    pub fn running(&self) -> (Vec<String>, Vec<String>) {
+        let names = ["hub"].into_iter().chain(self.facts.organisations.iter().map(Name::as_str)).map(str::to_owned);
+        names.partition(|name| std::fs::read_to_string(self.pid_file(name)).is_ok_and(|pid| is_ours(pid.trim())))
     }
 
     pub const fn facts(&self) -> &Facts {

@@ -33,7 +33,7 @@ pub enum Command {
         #[arg(long)]
         study: Name,
         /// What happened
-        #[arg(long)]
+        #[arg(long, value_parser = desk::reason)]
         what: String,
         /// When somebody became aware, UTC, such as 2026-11-22T08:30:00Z (default: now)
         #[arg(long, value_name = "TIME")]
@@ -48,7 +48,7 @@ pub enum Command {
         /// The incident
         incident: Name,
         /// Why
-        #[arg(long)]
+        #[arg(long, value_parser = desk::reason)]
         why: String,
         #[command(flatten)]
         speaker: Speaker,
@@ -58,7 +58,7 @@ pub enum Command {
         /// The incident
         incident: Name,
         /// What was done
-        #[arg(long)]
+        #[arg(long, value_parser = desk::reason)]
         what: String,
         #[command(flatten)]
         known: Known,
@@ -70,7 +70,7 @@ pub enum Command {
         /// The incident
         incident: Name,
         /// How it ended
-        #[arg(long)]
+        #[arg(long, value_parser = desk::reason)]
         what: String,
         #[command(flatten)]
         known: Known,

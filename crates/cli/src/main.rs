@@ -5,6 +5,8 @@
 
 mod account;
 mod audit;
+mod budgets;
+mod compare;
 mod dataset;
 mod demo;
 mod desk;

@@ -1,18 +1,24 @@
 //! `cohortium node`: make a node, run it, add datasets and people, see what it does, what it waits for and what leaves.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use cohortium_api::Connection;
-use cohortium_messages::{Agreement, Author, Call, Decimal, Entry, Envelope, Fact, Hash, Name, PersonEntry};
+use cohortium_messages::{
+    Agreement, Author, Call, Decimal, Entry, Envelope, Fact, Hash, Name, PersonEntry, Task, Timestamp,
+};
 use cohortium_node::home::Home;
-use cohortium_node::{HeldRecord, NodeError, RunRecord, RunState, TakenIn, service};
+use cohortium_node::view::View;
+use cohortium_node::{AccessRecord, NodeError, RunRecord, RunState, TakenIn, service};
+use serde::Serialize;
 
 use crate::dataset::{self, Declaration, Total};
 use crate::hub::read_invitation;
 use crate::output::{Failure, Output, plain, table};
 use crate::sandbox::{command_line, shown};
 use crate::session::{Session, fingerprint, node_home, open_view};
+use crate::words::{self, counted};
 use crate::{desk, person, show};
 
 #[derive(Subcommand)]
@@ -249,77 +255,143 @@ fn people(home: &Path, output: &Output) -> Result<(), Failure> {
     })
 }
 
-/// Where a run stands in the list: those that wait for people first, then what is held back, then the rest.
-fn urgency(task: &Hash, run: &RunRecord, held: &[(Hash, HeldRecord)]) -> u8 {
-    match run.state {
-        RunState::Waiting => 0,
-        _ if held.iter().any(|(of, _)| of == task) => 1,
-        _ => 2,
+/// A task in the list, with what decides where it stands there.
+struct Listed {
+    hash: Hash,
+    held: bool,
+    run: RunRecord,
+    /// Until when people can still act, where they are waited for.
+    until: Option<Timestamp>,
+    /// What is waited for, or how it ended, for people.
+    why: String,
+}
+
+impl Listed {
+    fn all(view: &View) -> Result<Vec<Self>, Failure> {
+        let held = view.held()?;
+        let mut versions = BTreeMap::new();
+        for (agreement, envelope) in view.versions()? {
+            versions.insert(envelope.peek::<Agreement>().map_err(Failure::own)?.hash(), agreement);
+        }
+        let mut all = Vec::new();
+        for (hash, run) in view.runs()? {
+            let held = held.iter().find(|(of, _)| *of == hash).map(|(_, held)| held);
+            let task = run.task.peek::<Task>().map_err(Failure::own)?;
+            let agreement = versions.get(&task.claims().plan.agreement);
+            let until = agreement.and_then(|agreement| match held {
+                Some(held) => Some(show::held_until(agreement, held)),
+                None => (run.state == RunState::Waiting).then(|| show::waits_until(agreement, &run)),
+            });
+            let why = agreement.map(|agreement| words::how_it_ended(&agreement.parties, &run.why));
+            all.push(Self { hash, held: held.is_some(), why: why.unwrap_or_else(|| run.why.clone()), run, until });
+        }
+        all.sort_by_key(Self::urgency);
+        Ok(all)
+    }
+
+    /// What is held back comes first: rows were read for it, and its time runs. Then what waits for a yes or a no.
+    fn urgency(&self) -> u8 {
+        match (self.held, self.run.state) {
+            (true, _) => 0,
+            (false, RunState::Waiting) => 1,
+            (false, _) => 2,
+        }
+    }
+
+    fn value(&self) -> serde_json::Value {
+        let run = &self.run;
+        serde_json::json!({"alarms": run.alarms, "began_at": run.began_at, "dataset": run.dataset, "held": self.held,
+            "researcher": run.researcher, "state": run.state, "study": run.study, "task": self.hash,
+            "waits_until": self.until, "why": run.why})
+    }
+
+    fn row(&self) -> Vec<String> {
+        let run = &self.run;
+        let state = if self.held { String::from("held") } else { show::state_in_words(run.state) };
+        let alarms = match (run.alarms.is_empty(), run.why.is_empty()) {
+            (true, _) => "",
+            (false, true) => "NOTICED, see `node show`",
+            (false, false) => "NOTICED, see `node show`; ",
+        };
+        let left = self.until.map_or_else(String::new, show::left_in_words);
+        let begun = vec![self.hash.short(), run.began_at.to_string(), state, left];
+        let fields = [&run.study, &run.dataset, &run.researcher].map(ToString::to_string);
+        [begun, fields.to_vec(), vec![format!("{alarms}{}", plain(&self.why))]].concat()
     }
 }
 
 fn tasks(home: &Path, output: &Output) -> Result<(), Failure> {
     let view = open_view(home)?;
-    let held = view.held()?;
-    let versions = view.versions()?;
-    let mut runs = view.runs()?;
-    runs.sort_by_key(|(task, run)| urgency(task, run, &held));
-    let refused = node_home(home)?.refused_on_desk()?;
-    let until = |run: &RunRecord| {
-        let agreement = versions.iter().rev().find(|(agreement, _)| agreement.study == run.study);
-        let waits = run.state == RunState::Waiting;
-        agreement.filter(|_| waits).map(|(agreement, _)| show::waits_until(agreement, run))
-    };
-    let rows: Vec<serde_json::Value> = runs
-        .iter()
-        .map(|(task, run)| {
-            serde_json::json!({"alarms": run.alarms, "began_at": run.began_at, "dataset": run.dataset,
-                "held": urgency(task, run, &held) == 1, "researcher": run.researcher, "state": run.state,
-                "study": run.study, "task": task, "waits_until": until(run), "why": run.why})
-        })
-        .collect();
-    let aside: Vec<serde_json::Value> =
-        refused.iter().map(|(file, why)| serde_json::json!({"file": file, "why": why})).collect();
-    let value = serde_json::json!({"halted": view.halted()?, "refused_on_desk": aside, "tasks": rows});
+    let listed = Listed::all(&view)?;
+    let aside = aside(&node_home(home)?)?;
     let halted = view.halted()?;
+    let rows: Vec<serde_json::Value> = listed.iter().map(Listed::value).collect();
+    let value = serde_json::json!({"halted": halted, "refused_on_desk": aside, "tasks": rows});
     output.result(&value, || {
         let mut text = String::new();
         if let Some(why) = halted {
             text.push_str(&format!("THIS NODE HAS STOPPED believing the hub: {}\n", plain(&why)));
         }
-        let waiting: Vec<&Hash> =
-            runs.iter().filter(|(_, run)| run.state == RunState::Waiting).map(|(task, _)| task).collect();
-        if let Some(first) = waiting.first() {
-            let show = command_line(&["--home", &shown(home), "node", "show", &first.short()]);
-            text.push_str(&format!("{} for people here. To look at the first:\n  {show}\n", tasks_wait(waiting.len())));
+        for (urgency, what) in [(0, "held back until somebody here lets it out"), (1, "waiting for people here")] {
+            let mut such = listed.iter().filter(|listed| listed.urgency() == urgency);
+            if let Some(first) = such.next() {
+                let number = u32::try_from(such.count()).unwrap_or(u32::MAX).saturating_add(1);
+                let show = command_line(&["--home", &shown(home), "node", "show", &first.hash.short()]);
+                text.push_str(&format!("{} {what}. To look at the first:\n  {show}\n", counted(number, "task")));
+            }
         }
-        if runs.is_empty() {
+        if listed.is_empty() {
             text.push_str("No task has reached this node.");
         } else {
-            let rows = runs.iter().map(|(task, run)| {
-                let fields = [&run.study, &run.dataset, &run.researcher].map(ToString::to_string);
-                let left = until(run).map_or_else(String::new, show::left_in_words);
-                let state = if urgency(task, run, &held) == 1 { String::from("held") } else { run.state.to_string() };
-                let alarms = match (run.alarms.is_empty(), run.why.is_empty()) {
-                    (true, _) => "",
-                    (false, true) => "NOTICED, see `node show`",
-                    (false, false) => "NOTICED, see `node show`; ",
-                };
-                let begun = vec![task.short(), run.began_at.to_string(), state, left];
-                [begun, fields.to_vec(), vec![format!("{alarms}{}", plain(&run.why))]].concat()
-            });
             let headings = ["task", "began", "state", "time left", "study", "dataset", "researcher", "remark"];
-            text.push_str(&table(&headings, rows));
+            text.push_str(&table(&headings, listed.iter().map(Listed::row)));
         }
-        for (file, why) in refused.iter().rev().take(5) {
-            text.push_str(&format!("\nNot acted on: {}: {}", file.display(), plain(why)));
-        }
+        text.push_str(&aside_in_words(&aside, home));
         text
     })
 }
 
-fn tasks_wait(number: usize) -> String {
-    if number == 1 { String::from("1 task waits") } else { format!("{number} tasks wait") }
+/// Something that the node has not acted on, and why.
+#[derive(Serialize)]
+struct Aside {
+    at: Option<Timestamp>,
+    file: PathBuf,
+    /// Who says what; nothing where it is no entry.
+    said: Option<String>,
+    why: String,
+}
+
+/// What the node has put aside, the newest first.
+fn aside(node: &Home) -> Result<Vec<Aside>, Failure> {
+    let mut aside: Vec<Aside> = Vec::new();
+    for (file, why) in node.refused_on_desk()? {
+        let said = desk::Said::in_file(&file);
+        aside.push(Aside { at: said.as_ref().map(desk::Said::at), file, said: said.map(|said| said.in_words()), why });
+    }
+    aside.sort_by_key(|aside| std::cmp::Reverse(aside.at));
+    Ok(aside)
+}
+
+/// How many refused items of the desk are shown: the newest.
+const MAX_ASIDE: usize = 3;
+
+fn aside_in_words(aside: &[Aside], home: &Path) -> String {
+    if aside.is_empty() {
+        return String::new();
+    }
+    let mut text = String::from(
+        "\n\nSaid at the desk and not acted on, the newest first (mend what is said, and say it again):\n",
+    );
+    for Aside { file, said, why, .. } in aside.iter().take(MAX_ASIDE) {
+        let what = said.as_ref().map_or_else(|| format!("{} is no entry", file.display()), |said| plain(said));
+        text.push_str(&format!("  {what}\n    {}\n", plain(why)));
+    }
+    if let Some(more) = aside.len().checked_sub(MAX_ASIDE).filter(|more| *more > 0) {
+        text.push_str(&format!("  and {more} more.\n"));
+    }
+    let folder = home.join("desk").join("refused");
+    text.push_str(&format!("Read? Then clear them away: rm {}/*", folder.display()));
+    text
 }
 
 /// What is made and waits for a person to let it out.
@@ -336,7 +408,8 @@ fn held(home: &Path, output: &Output) -> Result<(), Failure> {
         if held.is_empty() {
             return String::from("Nothing is held back.");
         }
-        let mut text = String::from("Made, paid for, and held back until a steward or privacy officer lets it out:\n");
+        let mut text =
+            String::from("Made, paid for, and held back until a person lets it out; look with `node show` before:\n");
         for (task, held) in &held {
             let command =
                 command_line(&["--home", &shown(home), "node", "dispatch", &task.short(), "--as", "YOUR_FOLDER"]);
@@ -361,8 +434,8 @@ fn alerts(home: &Path, output: &Output) -> Result<(), Failure> {
     let mut stopped = Vec::new();
     let mut news = Vec::new();
     for (agreement, _) in view.agreements()? {
-        if let Some(stop) = view.stopped(&agreement.study)? {
-            stopped.push((agreement.study.clone(), format!("{} on {}", stop.why, stop.since)));
+        if let Some(why) = desk::standstill(&view, &agreement.study)? {
+            stopped.push((agreement.study.clone(), why));
         }
         // The hub tells everybody, so it tells us what we said ourselves.
         let of_others = view.news(&agreement.study)?.into_iter().filter(|entry| entry.author != ours);
@@ -408,11 +481,35 @@ fn access(home: &Path, last: usize, output: &Output) -> Result<(), Failure> {
         if records.is_empty() {
             return String::from("Nobody asked for or changed anything here.");
         }
-        let rows = records
-            .iter()
-            .map(|record| vec![record.at.to_string(), plain(&record.who), plain(&record.what), plain(&record.outcome)]);
-        table(&["when", "who", "what", "outcome"], rows)
+        let is_claimed = records.iter().any(|record| record.who.ends_with(CLAIMED));
+        let rows = records.iter().map(|record| {
+            let [who, what, outcome] = accessed(record).map(|text| plain(&text));
+            vec![record.at.to_string(), who, what, outcome]
+        });
+        let mut text = table(&["when", "who", "what", "outcome"], rows);
+        if is_claimed {
+            text.push_str(
+                "\n(claimed): so says what came; whether it was really theirs was checked after this was written.",
+            );
+        }
+        text
     })
+}
+
+/// How a record says that nobody had checked yet who speaks.
+const CLAIMED: &str = "(claimed)";
+
+/// Who did what with which outcome. The shares of a round are what lets this node read: it reads, and not the hub.
+fn accessed(record: &AccessRecord) -> [String; 3] {
+    let AccessRecord { outcome, what, who, .. } = record;
+    match what.strip_prefix("rows for task ") {
+        Some(task) if outcome == "taken in" => {
+            let told = format!("{who} brought all members' shares");
+            [String::from("this node"), format!("read its rows for task {task}"), told]
+        }
+        Some(task) => [String::from("this node"), format!("did not read its rows for task {task}"), outcome.clone()],
+        None => [who.clone(), what.clone(), outcome.clone()],
+    }
 }
 
 fn outbox(home: &Path, last: usize, output: &Output) -> Result<(), Failure> {

@@ -3,7 +3,9 @@
 //! Whatever is printed may hold what others wrote: reasons, titles, and what a parser or a hub says is wrong. So everything
 //! goes through here, and nothing that moves the cursor, hides text or turns its direction comes out.
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use cohortium_api::ClientError;
@@ -151,7 +153,8 @@ impl Output {
         }
         bar.enable_steady_tick(Duration::from_millis(120));
         bar.set_message(plain(&what.into()));
-        Progress(bar)
+        let is_piped = self.format == Format::Text && !std::io::stderr().is_terminal();
+        Progress { bar, is_piped, told: Mutex::default() }
     }
 
     /// Prints a failure on standard error and gives its exit code.
@@ -182,23 +185,40 @@ impl Output {
 }
 
 /// A sign of life.
-pub struct Progress(ProgressBar);
+pub struct Progress {
+    bar: ProgressBar,
+    /// Standard error is no terminal: a sign of life is not seen there.
+    is_piped: bool,
+    /// What was told last.
+    told: Mutex<String>,
+}
 
 impl Progress {
     /// Says what is being waited for now.
     pub fn now(&self, what: impl Into<String>) {
-        self.0.set_message(plain(&what.into()));
+        self.bar.set_message(plain(&what.into()));
+    }
+
+    /// Says what is being waited for now; where nobody sees a sign of life, as a line of its own, once.
+    pub fn tell(&self, what: impl Into<String>) {
+        let what = plain(&what.into());
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_piped && *told != what {
+            eprintln!("{what}");
+        }
+        told.clone_from(&what);
+        self.bar.set_message(what);
     }
 
     /// Prints without disturbing the sign of life.
     pub fn suspend(&self, print: impl FnOnce()) {
-        self.0.suspend(print);
+        self.bar.suspend(print);
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        self.0.finish_and_clear();
+        self.bar.finish_and_clear();
     }
 }
 

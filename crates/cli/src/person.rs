@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use cohortium_messages::{Envelope, Name, PersonEntry, PersonSecrets, Role};
+use cohortium_api::Connection;
+use cohortium_messages::{Envelope, Name, PersonEntry, PersonSecrets, PrincipalKind, Role};
 use cohortium_node::service::system_rng;
 use zeroize::Zeroizing;
 
@@ -82,6 +83,7 @@ pub fn make(home: &Path, name: &Name, role: Role) -> Result<Person, Failure> {
 impl Person {
     /// The person whose folder this is.
     pub fn open(home: &Path) -> Result<Self, Failure> {
+        demand_no_other_home(home)?;
         let no_person = |why: &dyn std::fmt::Display| {
             Failure::usage(format!(
                 "{} is no person's folder ({why}): make one with `--home DIR person init --name NAME --role ROLE`",
@@ -103,6 +105,22 @@ impl Person {
         let bytes = serde_json::to_vec_pretty(&envelope).map_err(Failure::own)?;
         std::fs::write(file, bytes).map_err(|error| Failure::own(format!("{}: {error}", file.display())))
     }
+}
+
+/// Demands that a folder is nobody's home at the hub: a researcher, who asks, does not decide, and a node is no person.
+fn demand_no_other_home(home: &Path) -> Result<(), Failure> {
+    let Ok(connection) = Connection::load(home) else { return Ok(()) };
+    let (home, name) = (home.display(), connection.name);
+    Err(Failure::usage(match connection.kind {
+        PrincipalKind::Researcher => {
+            format!(
+                "{home} is the home of the researcher {name}, who asks. Who asks cannot decide: give a person's folder"
+            )
+        }
+        PrincipalKind::Organisation => format!(
+            "{home} is the home of the node of {name}. It speaks for itself: give the folder of a person, made by `person init`"
+        ),
+    }))
 }
 
 /// Reads what [`Command::Init`] wrote for the operator.

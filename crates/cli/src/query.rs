@@ -13,7 +13,9 @@ use cohortium_query::{Answer, AnswerCell, Ask, Priced};
 use serde::Serialize;
 
 use crate::output::{Failure, Output, table};
+use crate::sandbox::{command_line, shown};
 use crate::session::{Session, unexpected};
+use crate::words;
 
 /// How long to wait for the members to cosign the log after a release. They cosigned it moments before, for the task
 /// itself, so a member that takes longer has gone away.
@@ -67,7 +69,15 @@ pub async fn run(arguments: Arguments, home: &Path, output: &Output) -> Result<(
     }
     let answered = {
         let progress = output.progress("asking");
-        ask(&session, &agreement, &priced, &arguments, |what| progress.now(what)).await?
+        let task = std::cell::Cell::new(None);
+        let tell = |waits: Waits| {
+            task.set(Some(waits.task));
+            progress.tell(waits.words);
+        };
+        tokio::select! {
+            answered = ask(&session, &agreement, &priced, &arguments, tell) => answered?,
+            _ = tokio::signal::ctrl_c() => return Err(no_longer_waiting(home, task.get())),
+        }
     };
     output.result(&answered, || {
         let price = if answered.stored {
@@ -82,6 +92,41 @@ pub async fn run(arguments: Arguments, home: &Path, output: &Output) -> Result<(
             answered.task.short(),
             answered.log_index
         )
+    })
+}
+
+/// What a question waits for.
+pub struct Waits {
+    pub task: Hash,
+    pub words: String,
+}
+
+impl Waits {
+    /// What the hub says, with until when people are waited for.
+    fn of(status: &TaskStatus) -> Self {
+        let (task, awaited) = (status.task, join(&status.awaited));
+        let words = match (status.state, status.deadline) {
+            (TaskState::AwaitingApproval, Some(until)) if !awaited.is_empty() => {
+                format!("task {}: people are asked; waiting for {awaited}, until {until}", task.short())
+            }
+            _ if awaited.is_empty() => status.why.clone(),
+            _ => format!("{}: {awaited}", status.why),
+        };
+        Self { task, words }
+    }
+}
+
+/// What to tell somebody who stops waiting for an answer: nobody has taken the question back.
+fn no_longer_waiting(home: &Path, task: Option<Hash>) -> Failure {
+    let command = |arguments: &[&str]| command_line(&[&["--home", &shown(home), "task"], arguments].concat());
+    Failure::not_ready(match task {
+        Some(task) => format!(
+            "no longer waiting here, but the question stands, as task {0}:\n  {1}\nOnce it is answered the same question gives \
+             the answer, free. Asked again before that, it is a second task",
+            task.short(),
+            command(&["show", &task.short()])
+        ),
+        None => format!("no longer waiting; whether the hub has taken the question says {}", command(&["list"])),
     })
 }
 
@@ -120,7 +165,7 @@ pub async fn ask(
     agreement: &Verified<Agreement>,
     priced: &Priced,
     arguments: &Arguments,
-    progress: impl Fn(String),
+    progress: impl Fn(Waits),
 ) -> Result<Answered, Failure> {
     let (purpose, study) = (arguments.purpose.clone(), agreement.study.clone());
     let stored = Call::Released { plan: priced.plan_hash(), purpose, study };
@@ -132,11 +177,15 @@ pub async fn ask(
     }
     let (task, envelope, entry) = sign_task(session, agreement, priced, arguments)?;
     let submit = Call::Submit { entry, task: envelope };
-    let Reply::Status(status) = session.call_patiently(submit, &progress).await? else { return Err(unexpected()) };
+    let hash = task.hash();
+    let away = |words| progress(Waits { task: hash, words });
+    let Reply::Status(status) = session.call_patiently(submit, away).await? else { return Err(unexpected()) };
     let status = wait_for_end(session, status, &progress).await?;
     match status.state {
         TaskState::Released => read_release(agreement, priced, &task, &status, false),
-        TaskState::Refused => Err(Failure::refused(&status.why, status.clauses)),
+        TaskState::Refused => {
+            Err(Failure::refused(words::how_it_ended(&agreement.parties, &status.why), status.clauses))
+        }
         _ => Err(Failure::not_ready(format!("the task {}: {}", status.state, status.why))),
     }
 }
@@ -146,7 +195,7 @@ pub async fn ask(
 async fn wait_for_end(
     session: &Session,
     mut status: TaskStatus,
-    progress: &impl Fn(String),
+    progress: &impl Fn(Waits),
 ) -> Result<TaskStatus, Failure> {
     let mut released_at = None;
     while !status.state.is_terminal() || (status.release.is_some() && status.inclusion.is_none()) {
@@ -156,9 +205,10 @@ async fn wait_for_end(
                  question again later, which is free",
             ));
         }
-        progress(format!("{}{}", status.why, awaited(&status)));
+        progress(Waits::of(&status));
         let wait = Call::Status { known: status.step, task: status.task, wait_ms: 10_000 };
-        let Reply::Status(next) = session.call_patiently(wait, progress).await? else { return Err(unexpected()) };
+        let away = |words| progress(Waits { task: status.task, words });
+        let Reply::Status(next) = session.call_patiently(wait, away).await? else { return Err(unexpected()) };
         status = next;
     }
     Ok(status)
@@ -273,10 +323,6 @@ pub fn number(value: f64) -> String {
         size if size >= 10.0 => format!("{value:.2}"),
         _ => format!("{value:.3}"),
     }
-}
-
-fn awaited(status: &TaskStatus) -> String {
-    if status.awaited.is_empty() { String::new() } else { format!(": {}", join(&status.awaited)) }
 }
 
 pub fn join(names: &[Name]) -> String {

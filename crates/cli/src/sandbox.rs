@@ -85,8 +85,13 @@ pub async fn run(command: Command, output: &Output) -> Result<(), Failure> {
         }
         Command::Start { dir } => {
             let federation = Federation::open(&dir)?;
-            if federation.is_running() {
-                return Err(Failure::usage(format!("{} is running already", dir.display())));
+            let (running, down) = federation.running();
+            if !running.is_empty() {
+                let again = format!("`{}`, then start", command_line(&["sandbox", "stop", &shown(&dir)]));
+                return Err(Failure::usage(match down.as_slice() {
+                    [] => format!("{} is running already", dir.display()),
+                    down => format!("{} down, the rest of {} runs: {again}", are(down), dir.display()),
+                }));
             }
             // They go on when this process ends; `sandbox stop` finds them by their numbers.
             let processes: Vec<std::mem::ManuallyDrop<Process>> =
@@ -132,9 +137,22 @@ fn saying_yes_or_no(federation: &Federation) -> String {
         }
         text.push_str(&format!("  {}\n", command(&["approve", "TASK", "--why", "\"for trying\"", "--as", &person])));
     }
+    if federation.facts().hold {
+        text.push_str("What would leave is held back then; look at it and let it out at each, within the time that `node tasks` says:\n");
+        for name in &federation.facts().organisations {
+            let (home, person) = (shown(federation.node(name).dir()), shown(&federation.person(name, "paula")));
+            let dispatch = command_line(&["--home", &home, "node", "dispatch", "TASK", "--as", &person]);
+            text.push_str(&format!("  {dispatch}\n"));
+        }
+    }
     text.push_str("TASK is what `node tasks` shows. `refuse` in the place of `approve` ends it. Each organisation also has paula, \
                    its privacy officer.\n");
     text
+}
+
+/// `hub is`, `hub, northside are`.
+fn are(names: &[String]) -> String {
+    format!("{} {}", names.join(", "), if names.len() == 1 { "is" } else { "are" })
 }
 
 /// A command as the person at this keyboard would type it: through cargo, if that is how this one was started.

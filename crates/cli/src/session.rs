@@ -34,7 +34,7 @@ pub struct Session {
 impl Session {
     /// Opens the home of a node or a researcher.
     pub fn open(home: &Path) -> Result<Self, Failure> {
-        let connection = Connection::load(home).map_err(Failure::usage)?;
+        let connection = connection(home)?;
         let key = match connection.kind {
             PrincipalKind::Organisation => {
                 let text = Home::new(home).secrets()?.message.to_secret_text();
@@ -148,9 +148,26 @@ impl Session {
     }
 }
 
+/// The connection of a node's or a researcher's home; in any other folder, what that is.
+fn connection(home: &Path) -> Result<Connection, Failure> {
+    Connection::load(home).map_err(|error| {
+        let is = |file: &str| home.join(file).is_file();
+        let what = match () {
+            () if is("hub.toml") => "the home of a hub",
+            () if is("person.json") => "the folder of a person, who speaks with --as",
+            () if is("sandbox.toml") => "a whole sandbox: its nodes are in `nodes`, its researcher in `researcher`",
+            () => return Failure::usage(error),
+        };
+        Failure::usage(format!(
+            "{} is {what}: give the home of a node or of a researcher with --home DIR",
+            home.display()
+        ))
+    })
+}
+
 /// The node's home in this folder; in any other folder, what to do about it.
 pub fn node_home(home: &Path) -> Result<Home, Failure> {
-    let connection = Connection::load(home).map_err(Failure::usage)?;
+    let connection = connection(home)?;
     match connection.kind {
         PrincipalKind::Organisation => Ok(Home::new(home)),
         PrincipalKind::Researcher => Err(Failure::usage(format!(

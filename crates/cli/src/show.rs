@@ -6,44 +6,31 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use cohortium_dp::account::{Reservation, Scope};
-use cohortium_dp::{Account, Next};
-use cohortium_messages::{Agreement, Hash, Name, Plan, Timestamp, ascii_json};
+use cohortium_messages::{Agreement, Entry, Fact, Name, Timestamp, ascii_json};
 use cohortium_node::service::now;
-use cohortium_node::view::View;
 use cohortium_node::{HeldRecord, RunRecord, RunState};
+use cohortium_policy::Severity;
 use cohortium_query::{Ask, ExpectedError, Per, Priced};
-use serde::Serialize;
 
-use crate::desk::{Case, agreement_of, held_for};
+use crate::budgets::Budgets;
+use crate::compare::Compared;
+use crate::desk::{Case, held_for, lying, named, standstill, without_this_node};
 use crate::output::{Failure, Output, plain, table};
 use crate::query::{join, micro, number};
 use crate::sandbox::{command_line, shown};
 use crate::session::{fingerprint, node_home, open_view};
-use crate::words;
-
-/// One budget before and after.
-#[derive(Serialize)]
-struct Budget {
-    /// Whose.
-    of: String,
-    total: f64,
-    left: f64,
-    /// What would be left; nothing where this task is in it already, or cannot be paid.
-    after: Option<f64>,
-}
+use crate::words::{self, counted};
 
 /// What this node knows of a task.
 struct Shown {
-    budgets: Vec<Budget>,
+    budgets: Budgets,
     case: Case,
+    compared: Compared,
     expected: Vec<ExpectedError>,
-    /// Why the budgets do not suffice, where they do not.
-    unpaid: Option<String>,
     held: Option<HeldRecord>,
     home: String,
-    /// The last task of this kind that people here approved, and what is different now.
-    last: Option<(Hash, Timestamp, Vec<String>)>,
+    /// What lies on the desk about this task and was not looked at yet.
+    lying: Vec<String>,
     node: Name,
     priced: Option<Priced>,
     /// Whether the SQL beside the plan gives this plan.
@@ -61,6 +48,20 @@ pub fn waits_until(agreement: &Agreement, run: &RunRecord) -> Timestamp {
     run.began_at.plus_seconds(i64::from(agreement.approval.wait_hours).saturating_mul(3600))
 }
 
+/// Until when what is held back can still be let out, by this house's clock: the hub's wait began a little earlier.
+pub fn held_until(agreement: &Agreement, held: &HeldRecord) -> Timestamp {
+    held.record.made_at.plus_seconds(i64::from(agreement.approval.wait_hours).saturating_mul(3600))
+}
+
+/// A state in words of people.
+pub fn state_in_words(state: RunState) -> String {
+    match state {
+        RunState::Masked => String::from("computed, not yet in the sum"),
+        RunState::Void => String::from("ended without an answer"),
+        state => state.to_string(),
+    }
+}
+
 /// How long until then, in words.
 pub fn left_in_words(until: Timestamp) -> String {
     let left = until.seconds().saturating_sub(now().seconds());
@@ -74,9 +75,15 @@ pub fn left_in_words(until: Timestamp) -> String {
 
 impl Shown {
     fn read(home: &Path, task: &str) -> Result<Self, Failure> {
-        let node = node_home(home)?.connection()?.name;
+        let house = node_home(home)?;
+        let node = house.connection()?.name;
         let view = open_view(home)?;
         let case = Case::find(&view, task)?;
+        let is_about = |entry: &Entry| match &entry.fact {
+            Fact::Approval { task, .. } | Fact::Dispatch { task, .. } => *task == case.hash,
+            Fact::Freeze { .. } => entry.study == case.run.study,
+            _ => false,
+        };
         let plan = &case.task.plan;
         let priced = cohortium_query::check(plan, &case.agreement, plan.agreement).ok();
         let members = u32::try_from(case.agreement.parties.len()).unwrap_or(u32::MAX);
@@ -84,18 +91,17 @@ impl Shown {
             Some(priced) => cohortium_query::expected_error(priced, members).map_err(Failure::own)?,
             None => Vec::new(),
         };
-        let (budgets, unpaid) = budgets(&view, &case, priced.as_ref())?;
         let ask = Ask { rho: plan.rho, draw: plan.draw };
         let again = cohortium_query::plan(&case.task.sql, &case.agreement, plan.agreement, ask);
         Ok(Self {
-            budgets,
-            unpaid,
+            budgets: Budgets::of(&view, &case, priced.as_ref())?,
+            compared: Compared::find(&view, &case, &node)?,
             held: held_for(&view, case.hash)?,
             home: shown(home),
-            last: last_approved(&view, &case)?,
+            lying: lying(&house, is_about)?,
             node,
             sql_is_plan: again.is_ok_and(|again| again == *plan),
-            stopped: view.stopped(&case.run.study)?.map(|stop| format!("{} on {}", stop.why, stop.since)),
+            stopped: standstill(&view, &case.run.study)?,
             case,
             expected,
             priced,
@@ -113,9 +119,18 @@ impl Shown {
             let column = terms.and_then(|terms| terms.schema.column(&name));
             let sensitivity = column.map(|column| column.sensitivity);
             let meaning = column.and_then(|column| column.meaning.clone());
-            serde_json::json!({"column": name, "meaning": meaning, "sensitivity": sensitivity, "uses": uses})
+            let doubt = self.doubt(&name);
+            serde_json::json!({"column": name, "doubt": doubt, "meaning": meaning, "sensitivity": sensitivity, "uses": uses})
         };
         columns.map(value).collect()
+    }
+
+    /// What `study check` finds wrong with how a column is described.
+    fn doubt(&self, column: &Name) -> Option<String> {
+        let clause = format!("dataset {}: column {column}", self.case.task.plan.dataset);
+        let findings = cohortium_policy::lint(&self.case.agreement, now()).into_iter();
+        let mut doubts = findings.filter(|found| found.clause == clause && found.severity < Severity::Note);
+        doubts.next().map(|found| found.words)
     }
 
     fn value(&self) -> Result<serde_json::Value, Failure> {
@@ -126,22 +141,24 @@ impl Shown {
             .map(|(who, yes, why)| serde_json::json!({"approved": yes, "person": who, "why": why}))
             .collect();
         let last = self
+            .compared
             .last
             .as_ref()
             .map(|(task, at, different)| serde_json::json!({"asked_at": at, "different": different, "task": task}));
         let may: Vec<&Name> = case.approvers(&self.node).iter().map(|person| &person.person).collect();
         let waits = (run.state == RunState::Waiting).then(|| waits_until(&case.agreement, run));
         Ok(serde_json::json!({
-            "alarms": run.alarms, "asked_at": case.task.asked_at, "began_at": run.began_at, "budgets": self.budgets,
+            "alarms": run.alarms, "asked_at": case.task.asked_at, "began_at": run.began_at, "budgets": self.budgets.each,
             "columns": self.columns(), "commands": self.commands(), "epsilon": self.epsilon(),
             "expected_error": self.expected, "held": self.held.as_ref().map(|held| held.message),
-            "last_approved": last, "may_decide": may, "permitted_by": run.permitted_by,
+            "held_until": self.held.as_ref().map(|held| held_until(&case.agreement, held)), "last_approved": last,
+            "may_decide": may, "near": self.compared.near, "on_desk": self.lying, "permitted_by": run.permitted_by,
             "plan": case.task.plan, "plan_hash": case.task.plan.hash().map_err(Failure::own)?,
             "purpose": case.task.purpose, "researcher": case.task.researcher,
-            "researcher_fingerprint": self.researcher()?, "said": said, "sql": case.task.sql,
-            "sql_is_plan": self.sql_is_plan, "state": run.state, "stopped": self.stopped, "study": run.study,
-            "task": case.hash, "unpaid": self.unpaid, "waits_until": waits, "why": run.why,
-            "words": self.question(),
+            "researcher_fingerprint": self.researcher()?, "said": said, "same": self.compared.same,
+            "sql": case.task.sql, "sql_is_plan": self.sql_is_plan, "state": run.state, "stopped": self.stopped,
+            "study": run.study, "task": case.hash, "unpaid": self.budgets.unpaid, "valid_until": case.agreement.valid_until,
+            "waits_until": waits, "why": run.why, "words": self.question(),
         }))
     }
 
@@ -154,66 +171,105 @@ impl Shown {
         self.case.agreement.dataset(&plan.dataset).map(|terms| words::question(plan, terms))
     }
 
-    /// The commands that may be typed now.
+    /// The commands that may be typed now. While the study stands still neither a yes nor a dispatch would be heard.
     fn commands(&self) -> Vec<String> {
         let task = self.case.hash.short();
-        let command = |verb: &str, why: bool| {
-            let mut arguments = vec!["--home", &self.home, "node", verb, &task];
+        let command = |verb: &str, about: &str, why: bool| {
+            let mut arguments = vec!["--home", &self.home, "node", verb, about];
             if why {
                 arguments.extend(["--why", "\"YOUR REASON\""]);
             }
             arguments.extend(["--as", "YOUR_FOLDER"]);
             command_line(&arguments)
         };
-        match (self.case.run.state, &self.held) {
-            (RunState::Waiting, _) => vec![command("approve", true), command("refuse", true)],
-            (_, Some(_)) => vec![command("dispatch", false)],
+        let refuse = || command("refuse", &task, true);
+        let unfreeze = || command("unfreeze", self.case.run.study.as_str(), true);
+        match (self.case.run.state, &self.held, &self.stopped) {
+            (RunState::Waiting, _, None) => vec![command("approve", &task, true), refuse()],
+            (RunState::Waiting, _, Some(_)) => vec![refuse(), unfreeze()],
+            (_, Some(_), None) => vec![command("dispatch", &task, false)],
+            (_, Some(_), Some(_)) => vec![unfreeze()],
             _ => Vec::new(),
         }
     }
 
     fn text(&self) -> Result<String, Failure> {
         let mut text = String::new();
-        let parts = [self.asked()?, self.computed()?, self.price(), self.remarkable(), self.decision()];
+        let parts =
+            [self.first_of_all(), self.asked()?, self.computed()?, self.price(), self.remarkable(), self.decision()];
         for part in parts.iter().filter(|part| !part.is_empty()) {
             let _ = writeln!(text, "{part}");
         }
         Ok(text)
     }
 
+    /// What nobody may overlook.
+    fn first_of_all(&self) -> String {
+        let mut lines = self.compared.first_of_all(self.case.run.state);
+        if let Some(why) = &self.stopped {
+            lines.push(format!("THE STUDY STANDS STILL AT THIS NODE: {}", plain(why)));
+        }
+        lines.extend(
+            self.lying
+                .iter()
+                .map(|said| format!("Signed, and not looked at by the node yet (is it running?): {}", plain(said))),
+        );
+        lines.iter().map(|line| format!("{line}\n")).collect()
+    }
+
+    /// How the task stands here.
+    fn state(&self) -> String {
+        let (case, run) = (&self.case, &self.case.run);
+        let words = state_in_words(run.state);
+        match (run.state, &self.held) {
+            (RunState::Waiting, _) => {
+                let until = waits_until(&case.agreement, run);
+                format!(
+                    "WAITS FOR YOU AND YOUR COLLEAGUES: {}. Time left: {} (until {until})",
+                    run.why,
+                    left_in_words(until)
+                )
+            }
+            (_, Some(held)) => {
+                let until = held_until(&case.agreement, held);
+                format!("HELD BACK until one of you lets it out. Time left: {} (until {until})", left_in_words(until))
+            }
+            (RunState::Void, None) => {
+                format!("{words}: {}", plain(&words::how_it_ended(&case.agreement.parties, &run.why)))
+            }
+            _ if run.why.is_empty() => words,
+            _ => format!("{words}: {}", plain(&run.why)),
+        }
+    }
+
     /// Who asks, for what, and how it stands.
     fn asked(&self) -> Result<String, Failure> {
         let (case, run) = (&self.case, &self.case.run);
         let fingerprint = self.researcher()?.unwrap_or_else(|| String::from("not in the agreement"));
-        let state = match run.state {
-            RunState::Waiting => format!(
-                "WAITS FOR YOU AND YOUR COLLEAGUES: {}. Time left: {} (until {})",
-                run.why,
-                left_in_words(waits_until(&case.agreement, run)),
-                waits_until(&case.agreement, run)
-            ),
-            _ if self.held.is_some() => format!("{}: {}", run.state, run.why),
-            state if run.why.is_empty() => state.to_string(),
-            state => format!("{state}: {}", plain(&run.why)),
-        };
         let agreement = &case.agreement;
         let mut text = format!("Task {}\n", case.hash);
-        let _ = writeln!(text, "  state      {state}");
+        let _ = writeln!(text, "  state      {}", self.state());
         let _ = writeln!(
             text,
             "  asked by   {} (fingerprint {fingerprint}), on {}",
             case.task.researcher, case.task.asked_at
         );
-        let _ =
-            writeln!(text, "  study      {} (revision {}): {}", run.study, agreement.revision, plain(&agreement.title));
+        let _ = writeln!(
+            text,
+            "  study      {} (revision {}, until {}): {}",
+            run.study,
+            agreement.revision,
+            agreement.valid_until,
+            plain(&agreement.title)
+        );
         let _ = writeln!(text, "  purpose    {}", words::purpose(&case.task.purpose));
         let _ = writeln!(text, "             as agreed: {}", plain(&agreement.purpose_text));
         let _ = writeln!(text, "  affirms    {}", words::affirmed(&case.task.affirms));
-        let _ = writeln!(
-            text,
-            "  rows of    {}; they never leave, only noised sums under masks do",
-            join(&case.task.participants)
-        );
+        let _ = writeln!(text, "  rows of    {}", join(&case.task.participants));
+        text.push_str(&wrapped(
+            "Rows stay where they are. What leaves a node is a sum with random noise, which nobody can read before the sums of \
+             all members are added.",
+        ));
         Ok(text)
     }
 
@@ -244,8 +300,13 @@ impl Shown {
         } else {
             text.push_str(&indented(&table(&["column", "used to", "sensitivity", "meaning"], rows)));
         }
+        for (column, _) in words::columns(plan) {
+            if let Some(doubt) = self.doubt(&column) {
+                text.push_str(&wrapped(&format!("`study check` doubts how {column} is described: {}", plain(&doubt))));
+            }
+        }
         let _ = writeln!(text, "  Plan, exactly: {}", plan.hash().map_err(Failure::own)?);
-        let _ = writeln!(text, "    {}", ascii_json(&serde_json::to_string(plan).map_err(Failure::own)?));
+        text.push_str(&broken(&ascii_json(&serde_json::to_string(plan).map_err(Failure::own)?)));
         Ok(text)
     }
 
@@ -255,26 +316,18 @@ impl Shown {
         let agreement = &self.case.agreement;
         match (self.epsilon(), &self.priced) {
             (Some(epsilon), Some(priced)) => {
+                let cells = u32::try_from(priced.layout().cells()).unwrap_or(u32::MAX);
                 let _ = writeln!(
                     text,
-                    "  ε = {epsilon:.3} for this task alone (δ = {}), {} numbers in the answer",
+                    "  ε = {epsilon:.3} for this task alone (δ = {}), {} in the answer",
                     agreement.budgets.delta,
-                    priced.layout().cells()
+                    counted(cells, "number")
                 );
             }
             _ => text.push_str("  The plan does not fit the agreement: it has no price, and cannot run.\n"),
         }
-        let rows = self.budgets.iter().map(|budget| {
-            let after = budget.after.map_or_else(|| String::from("–"), |after| format!("{after:.3}"));
-            vec![budget.of.clone(), format!("{:.3}", budget.total), format!("{:.3}", budget.left), after]
-        });
-        text.push_str(&indented(&table(&["budget of", "ε in all", "ε left", "left after this"], rows)));
-        if self.budgets.iter().any(|budget| budget.after.is_some()) {
-            text.push_str(
-                "  (ε of several tasks does not simply add up; what would be left is computed, not subtracted)\n",
-            );
-        }
-        if let Some(why) = &self.unpaid {
+        text.push_str(&self.budget_table());
+        if let Some(why) = &self.budgets.unpaid {
             let _ = writeln!(text, "  It cannot be paid: {why}");
         }
         for error in &self.expected {
@@ -292,10 +345,40 @@ impl Shown {
         text
     }
 
+    /// The budgets, with what the task would take while that is open, and what became of its price afterwards.
+    fn budget_table(&self) -> String {
+        use cohortium_dp::RunState as Paid;
+        let is_open = self.case.run.state == RunState::Waiting;
+        let rows = self.budgets.each.iter().map(|budget| {
+            let mut row = vec![budget.of.clone(), format!("{:.3}", budget.total), format!("{:.3}", budget.left)];
+            if is_open {
+                let word = |value: Option<f64>| value.map_or_else(|| String::from("–"), |value| format!("{value:.3}"));
+                row.extend([word(budget.after.map(|after| budget.left - after)), word(budget.after)]);
+            }
+            row
+        });
+        let headings = ["budget of", "ε in all", "ε left", "takes now", "left after this"];
+        let headings = if is_open { &headings[..] } else { headings.split_at(3).0 };
+        let mut text = indented(&table(headings, rows));
+        text.push_str(match (is_open, self.budgets.account) {
+            (true, _) if self.budgets.unpaid.is_none() => {
+                "  A first question takes more than its own ε, later ones less: they are counted together.\n"
+            }
+            (true, _) => "",
+            (false, Some(Paid::Reserved)) => "  The price is already reserved for this task, and in what is left.\n",
+            (false, Some(Paid::Reading | Paid::Spent)) => {
+                "  The price is already charged for this task, and in what is left.\n"
+            }
+            (false, Some(Paid::Refunded)) => "  The price was given back: no row was read.\n",
+            (false, None) => "  Nothing was reserved for this task.\n",
+        });
+        text
+    }
+
     /// What a person should know beside: what is like it, what others say, what the rules noticed.
     fn remarkable(&self) -> String {
         let mut text = String::from("To compare\n");
-        match &self.last {
+        match &self.compared.last {
             None => text.push_str(
                 "  Nothing of this kind (same dataset, same computations) was approved here by people before.\n",
             ),
@@ -313,67 +396,143 @@ impl Shown {
                 }
             }
         }
-        let run = &self.case.run;
-        let others: Vec<Name> = run.permitted_by.iter().cloned().collect();
-        let _ = match others.as_slice() {
-            [] => writeln!(text, "  No other member has permitted this very plan yet, as far as this node was told."),
-            others => {
-                writeln!(text, "  Members whose nodes permit this very plan (by their signatures): {}", join(others))
-            }
-        };
+        text.push_str(&self.others());
         for (who, yes, why) in self.case.said() {
             let word = if yes { "yes" } else { "no" };
             let _ = writeln!(text, "  {who} of this house said {word}: {}", plain(&why));
         }
-        if run.alarms.is_empty() {
+        let noticed = self.noticed();
+        if noticed.is_empty() {
             text.push_str("  The rules of watching noticed nothing.\n");
         }
-        for alarm in &run.alarms {
-            let _ = writeln!(text, "  NOTICED: {}", plain(alarm));
-        }
-        if let Some(why) = &self.stopped {
-            let _ = writeln!(text, "  THE STUDY STANDS STILL AT THIS NODE: {}", plain(why));
+        for line in noticed {
+            text.push_str(&wrapped(&line));
         }
         text
     }
 
+    /// What the other members say to it, as far as that is known here and matters still.
+    fn others(&self) -> String {
+        let (run, task) = (&self.case.run, self.case.hash.short());
+        let others: Vec<Name> = run.permitted_by.iter().cloned().collect();
+        let known = match (run.state, others.as_slice()) {
+            (RunState::Waiting, []) => {
+                String::from("No other member had permitted this very plan when this node was last told.")
+            }
+            (RunState::Waiting, others) => {
+                format!("Members whose nodes permit this very plan (by their signatures): {}.", join(others))
+            }
+            (RunState::Permitted, _) => String::from("This node permits it."),
+            (RunState::Reading | RunState::Masked | RunState::Signed | RunState::Revealed, _) => {
+                return wrapped("All members permit it: before that no node reads a row.");
+            }
+            _ => return String::new(),
+        };
+        let ask = command_line(&["--home", &self.home, "task", "show", &task]);
+        format!("{}    {ask}\n", wrapped(&format!("{known} How far the others are, the hub knows:")))
+    }
+
+    /// What the rules noticed when the task came, with the tasks that they speak of named as they are called here.
+    fn noticed(&self) -> Vec<String> {
+        let mut lines = self.compared.warnings();
+        let is_named = !lines.is_empty();
+        for alarm in &self.case.run.alarms {
+            let alarm = plain(alarm);
+            match alarm.split_once(": ") {
+                Some(("differencing", _)) if is_named => {}
+                Some(("first-pair", why)) => lines.push(format!("New here: {why}.")),
+                Some((_, why)) => lines.push(format!("NOTICED: {why}.")),
+                None => lines.push(format!("NOTICED: {alarm}")),
+            }
+        }
+        lines
+    }
+
     /// What is asked of the reader.
     fn decision(&self) -> String {
-        let approval = &self.case.agreement.approval;
-        let who = self.case.who_can(&self.node);
-        let mut text = String::new();
-        if self.case.run.state == RunState::Waiting {
-            let needed = approval.needed;
-            let yes = self.case.said().iter().filter(|(_, yes, _)| *yes).count();
-            let _ = writeln!(
-                text,
-                "Your decision: {needed} of you must say yes, {yes} did; one no refuses. Who is asked: {who}"
-            );
-            text.push_str(&wrapped(
-                "Every other clause of the agreement holds, as this node found when the task came; it looks again when you say yes.",
-            ));
-            text.push_str(&wrapped(&self.what_yes_does()));
-            text.push_str(&wrapped(
-                "On no: the task ends, for all members, at no price. Your reason goes to the researcher and into the log, where \
-                 members and auditors read it: write nothing about patients.",
-            ));
-        } else if let Some(held) = &self.held {
-            let _ = writeln!(text, "Held back until one of you lets it out ({who})");
-            let _ = writeln!(text, "  message    {}", held.message);
-            let _ = writeln!(text, "  holds      {}", plain(&held.record.words));
-            text.push_str(&wrapped(
-                "If it leaves: the hub adds it to the other members' and the sum becomes the answer. If nobody lets it out in \
-                 time, the answer is made without this node, or not at all; the price stays charged, because rows were read.",
-            ));
-        } else {
-            return text;
-        }
+        let mut text = match (self.case.run.state, &self.held) {
+            (RunState::Waiting, _) => self.to_say(),
+            (_, Some(held)) => self.to_let_out(held),
+            _ => return self.nothing_to_do(),
+        };
         text.push_str("Type one of these:\n");
         for command in self.commands() {
             let _ = writeln!(text, "  {command}");
         }
         text.push_str("YOUR_FOLDER is the folder with your own key, made by `person init`.\n");
         text
+    }
+
+    /// Yes or no.
+    fn to_say(&self) -> String {
+        let said = self.case.said();
+        let yes = said.iter().filter(|(_, yes, _)| *yes).count();
+        let still = self.case.approvers(&self.node).into_iter();
+        let still: Vec<_> = still.filter(|person| said.iter().all(|(who, ..)| *who != person.person)).collect();
+        let needed = self.case.agreement.approval.needed;
+        let mut text = String::new();
+        let _ = writeln!(
+            text,
+            "Your decision: {needed} of you must say yes, {yes} did; one no refuses. Still to say: {}",
+            named(&still)
+        );
+        if let Some(why) = &self.stopped {
+            text.push_str(&wrapped(&still_standing(why, self.case.run.study.as_str())));
+            text.push_str(&wrapped(&format!(
+                "Until then no yes is taken. The task can wait {} more.",
+                left_in_words(waits_until(&self.case.agreement, &self.case.run))
+            )));
+        } else {
+            text.push_str(&wrapped(
+                "Every other clause of the agreement holds, as this node found when the task came; it looks again when you say yes.",
+            ));
+            text.push_str(&wrapped(&self.what_yes_does()));
+        }
+        text.push_str(&wrapped(
+            "On no: the task ends, for all members, at no price. Your reason goes to the researcher and into the log, where \
+             members and auditors read it: write nothing about patients.",
+        ));
+        text
+    }
+
+    /// Let it out, or not.
+    fn to_let_out(&self, held: &HeldRecord) -> String {
+        let mut text = String::new();
+        let _ = writeln!(text, "Held back until one of you lets it out ({})", self.case.who_can(&self.node));
+        let _ = writeln!(text, "  message    {}", held.message);
+        let _ = writeln!(text, "  holds      {}", plain(&held.record.words));
+        text.push_str(&wrapped(&format!(
+            "Look before: is this the task that was approved ({}), is the exact plan above the one you mean, did the rules notice \
+             anything, is the price the one you expected? The numbers themselves say nothing: they are masked.",
+            self.case.hash.short()
+        )));
+        if let Some(why) = &self.stopped {
+            text.push_str(&wrapped(&still_standing(why, self.case.run.study.as_str())));
+            text.push_str(&wrapped("Until then nothing is let out."));
+        }
+        text.push_str(&wrapped("If it leaves: the hub adds it to the other members' and the sum becomes the answer."));
+        text.push_str(&wrapped(&format!(
+            "Not letting it out is the no: nothing needs to be typed. {}",
+            without_this_node(&self.case.agreement)
+        )));
+        text
+    }
+
+    /// What to know of a task that asks nothing of anybody here.
+    fn nothing_to_do(&self) -> String {
+        let task = self.case.hash.short();
+        match self.case.run.state {
+            RunState::Released => format!(
+                "Nothing to do: the answer is out. {} has it, and it stands in the hub's log (`audit export --release {task}`).\n",
+                self.case.run.researcher
+            ),
+            RunState::LeftOut => String::from("Nothing to do: the round went on without this node.\n"),
+            RunState::Refused | RunState::Void => String::from("Nothing to do: the task is over.\n"),
+            _ => format!(
+                "Nothing to do now: the nodes work on it. To stop the study here: {}\n",
+                command_line(&["--home", &self.home, "node", "freeze", self.case.run.study.as_str()])
+            ),
+        }
     }
 
     fn what_yes_does(&self) -> String {
@@ -400,85 +559,15 @@ impl Shown {
     }
 }
 
-/// Every budget that this task draws on, before and after; and why they do not suffice, if they do not.
-fn budgets(view: &View, case: &Case, priced: Option<&Priced>) -> Result<(Vec<Budget>, Option<String>), Failure> {
-    let Some((record, account)) = view.accounts()?.into_iter().find(|(record, _)| record.name == case.run.dataset)
-    else {
-        return Ok((Vec::new(), Some(String::from("this node has no such dataset"))));
-    };
-    let (after, unpaid) = match priced {
-        Some(priced) => paid(&account, case, priced),
-        None => (None, None),
-    };
-    let terms = &case.agreement.budgets;
-    let (study, researcher) = (&case.run.study, &case.run.researcher);
-    let scopes = [
-        (Scope::Dataset, format!("dataset {}, everyone", record.name), record.epsilon),
-        (Scope::Study(study.to_string()), format!("study {study}"), terms.epsilon_total),
-        (
-            Scope::Researcher(format!("{study}/{researcher}")),
-            format!("{researcher} in {study}"),
-            terms.epsilon_per_researcher,
-        ),
-    ];
-    let budgets = scopes.into_iter().filter_map(|(scope, of, total)| {
-        let left = account.remaining_epsilon_of(&scope)?;
-        let after = after.as_ref().and_then(|after| after.remaining_epsilon_of(&scope));
-        Some(Budget { of, total: total.to_f64(), left, after })
-    });
-    Ok((budgets.collect(), unpaid))
+/// Why the study stands still, and who must act.
+pub fn still_standing(why: &str, study: &str) -> String {
+    format!("The study is stopped here ({}). A privacy officer can let it go on: `node unfreeze {study}`.", plain(why))
 }
 
-/// The account as it would be with this task's price reserved; or why it cannot be. Nothing is written.
-fn paid(account: &Account, case: &Case, priced: &Priced) -> (Option<Account>, Option<String>) {
-    let reservation = Reservation {
-        researcher: format!("{}/{}", case.run.study, case.run.researcher),
-        study: case.run.study.to_string(),
-        task: case.hash.to_string(),
-        round: 0,
-        price: priced.price().clone(),
-        time: None,
-    };
-    match account.reserve(&reservation) {
-        Ok(Next::Write(entry)) => {
-            let mut after = account.clone();
-            let applied = after.apply(&entry).is_ok();
-            (applied.then_some(after), None)
-        }
-        Ok(Next::Already(_)) => (None, None),
-        Err(refusal) => (None, Some(refusal.to_string())),
-    }
-}
-
-/// The last task with the same dataset and computations that people here approved, and what is different in this one.
-fn last_approved(view: &View, case: &Case) -> Result<Option<(Hash, Timestamp, Vec<String>)>, Failure> {
-    let plan: &Plan = &case.task.plan;
-    let mut last = None;
-    for (hash, run) in view.runs()? {
-        if hash == case.hash || run.study != case.run.study || run.began_at > case.run.began_at {
-            continue;
-        }
-        let was_approved = !run.approvals.is_empty() && !matches!(run.state, RunState::Waiting | RunState::Refused);
-        let task = run.task.peek::<cohortium_messages::Task>().map_err(Failure::own)?;
-        let task = task.claims();
-        let is_alike = task.plan.dataset == plan.dataset && words::analyses(&task.plan) == words::analyses(plan);
-        if was_approved && is_alike {
-            let mut different = words::differences(&task.plan, plan);
-            let epsilon = |plan: &Plan| -> Result<Option<u64>, Failure> {
-                let agreement = agreement_of(view, plan.agreement)?;
-                let priced =
-                    agreement.and_then(|agreement| cohortium_query::check(plan, &agreement, plan.agreement).ok());
-                Ok(priced.map(|priced| priced.facts().epsilon_micro))
-            };
-            if let (Some(old), Some(new)) = (epsilon(&task.plan)?, epsilon(plan)?)
-                && old != new
-            {
-                different.push(format!("price: was ε = {:.3}; is ε = {:.3}", micro(old), micro(new)));
-            }
-            last = Some((hash, task.asked_at, different));
-        }
-    }
-    Ok(last)
+/// Lines of 104 characters, indented, of a text without spaces.
+fn broken(text: &str) -> String {
+    let characters: Vec<char> = text.chars().collect();
+    characters.chunks(104).map(|line| format!("    {}\n", line.iter().collect::<String>())).collect()
 }
 
 /// Lines of at most 110 characters, indented, so that a terminal does not break them elsewhere.

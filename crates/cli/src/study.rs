@@ -16,6 +16,7 @@ use cohortium_policy::{Change, Draft, DraftError, Finding, Severity};
 use crate::desk;
 use crate::output::{Failure, Output, plain};
 use crate::query::join;
+use crate::sandbox::{command_line, shown};
 use crate::session::{Members, Session, fingerprint, members};
 
 #[derive(Subcommand)]
@@ -68,7 +69,7 @@ pub enum Command {
         /// The study
         study: Name,
         /// Why; all members and auditors read it
-        #[arg(long)]
+        #[arg(long, value_parser = desk::reason)]
         why: String,
         /// Only this researcher's or person's key, by the fingerprint in the agreement
         #[arg(long, value_name = "FINGERPRINT")]
@@ -110,9 +111,9 @@ pub async fn run(command: Command, home: &Path, output: &Output) -> Result<(), F
             std::fs::write(&file, text).map_err(|error| Failure::own(format!("{}: {error}", file.display())))?;
             output.result(&serde_json::json!({"file": file, "study": study}), || {
                 format!(
-                    "Wrote {}. Edit it (someone must accept the risk by name), compare the fingerprints, then:\n  cohortium --home NODE study sign {}",
+                    "Wrote {0}. Edit it (someone must accept the risk by name), compare the fingerprints, then:\n  {1} study check {0}\n  {1} study sign {0}",
                     file.display(),
-                    file.display()
+                    command_line(&["--home", &shown(home)])
                 )
             })
         }
@@ -218,7 +219,12 @@ async fn sign(session: &Session, agreement: &Agreement, consent: Consent, output
                 Some(_) => format!(" Until then revision {} stays in force.", revision.saturating_sub(1)),
                 None => String::new(),
             };
-            format!("Signed as {}. Still to sign: {}.{meanwhile}", session.name(), join(&missing))
+            format!(
+                "Signed as {}. Still to sign: {}.{meanwhile} Each types, after comparing the fingerprints:\n  {}",
+                session.name(),
+                join(&missing),
+                command_line(&["--home", "THEIR_NODE", "study", "sign", study.as_str()])
+            )
         }
     })
 }
@@ -474,7 +480,9 @@ async fn find(session: &Session, study: &str) -> Result<StudyRecord, Failure> {
 
 fn confirm(question: &str) -> Result<(), Failure> {
     if !std::io::stdin().is_terminal() {
-        return Err(Failure::usage("nobody can be asked here: read what stands above, then say so with --yes"));
+        return Err(Failure::usage(format!(
+            "{question}\nNobody can be asked here: read what stands above, then say so with --yes"
+        )));
     }
     eprint!("{} [y/N] ", plain(question));
     let _ = std::io::stderr().flush();
@@ -532,7 +540,8 @@ async fn show(
     output.result(&value, || match &cedar {
         Some(cedar) => cedar.clone(),
         None => format!(
-            "{}\nSigned by all custodians: {}\nHash: {}\n{}",
+            "{}{}\nSigned by all custodians: {}\nHash: {}\n{}",
+            history.headline(),
             cohortium_policy::describe(agreement).trim_end(),
             if record.complete { "yes" } else { "no" },
             claims.hash(),
@@ -549,12 +558,21 @@ struct History {
     revisions: Vec<serde_json::Value>,
     revocations: Vec<serde_json::Value>,
     lines: Vec<String>,
+    /// Who took the whole agreement in force back, and when.
+    taken_back: Option<String>,
 }
 
 impl History {
     fn of(session: &Session, record: &StudyRecord, in_force: Hash) -> Result<Self, Failure> {
         let mut history = Self::default();
         let home = Home::new(&session.home);
+        if record.complete {
+            let agreement = cohortium_policy::open_agreement(&record.agreement).map_err(Failure::not_verified)?;
+            for envelope in &record.revocations {
+                let opened = cohortium_policy::open_entry(envelope, &agreement).map_err(Failure::not_verified)?;
+                history.revocation(&agreement, opened.entry())?;
+            }
+        }
         if session.connection.kind == PrincipalKind::Organisation && home.has_run() {
             for (agreement, envelope) in View::open(&home)?.versions()? {
                 if agreement.study == record.study {
@@ -577,18 +595,15 @@ impl History {
                 .amendments
                 .push(serde_json::json!({"hash": hash, "missing": missing, "revision": agreement.revision}));
         }
-        if record.complete {
-            let agreement = cohortium_policy::open_agreement(&record.agreement).map_err(Failure::not_verified)?;
-            for envelope in &record.revocations {
-                let opened = cohortium_policy::open_entry(envelope, &agreement).map_err(Failure::not_verified)?;
-                history.revocation(&agreement, opened.entry())?;
-            }
-        }
         Ok(history)
     }
 
     fn revision(&mut self, agreement: &Agreement, hash: Hash, in_force: Hash) {
-        let stands = if hash == in_force { "in force" } else { "no longer in force" };
+        let stands = match (hash == in_force, &self.taken_back) {
+            (true, None) => "in force",
+            (true, Some(_)) => "taken back, nothing runs under it",
+            (false, _) => "no longer in force",
+        };
         let revision = agreement.revision;
         self.lines.push(format!("Revision {revision} ({}): {stands}.", hash.short()));
         self.revisions.push(serde_json::json!({"hash": hash, "in_force": hash == in_force, "revision": revision}));
@@ -602,9 +617,19 @@ impl History {
             RevocationSubject::Agreement => String::from("the whole agreement"),
             RevocationSubject::Key(key) => format!("the key of {}", whose(agreement, key)),
         };
-        self.lines.push(format!("TAKEN BACK by {custodian} on {}: {what}. Why: {}", entry.time, plain(why)));
+        let line = format!("TAKEN BACK by {custodian} on {}: {what}. Why: {}", entry.time, plain(why));
+        if *subject == RevocationSubject::Agreement {
+            self.taken_back.get_or_insert_with(|| line.clone());
+        }
+        self.lines.push(line);
         self.revocations.push(serde_json::json!({"at": entry.time, "by": custodian, "what": what, "why": why}));
         Ok(())
+    }
+
+    /// What must be read before everything else.
+    fn headline(&self) -> String {
+        let after = "Nothing runs under it any more; only a new agreement changes that.";
+        self.taken_back.as_ref().map_or_else(String::new, |line| format!("{line}\n{after} It said:\n\n"))
     }
 
     fn in_words(&self) -> String {

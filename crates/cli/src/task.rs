@@ -7,14 +7,17 @@ use std::path::Path;
 
 use clap::Subcommand;
 use cohortium_messages::{
-    Call, Hash, MAX_TASKS_LISTED, Name, Phase, PrincipalKind, Progress, Reply, Task, TaskState, TaskStatus, TaskSummary,
+    Agreement, Call, Hash, MAX_TASKS_LISTED, Name, Phase, PrincipalKind, Progress, Reply, Task, TaskState, TaskStatus,
+    TaskSummary,
 };
 use cohortium_node::view::View;
 use cohortium_node::{RunRecord, RunState};
 
-use crate::output::{Failure, Output, table};
+use crate::output::{Failure, Output, plain, table};
 use crate::query::join;
 use crate::session::{Session, open_view, unexpected};
+use crate::show::state_in_words as state_here;
+use crate::words;
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -44,12 +47,14 @@ pub async fn run(command: Command, home: &Path, output: &Output) -> Result<(), F
 
 async fn list(session: &Session, last: u32, output: &Output) -> Result<(), Failure> {
     let tasks = known_to_hub(session, last).await?;
+    let agreements = agreements(session).await?;
     output.result(&serde_json::json!({ "tasks": tasks }), || {
         if tasks.is_empty() {
             return String::from("No task yet. Ask with `query`.");
         }
         let rows = tasks.iter().map(|task| {
-            let what = [task.study.to_string(), task.researcher.to_string(), task.sql.clone(), task.why.clone()];
+            let why = how_it_ended(&agreements, &task.study, &task.why);
+            let what = [task.study.to_string(), task.researcher.to_string(), task.sql.clone(), why];
             [vec![task.task.short(), task.asked_at.to_string(), state_in_words(task.state).to_owned()], what.to_vec()]
                 .concat()
         });
@@ -82,7 +87,9 @@ async fn show(session: &Session, text: &str, output: &Output) -> Result<(), Fail
     if status.task != task || question.hash() != task {
         return Err(Failure::not_verified("the hub shows another task than was asked for"));
     }
-    let shown = Shown { question: question.claims(), status: &status };
+    let agreements = agreements(session).await?;
+    let why = how_it_ended(&agreements, &question.claims().study, &status.why);
+    let shown = Shown { question: question.claims(), status: &status, why };
     output.result(&shown.value(here.as_ref()), || {
         let here = here.as_ref().map(|here| format!("\n\n{}", here.text));
         shown.text() + &here.unwrap_or_default()
@@ -130,10 +137,23 @@ async fn known_to_hub(session: &Session, last: u32) -> Result<Vec<TaskSummary>, 
     }
 }
 
+/// The agreements of the hub's studies, as the hub shows them: for words, not for belief.
+async fn agreements(session: &Session) -> Result<Vec<Agreement>, Failure> {
+    let studies = session.studies().await?.into_iter();
+    Ok(studies.filter_map(|record| Some(record.agreement.peek::<Agreement>().ok()?.claims().clone())).collect())
+}
+
+fn how_it_ended(agreements: &[Agreement], study: &Name, why: &str) -> String {
+    let agreement = agreements.iter().find(|agreement| agreement.study == *study);
+    plain(&agreement.map_or_else(|| why.to_owned(), |agreement| words::how_it_ended(&agreement.parties, why)))
+}
+
 /// A task as the hub tells it, with the question that its name is the hash of.
 struct Shown<'a> {
     question: &'a Task,
     status: &'a TaskStatus,
+    /// How it ended or what it waits for, for people.
+    why: String,
 }
 
 impl Shown<'_> {
@@ -179,7 +199,7 @@ impl Shown<'_> {
                 String::from("answered; the members have not yet cosigned the log that proves it")
             }
             (None, TaskState::Released) => String::from("answered"),
-            (None, state) => format!("{}: {}", state_in_words(state), status.why),
+            (None, state) => format!("{}: {}", state_in_words(state), self.why),
         }
     }
 
@@ -189,6 +209,9 @@ impl Shown<'_> {
         let left = status.remaining_s?;
         let then = match status.phase {
             Phase::Witnesses | Phase::Permits => String::from("is over, without an answer and at no price"),
+            _ if status.threshold as usize >= status.members.len() => {
+                String::from("is over, without an answer, for none may be missing; who has read its rows has paid")
+            }
             _ => format!(
                 "goes on without who is missing, if {} or more are there; else it is over, and who has read its rows has paid",
                 status.threshold
@@ -197,6 +220,7 @@ impl Shown<'_> {
         let whom = if status.awaited.is_empty() { String::from("the hub") } else { join(&status.awaited) };
         let asked = match status.state {
             TaskState::AwaitingApproval => " (people there are asked; they say yes or no with `node show`)",
+            _ if status.why.contains("let out") => " (people there look at what leaves, and let it out)",
             _ => "",
         };
         Some(format!("{whom}{asked}, for {} more; then the task {then}", span(left)))
@@ -291,7 +315,7 @@ impl OwnView {
         let why = if run.why.is_empty() { String::new() } else { format!("; {}", run.why) };
         let mut lines = vec![format!("At this node ({})", self.name)];
         lines.push(format!("  reached us {}", run.began_at));
-        lines.push(format!("  state      {}{why}", run.state));
+        lines.push(format!("  state      {}{why}", state_here(run.state)));
         lines.push(format!("  price      {}", price_in_words(run.state)));
         if !unsent.is_empty() {
             lines.push(format!("  unsent     {}: is the node running?", unsent.join(", ")));

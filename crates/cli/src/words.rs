@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cohortium_messages::{
     Analysis, Arithmetic, Comparison, DatasetTerms, Decimal, Measure, Modifier, Name, Order, Output, OutputColumn,
-    Plan, Predicate, Purpose, Scalar, Value, ascii_json,
+    Party, Plan, Predicate, Purpose, Scalar, Value, ascii_json,
 };
 
 use crate::output::plain;
@@ -28,13 +28,23 @@ pub fn question(plan: &Plan, terms: &DatasetTerms) -> String {
         None => String::from(". All rows count."),
         Some(filter) => format!(". Only rows count where {}.", predicate(filter, false)),
     });
-    text.push_str(&format!(
-        " One person counts in at most {} with at most {} in each.",
-        counted(plan.bounding.max_groups, "group"),
-        counted(plan.bounding.max_rows, "row")
-    ));
-    if terms.minimum_cohort > 0 {
-        text.push_str(&format!(" A group that counts fewer than {} persons is not shown.", terms.minimum_cohort));
+    text.push_str(&match (plan.bounding.max_groups, plan.bounding.max_rows) {
+        (1, 1) => String::from(" Each person counts once."),
+        (groups, rows) => format!(
+            " One person counts in at most {} with at most {} in each.",
+            counted(groups, "group"),
+            counted(rows, "row")
+        ),
+    });
+    let persons = terms.minimum_cohort;
+    match (persons, plan.bounding.max_rows) {
+        (0, _) => {}
+        (_, 1) => text.push_str(&format!(" A group whose noisy count is below {persons} is not shown.")),
+        (_, rows) => text.push_str(&format!(
+            " A group whose noisy count is below {} rows ({} with {rows} each) is not shown.",
+            u64::from(persons) * u64::from(rows),
+            counted(persons, "person")
+        )),
     }
     if plan.limit.is_some() {
         text.push_str(&format!(" Of the answer {} is shown.", shown_rows(plan)));
@@ -185,7 +195,8 @@ fn shown_rows(plan: &Plan) -> String {
     plan.limit.map_or_else(|| String::from("all"), |limit| format!("at most {}", counted(limit, "row")))
 }
 
-fn counted(number: u32, what: &str) -> String {
+/// A number of things: `1 row`, `2 rows`.
+pub fn counted(number: u32, what: &str) -> String {
     if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
 }
 
@@ -198,7 +209,9 @@ fn computed(plan: &Plan, output: &Output) -> Option<String> {
             Some(Measure::Present { of }) => format!("how many rows have a value of {}", scalar(of)),
             _ => String::from("how many rows there are"),
         }),
-        OutputColumn::Mean { sum, .. } => Some(format!("the mean of {}", summed(measure(sum)))),
+        OutputColumn::Mean { sum, .. } => {
+            Some(format!("the mean of {}, and with it how many values it is the mean of", summed(measure(sum))))
+        }
         OutputColumn::Sum(sum) => Some(format!("the sum of {}", summed(measure(sum)))),
     }
 }
@@ -291,6 +304,46 @@ fn listed(items: &[String], word: &str) -> String {
     }
 }
 
+/// A no that ended a task, taken from the hub's words for how it ended.
+pub struct Refusal {
+    /// Who, with role and house.
+    pub by: String,
+    /// Whether a person said it; otherwise a node decided by the agreement.
+    pub is_word: bool,
+    pub why: String,
+}
+
+/// What the policy says of a study that stands still at a node.
+const STOPPED: &str = "the study is stopped here until the privacy officer sets it going again";
+
+/// Who said no to a task and why, where the hub's words for how it ended tell that: `NODE refuses: …`.
+pub fn refusal(parties: &[Party], why: &str) -> Option<Refusal> {
+    let (member, rest) = why.split_once(" refuses: ")?;
+    let party = parties.iter().find(|party| party.entry.organisation.as_str() == member)?;
+    if let Some((name, reason)) = rest.split_once(" refuses: ")
+        && let Some(person) = party.people.iter().find(|person| person.person.as_str() == name)
+    {
+        let by = format!("{name}, {} of {member}", person.role);
+        return Some(Refusal { by, is_word: true, why: reason.to_owned() });
+    }
+    let officers = party.people.iter().filter(|person| person.role.may_unfreeze());
+    let officers: Vec<&str> = officers.map(|person| person.person.as_str()).collect();
+    let stopped = format!(
+        "the study is stopped at {member} until a privacy officer there ({}) sets it going again",
+        officers.join(", ")
+    );
+    Some(Refusal { by: format!("the node of {member}"), is_word: false, why: rest.replace(STOPPED, &stopped) })
+}
+
+/// How a task ended, with who said no where that can be told.
+pub fn how_it_ended(parties: &[Party], why: &str) -> String {
+    match refusal(parties, why) {
+        Some(Refusal { by, is_word: true, why }) => format!("{by}, said no: {why}"),
+        Some(Refusal { by, why, .. }) => format!("{by} says no: {why}"),
+        None => why.to_owned(),
+    }
+}
+
 /// What a purpose means.
 pub fn purpose(purpose: &Purpose) -> String {
     match purpose {
@@ -359,7 +412,8 @@ fn in_scalar(scalar: &Scalar, names: &mut BTreeSet<Name>) {
 
 #[cfg(test)]
 mod tests {
-    use cohortium_messages::{Bounding, Hash, Order, PLAN_VERSION};
+    use cohortium_messages::{Bounding, Hash, Order, OrganisationSecrets, PLAN_VERSION, PersonSecrets, Role};
+    use cohortium_node::service::system_rng;
 
     use super::*;
 
@@ -451,11 +505,37 @@ mod tests {
         assert!(predicate(&many, false).ends_with("true or 5 more (the exact plan has them all)"));
     }
 
+    /// What the hub says of a task that ended, and what people read.
+    #[test]
+    fn a_no_is_said_once_with_who_and_where() {
+        let keys = OrganisationSecrets::generate(&mut system_rng());
+        let people = [("paula", Role::PrivacyOfficer), ("stella", Role::Steward)];
+        let people = people.map(|(who, role)| PersonSecrets::generate(&mut system_rng()).entry(&name(who), role));
+        let parties = [Party { entry: keys.entry(&name("riverbank")), people: people.to_vec() }];
+        let stopped = format!("riverbank refuses: {STOPPED}");
+        for (why, words) in [
+            ("riverbank refuses: stella refuses: No, not this", "stella, steward of riverbank, said no: No, not this"),
+            ("riverbank refuses: over budget", "the node of riverbank says no: over budget"),
+            ("nowhere refuses: stella refuses: no", "nowhere refuses: stella refuses: no"),
+            ("too few answered in time", "too few answered in time"),
+            (
+                stopped.as_str(),
+                "the node of riverbank says no: the study is stopped at riverbank until a privacy officer there (paula) sets it \
+                 going again",
+            ),
+        ] {
+            assert_eq!(how_it_ended(&parties, why), words);
+        }
+    }
+
     #[test]
     fn a_question_names_what_is_computed_and_what_is_different() {
         let plan = mean_age(Some(compare("age", Comparison::Less, 90)));
         let computed: Vec<String> = plan.outputs.iter().filter_map(|output| computed(&plan, output)).collect();
-        let expected = ["the mean of age (each value held between 0 and 120)", "how many rows have a value of age"];
+        let expected = [
+            "the mean of age (each value held between 0 and 120), and with it how many values it is the mean of",
+            "how many rows have a value of age",
+        ];
         assert_eq!(computed, expected);
         assert_eq!(analyses(&plan), [Analysis::Count, Analysis::Mean].into());
         let uses =

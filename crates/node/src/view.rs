@@ -113,14 +113,6 @@ impl View {
         held.map(|(task, record)| Ok((task.parse().map_err(own)?, record))).collect()
     }
 
-    /// Why a study stands still here, if it does.
-    ///
-    /// # Errors
-    /// When a record is damaged.
-    pub fn stopped(&self, study: &Name) -> Result<Option<Stopped>, NodeError> {
-        Ok(self.stops(study)?.pop())
-    }
-
     /// Why a study stands still here: everything that stopped it since it last went on, oldest first. Nothing: it goes on.
     ///
     /// # Errors

@@ -40,6 +40,8 @@ fn a_task_says_whom_it_waits_for_and_a_question_outlives_the_hub() {
     // The hub goes away and comes back; then the member does. The question has waited all the while.
     sandbox.kill("hub");
     run(Some(&researcher), &["task", "show", &task]).fails(5, &["cannot be reached"]);
+    run(None, &["sandbox", "start", &sandbox.shown()])
+        .fails(2, &["hub, stmary are down", "sandbox stop", "then start"]);
     sandbox.start_again("hub");
     sandbox.start_again("stmary");
     assert_eq!(question.join().unwrap().json()["survivors"], json!(HOSPITALS));
@@ -107,7 +109,7 @@ fn repro_commands_of_a_node_say_where_they_belong() {
     ];
     for arguments in commands {
         for (home, parts) in [
-            (sandbox.hub(), ["is no home of a node", "node init"]),
+            (sandbox.hub(), ["is the home of a hub", "give the home of a node"]),
             (empty.clone(), ["is no home of a node", "node init"]),
             (sandbox.researcher(), ["the home of the researcher ada", "an organisation's with --home"]),
         ] {
