@@ -17,7 +17,9 @@ use std::path::{Path, PathBuf};
 
 use cohortium_api::Connection;
 use cohortium_engine::ingest_csv;
-use cohortium_messages::{Decimal, Hash, Invitation, Name, OrganisationSecrets, Schema, canonical_bytes};
+use cohortium_messages::{
+    Decimal, Entry, Envelope, Fact, Hash, Invitation, Name, OrganisationSecrets, Schema, canonical_bytes,
+};
 use cohortium_policy::watch::Rules;
 use cohortium_store::{SqliteStore, make_private_folder, write_private};
 use rand_core::CryptoRng;
@@ -44,6 +46,8 @@ pub struct NewDataset<'a> {
 
 /// The most items of the desk that are taken at once, and the most bytes of each: a signed entry has a few hundred.
 const MAX_DESK_ITEMS: usize = 64;
+/// The longest name of a file that was laid there, without its ending.
+const MAX_DESK_NAME: usize = 96;
 const MAX_DESK_BYTES: u64 = 64 << 10;
 /// The most refused items that are kept to be looked at.
 const MAX_REFUSED: usize = 1_000;
@@ -198,6 +202,9 @@ impl Home {
 
     /// Lays something on the desk: under another name first, so that the node never sees half of it. Returns where it lies.
     ///
+    /// The order of names is the order in which a node hears what came while it did not run: first what forbids or stops,
+    /// then the rest as it was said. So a *no* counts although somebody else's *yes* lies beside it.
+    ///
     /// # Errors
     /// When it is too long, or the folder cannot be written.
     pub fn lay_on_desk(&self, item: &DeskItem) -> Result<PathBuf, NodeError> {
@@ -206,7 +213,7 @@ impl Home {
             return Err(own(format!("this has {} bytes, and a desk takes {MAX_DESK_BYTES}", bytes.len())));
         }
         make_private_folder(&self.desk()).map_err(own)?;
-        let name = Hash::of(&canonical_bytes(&item.entry).map_err(own)?);
+        let name = desk_name(&item.entry)?;
         let (staged, path) = (self.desk().join(format!("{name}.staged")), self.desk().join(format!("{name}.json")));
         write_private(&staged, &bytes).map_err(own)?;
         std::fs::rename(&staged, &path).map_err(own)?;
@@ -313,10 +320,23 @@ impl Home {
     }
 }
 
-/// What a file of the desk is called once it is put aside: by the hash of its name, unless it has the name of an entry. Other
-/// names may be as long as a folder takes, and leave no room for the reason's.
+/// What a file of the desk is called: its weight, when it was said, and the hash of the entry.
+fn desk_name(envelope: &Envelope) -> Result<String, NodeError> {
+    let hash = Hash::of(&canonical_bytes(envelope).map_err(own)?);
+    let claims = envelope.peek::<Entry>().map_err(own)?;
+    let forbids = matches!(
+        claims.claims().fact,
+        Fact::Approval { approved: false, .. } | Fact::Freeze { frozen: true, .. } | Fact::Revocation { .. }
+    );
+    let weight = if forbids { 0 } else { 1 };
+    Ok(format!("{weight}-{:012}-{hash}", claims.claims().time.seconds().max(0)))
+}
+
+/// What a file of the desk is called once it is put aside: as before, if it has the name of an entry; otherwise by the hash
+/// of its name. Other names may be as long as a folder takes, and leave no room for the reason's.
 fn refused_name(file: &str) -> String {
-    match file.strip_suffix(".json").map(str::parse::<Hash>) {
+    let entry = file.strip_suffix(".json").filter(|name| name.len() <= MAX_DESK_NAME);
+    match entry.and_then(|name| name.rsplit('-').next()).map(str::parse::<Hash>) {
         Some(Ok(_)) => file.to_owned(),
         _ => format!("{}.json", Hash::of(file.as_bytes())),
     }

@@ -465,6 +465,44 @@ fn repro_what_is_no_step_of_an_incident_is_not_taken_from_the_desk() {
     assert!(why.contains("was opened before"), "{why}");
 }
 
+/// While the node was down, one person said yes and another no: which of them counted followed from their hashes.
+#[test]
+fn repro_a_no_on_the_desk_is_heard_before_a_yes() {
+    let mut world = World::new(config_with_people(1741)).unwrap();
+    let asked = ask_people(&mut world);
+    for order in [[true, false], [false, true]] {
+        let folder = Folder::new().unwrap();
+        let home = Home::new(folder.path());
+        let mut laid = Vec::new();
+        for approved in order {
+            let Fact::Approval { plan, task, why, .. } = yes(&asked) else { panic!("a yes is an approval") };
+            let who = if approved { "stella" } else { "paula" };
+            for seconds in 0..8 {
+                let why = format!("{why} {seconds}");
+                let entry = world.said("a", who, Fact::Approval { approved, plan, task, why }).unwrap();
+                laid.push(home.lay_on_desk(&DeskItem { body: None, entry }).unwrap());
+            }
+            world.advance(1).unwrap();
+        }
+        let heard: Vec<bool> = home
+            .on_desk()
+            .unwrap()
+            .iter()
+            .map(|item| {
+                let item: DeskItem = serde_json::from_slice(item.bytes.as_ref().unwrap()).unwrap();
+                let entry = item.entry.peek::<Entry>().unwrap().claims().clone();
+                matches!(entry.fact, Fact::Approval { approved: true, .. })
+            })
+            .collect();
+        assert_eq!(heard, [[false; 8], [true; 8]].concat());
+        let item = home.on_desk().unwrap().remove(0);
+        home.put_aside(&item, "not now").unwrap();
+        let refused = home.refused_on_desk().unwrap().remove(0).0;
+        let is_waited_for = |path: &std::path::PathBuf| path.file_name() == refused.file_name();
+        assert!(laid.iter().any(is_waited_for), "it keeps the name by which it is waited for");
+    }
+}
+
 /// A file with a long name could not be put aside, because the reason's name was longer: the node ended, at each start.
 #[test]
 fn repro_a_long_name_on_the_desk_stops_nothing() {
