@@ -489,7 +489,7 @@ fn demand_undecided(desk: &Desk, case: &Case, approved: bool) -> Result<(), Fail
     let why = match run.state {
         RunState::Released => format!("task {task} is over: the answer is out ({by}). Nothing was signed"),
         RunState::LeftOut | RunState::Refused | RunState::Void => {
-            let why = plain(&words::how_it_ended(&case.agreement.parties, &run.why));
+            let why = plain(&words::why_here(&case.agreement.parties, &desk.organisation, run));
             format!("task {task} is over. It {state}: {why} ({by}). Nothing was signed, and nobody needs to act")
         }
         _ => format!("task {task} is decided already: it is {state} here ({by}). Nobody needs to act; {freeze}"),

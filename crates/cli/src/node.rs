@@ -267,7 +267,7 @@ struct Listed {
 }
 
 impl Listed {
-    fn all(view: &View) -> Result<Vec<Self>, Failure> {
+    fn all(view: &View, here: &Name) -> Result<Vec<Self>, Failure> {
         let held = view.held()?;
         let mut versions = BTreeMap::new();
         for (agreement, envelope) in view.versions()? {
@@ -282,7 +282,7 @@ impl Listed {
                 Some(held) => Some(show::held_until(agreement, held)),
                 None => (run.state == RunState::Waiting).then(|| show::waits_until(agreement, &run)),
             });
-            let why = agreement.map(|agreement| words::how_it_ended(&agreement.parties, &run.why));
+            let why = agreement.map(|agreement| words::why_here(&agreement.parties, here, &run));
             all.push(Self { hash, held: held.is_some(), why: why.unwrap_or_else(|| run.why.clone()), run, until });
         }
         all.sort_by_key(Self::urgency);
@@ -322,8 +322,9 @@ impl Listed {
 
 fn tasks(home: &Path, output: &Output) -> Result<(), Failure> {
     let view = open_view(home)?;
-    let listed = Listed::all(&view)?;
-    let aside = aside(&node_home(home)?)?;
+    let house = node_home(home)?;
+    let listed = Listed::all(&view, &house.connection()?.name)?;
+    let aside = aside(&house)?;
     let halted = view.halted()?;
     let rows: Vec<serde_json::Value> = listed.iter().map(Listed::value).collect();
     let value = serde_json::json!({"halted": halted, "refused_on_desk": aside, "tasks": rows});

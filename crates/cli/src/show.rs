@@ -234,11 +234,8 @@ impl Shown {
                 let until = held_until(&case.agreement, held);
                 format!("HELD BACK until one of you lets it out. Time left: {} (until {until})", left_in_words(until))
             }
-            (RunState::Void, None) => {
-                format!("{words}: {}", plain(&words::how_it_ended(&case.agreement.parties, &run.why)))
-            }
             _ if run.why.is_empty() => words,
-            _ => format!("{words}: {}", plain(&run.why)),
+            _ => format!("{words}: {}", plain(&words::why_here(&case.agreement.parties, &self.node, run))),
         }
     }
 

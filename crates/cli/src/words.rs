@@ -8,6 +8,7 @@ use cohortium_messages::{
     Analysis, Arithmetic, Comparison, DatasetTerms, Decimal, Measure, Modifier, Name, Order, Output, OutputColumn,
     Party, Plan, Predicate, Purpose, Scalar, Value, ascii_json,
 };
+use cohortium_node::{RunRecord, RunState};
 
 use crate::output::plain;
 
@@ -341,6 +342,14 @@ pub fn how_it_ended(parties: &[Party], why: &str) -> String {
         Some(Refusal { by, is_word: true, why }) => format!("{by}, said no: {why}"),
         Some(Refusal { by, why, .. }) => format!("{by} says no: {why}"),
         None => why.to_owned(),
+    }
+}
+
+/// How a run ended or what it waits for at a node, for people: a no of its own is told as one of another member is.
+pub fn why_here(parties: &[Party], here: &Name, run: &RunRecord) -> String {
+    match run.state {
+        RunState::Refused => how_it_ended(parties, &format!("{here} refuses: {}", run.why)),
+        _ => how_it_ended(parties, &run.why),
     }
 }
 

@@ -135,7 +135,9 @@ fn a_steward_sees_what_is_asked_and_the_answer_needs_a_yes_everywhere() {
 /// The same question, refused at riverbank a moment ago, is asked again, twice; then the study stands still.
 fn what_was_refused_before_is_said(house: &House, refused: &str) {
     let sql = "SELECT sex, COUNT(*) AS n FROM patients WHERE age >= 66 GROUP BY sex";
-    let again = [house.ask(sql, "0"), house.ask(sql, "1")];
+    let first = house.ask(sql, "0");
+    house.waiting("riverbank", "waiting");
+    let again = [first, house.ask(sql, "1")];
     let both = |hospital: &str| {
         wait_for("both wait", || {
             let tasks = house.at(hospital, &["node", "tasks"]).json();
