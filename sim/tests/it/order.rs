@@ -184,7 +184,9 @@ fn repro_a_permit_that_nobody_approved_ends_the_task() {
         let asked = ask_people(&mut world);
         world.between_node_and_hub(|node, call| {
             match call {
-                Call::Log { entry, .. } if node.as_str() == "a" && is_approval(entry) => *call = Call::Directory,
+                Call::Log { entry, .. } if node.as_str() == "a" && is_approval(entry) => {
+                    *call = Call::Directory { after: None }
+                }
                 Call::Post { step: RoundStep::Permitted { approvals, .. } } if node.as_str() == "a" => {
                     approvals.clear()
                 }
@@ -325,7 +327,7 @@ fn repro_a_permit_in_the_second_of_an_alert_is_no_error() {
     // b's and c's permits are late; what they send after them is not.
     world.between_node_and_hub(move |node, call| {
         if matches!(call, Call::Post { step: RoundStep::Permitted { .. } }) && node.as_str() != "a" {
-            kept.borrow_mut().push((node.clone(), std::mem::replace(call, Call::Directory)));
+            kept.borrow_mut().push((node.clone(), std::mem::replace(call, Call::Directory { after: None })));
         }
         Fate::Deliver
     });
