@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use cohortium_ledger::note::SIGNATURES_MAX;
 use cohortium_ledger::{KeyKind, LogError, NoteSignature, SignedCheckpoint, VerifierKey};
 use cohortium_messages::{Hash, InboxItem, Inclusion, Name, Phase, Reply, Timestamp};
 use cohortium_store::{Batch, Store, sequence_key};
@@ -30,9 +31,9 @@ const MAX_HEADS: usize = 256;
 /// How many heads are forgotten in one commit, each with a line of every witness.
 const MAX_FORGOTTEN_AT_ONCE: usize = 8;
 
-/// How many signatures a note holds for all readers of ours (`cohortium_ledger`). With two keys each that is 63 witnesses:
-/// of 100 members, enough for any quorum below 64.
-const MAX_LINES: usize = 128;
+/// How many signatures beside the log's own a note holds for all readers of ours (`cohortium_ledger`): 100 witnesses with two
+/// keys each.
+const MAX_LINES: usize = SIGNATURES_MAX - 1;
 
 /// Who is asked to cosign the log.
 pub(crate) struct Witnesses {

@@ -44,7 +44,7 @@ pub const LOGS_MAX: usize = 32;
 pub const WITNESSES_MAX: usize = SIGNATURES_MAX;
 
 /// Most groups; the specification recommends at least 32.
-pub const GROUPS_MAX: usize = 128;
+pub const GROUPS_MAX: usize = WITNESSES_MAX;
 
 /// Deepest nesting of groups. A rule that is deeper is not one that people agreed to.
 pub const DEPTH_MAX: usize = 16;

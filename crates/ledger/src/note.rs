@@ -14,13 +14,14 @@ use data_encoding::BASE64;
 
 use crate::key::VerifierKey;
 
-/// Largest note, in bytes (512 KiB). 60 witnesses with two keys each and names of 255 bytes need 234 kB: an ML-DSA-44
+/// Largest note, in bytes (512 KiB). 100 witnesses with two keys each and names of 255 bytes need 387 kB: an ML-DSA-44
 /// line has 3,252 bytes and the name, an Ed25519 line 108 and the name. Go's package reads up to 1,000,000.
 pub const NOTE_BYTES_MAX: usize = 512 << 10;
 
-/// Most signatures on a note: the log and 63 witnesses with two keys each. The specification demands at least 16. Go's
-/// package reads up to 100: for its readers, [`crate::SignedCheckpoint::with_only`] leaves out what no quorum needs.
-pub const SIGNATURES_MAX: usize = 128;
+/// Most signatures on a note: the log and 100 witnesses with two keys each, as many as a secure sum has members. The
+/// specification demands at least 16. Go's package reads up to 100: for its readers, [`crate::SignedCheckpoint::with_only`]
+/// leaves out what no quorum needs.
+pub const SIGNATURES_MAX: usize = 201;
 
 /// Longest key name or origin, in bytes (the length byte of newer cosignature formats allows 255).
 pub const NAME_BYTES_MAX: usize = 255;

@@ -328,7 +328,7 @@ fn notes(table: &mut Table) {
         ("base64 of URLs", "strict base64", line(format!("{}-_{}", &first[..20], &first[22..]))),
         ("a signature of three bytes", "shorter than its key id", line(raw_line("hub", &[1; 3]))),
         ("a key id and nothing", "a signature is empty", line(raw_line("hub", &[1; 4]))),
-        ("too many lines", "limit of 128 signatures", with_lines(head, &many)),
+        ("too many lines", "limit of 201 signatures", with_lines(head, &many)),
         ("too many bytes", "limit of 524288 bytes", with_lines(head, &[raw_line("x", &vec![7; NOTE_BYTES_MAX])])),
     ];
     for (name, words, edited) in cases {
@@ -609,8 +609,8 @@ fn agreements(table: &mut Table) {
     table.refuse("a quorum of nobody", "a threshold of 0", make(&good, 0));
     table.refuse("a quorum of more than all", "a threshold of 4 in a group of 3", make(&good, 4));
     table.refuse("no members", "at least one member", make(&[], 1));
-    let crowd: Vec<PolicyMember> = (0..65).map(|n| member(&format!("h{n}"))).collect();
-    table.refuse("more members than can sign one note", "limit of 128 witnesses", make(&crowd, 40));
+    let crowd: Vec<PolicyMember> = (0..101).map(|n| member(&format!("h{n}"))).collect();
+    table.refuse("more members than can sign one note", "limit of 201 witnesses", make(&crowd, 70));
     let as_log = LogPolicy::of_members(&north.ed25519, &good, 2);
     table.refuse("a witness's key as the log's", "is not a key of a log", as_log);
 }

@@ -195,5 +195,5 @@ fn limits_are_kept_and_reached() {
     assert_eq!(WITNESSES_MAX, GROUPS_MAX);
     LogPolicy::parse(many(WITNESSES_MAX).as_bytes()).unwrap();
     let error = LogPolicy::parse(many(WITNESSES_MAX + 1).as_bytes()).unwrap_err();
-    assert!(error.to_string().contains("limit of 128 witnesses"), "{error}");
+    assert!(error.to_string().contains("limit of 201 witnesses"), "{error}");
 }
