@@ -46,7 +46,7 @@ pub struct NewDataset<'a> {
 
 /// The most items of the desk that are taken at once, and the most bytes of each: a signed entry has a few hundred.
 const MAX_DESK_ITEMS: usize = 64;
-/// The longest name of a file that was laid there, without its ending.
+/// The longest name of a file that was laid there.
 const MAX_DESK_NAME: usize = 96;
 const MAX_DESK_BYTES: u64 = 64 << 10;
 /// The most refused items that are kept to be looked at.
@@ -256,9 +256,10 @@ impl Home {
         make_room(&folder).map_err(own)?;
         let file = refused_name(&item.file);
         let reason = folder.join(format!("{file}.txt"));
-        if !reason.exists() {
-            write_private(&reason, format!("{why}\n").as_bytes()).map_err(own)?;
+        if reason.exists() {
+            std::fs::remove_file(&reason).map_err(own)?; // of a file that had the same name
         }
+        write_private(&reason, format!("{why}\n").as_bytes()).map_err(own)?;
         std::fs::rename(self.desk().join(&item.file), folder.join(file)).map_err(own)
     }
 
@@ -332,14 +333,10 @@ fn desk_name(envelope: &Envelope) -> Result<String, NodeError> {
     Ok(format!("{weight}-{:012}-{hash}", claims.claims().time.seconds().max(0)))
 }
 
-/// What a file of the desk is called once it is put aside: as before, if it has the name of an entry; otherwise by the hash
-/// of its name. Other names may be as long as a folder takes, and leave no room for the reason's.
+/// What a file of the desk is called once it is put aside: as before, or by the hash of its name where that is longer than
+/// any that was laid there. Such names may be as long as a folder takes, and leave no room for the reason's.
 fn refused_name(file: &str) -> String {
-    let entry = file.strip_suffix(".json").filter(|name| name.len() <= MAX_DESK_NAME);
-    match entry.and_then(|name| name.rsplit('-').next()).map(str::parse::<Hash>) {
-        Some(Ok(_)) => file.to_owned(),
-        _ => format!("{}.json", Hash::of(file.as_bytes())),
-    }
+    if file.len() <= MAX_DESK_NAME { file.to_owned() } else { format!("{}.json", Hash::of(file.as_bytes())) }
 }
 
 /// Throws away the oldest of what was put aside, until one more finds room.

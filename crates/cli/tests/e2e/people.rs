@@ -191,6 +191,11 @@ fn what_was_refused_before_is_said(house: &House, refused: &str) {
 }
 
 fn who_stops_waiting_is_told_where_the_question_is(house: &House) {
+    wait_for("northside has heard that all tasks so far are over", || {
+        let tasks = house.at("northside", &["node", "tasks"]).json();
+        let waiting = tasks["tasks"].as_array().unwrap().iter().any(|task| task["state"] == "waiting");
+        (!waiting).then_some(())
+    });
     let ask = ["query", "SELECT AVG(age) FROM patients", "--study", "outcomes"];
     let mut waits = command(Some(&house.sandbox.researcher()), &ask);
     let waits = waits.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
