@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::desk::{Case, agreement_of};
 use crate::output::{Failure, plain};
 use crate::query::micro;
-use crate::words;
+use cohortium_policy::words;
 
 /// How many tasks of one sort are shown: the newest.
 const SHOWN: usize = 3;

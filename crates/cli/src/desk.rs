@@ -19,8 +19,7 @@ use serde::Serialize;
 use crate::output::{Failure, Output, plain};
 use crate::person::{Person, Speaker};
 use crate::session::{node_home, open_view};
-use crate::show::{held_until, left_in_words, state_in_words, still_standing, waits_until};
-use crate::words;
+use crate::show::{held_until, left_in_words, state_in_words, still_standing, waits_until, why_here};
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -489,7 +488,7 @@ fn demand_undecided(desk: &Desk, case: &Case, approved: bool) -> Result<(), Fail
     let why = match run.state {
         RunState::Released => format!("task {task} is over: the answer is out ({by}). Nothing was signed"),
         RunState::LeftOut | RunState::Refused | RunState::Void => {
-            let why = plain(&words::why_here(&case.agreement.parties, &desk.organisation, run));
+            let why = plain(&why_here(&case.agreement.parties, &desk.organisation, run));
             format!("task {task} is over. It {state}: {why} ({by}). Nothing was signed, and nobody needs to act")
         }
         _ => format!("task {task} is decided already: it is {state} here ({by}). Nobody needs to act; {freeze}"),

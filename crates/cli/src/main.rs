@@ -27,7 +27,6 @@ mod show;
 mod study;
 mod task;
 mod truth;
-mod words;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

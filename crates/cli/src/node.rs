@@ -11,6 +11,7 @@ use cohortium_messages::{
 use cohortium_node::home::Home;
 use cohortium_node::view::View;
 use cohortium_node::{AccessRecord, NodeError, RunRecord, RunState, TakenIn, service};
+use cohortium_policy::words::counted;
 use serde::Serialize;
 
 use crate::dataset::{self, Declaration, Total};
@@ -18,7 +19,6 @@ use crate::hub::read_invitation;
 use crate::output::{Failure, Output, plain, table};
 use crate::sandbox::{command_line, shown};
 use crate::session::{Session, fingerprint, node_home, open_view};
-use crate::words::{self, counted};
 use crate::{desk, person, show};
 
 #[derive(Subcommand)]
@@ -282,7 +282,7 @@ impl Listed {
                 Some(held) => Some(show::held_until(agreement, held)),
                 None => (run.state == RunState::Waiting).then(|| show::waits_until(agreement, &run)),
             });
-            let why = agreement.map(|agreement| words::why_here(&agreement.parties, here, &run));
+            let why = agreement.map(|agreement| show::why_here(&agreement.parties, here, &run));
             all.push(Self { hash, held: held.is_some(), why: why.unwrap_or_else(|| run.why.clone()), run, until });
         }
         all.sort_by_key(Self::urgency);

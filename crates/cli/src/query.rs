@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::output::{Failure, Output, table};
 use crate::sandbox::{command_line, shown};
 use crate::session::{Session, unexpected};
-use crate::words;
+use cohortium_policy::words;
 
 /// How long to wait for the members to cosign the log after a release. They cosigned it moments before, for the task
 /// itself, so a member that takes longer has gone away.

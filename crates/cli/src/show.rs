@@ -6,10 +6,11 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use cohortium_messages::{Agreement, Entry, Fact, Name, Timestamp, ascii_json};
+use cohortium_messages::{Agreement, Entry, Fact, Name, Party, Timestamp, ascii_json};
 use cohortium_node::service::now;
 use cohortium_node::{HeldRecord, RunRecord, RunState};
 use cohortium_policy::Severity;
+use cohortium_policy::words::{self, counted};
 use cohortium_query::{Ask, ExpectedError, Per, Priced};
 
 use crate::budgets::Budgets;
@@ -19,7 +20,6 @@ use crate::output::{Failure, Output, plain, table};
 use crate::query::{join, micro, number};
 use crate::sandbox::{command_line, shown};
 use crate::session::{fingerprint, node_home, open_view};
-use crate::words::{self, counted};
 
 /// What this node knows of a task.
 struct Shown {
@@ -59,6 +59,14 @@ pub fn state_in_words(state: RunState) -> String {
         RunState::Masked => String::from("computed, not yet in the sum"),
         RunState::Void => String::from("ended without an answer"),
         state => state.to_string(),
+    }
+}
+
+/// How a run ended or what it waits for at a node, for people: a no of its own is told as one of another member is.
+pub fn why_here(parties: &[Party], here: &Name, run: &RunRecord) -> String {
+    match run.state {
+        RunState::Refused => words::how_it_ended(parties, &format!("{here} refuses: {}", run.why)),
+        _ => words::how_it_ended(parties, &run.why),
     }
 }
 
@@ -235,7 +243,7 @@ impl Shown {
                 format!("HELD BACK until one of you lets it out. Time left: {} (until {until})", left_in_words(until))
             }
             _ if run.why.is_empty() => words,
-            _ => format!("{words}: {}", plain(&words::why_here(&case.agreement.parties, &self.node, run))),
+            _ => format!("{words}: {}", plain(&why_here(&case.agreement.parties, &self.node, run))),
         }
     }
 

@@ -17,7 +17,7 @@ use crate::output::{Failure, Output, plain, table};
 use crate::query::join;
 use crate::session::{Session, open_view, unexpected};
 use crate::show::state_in_words as state_here;
-use crate::words;
+use cohortium_policy::words;
 
 #[derive(Subcommand)]
 pub enum Command {

@@ -101,6 +101,7 @@ mod template;
 #[cfg(test)]
 mod vectors;
 pub mod watch;
+pub mod words;
 
 pub use approval::{Approval, Approvals, Automatic, SecondWord, approvals, may_still_say};
 pub use clause::Clause;

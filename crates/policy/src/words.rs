@@ -1,16 +1,14 @@
 //! A plan in words: what is computed, about whom, in which groups, and how it differs from another plan.
 //!
-//! The words are made from the plan, which is what runs, and never from the SQL that stands beside it.
+//! The words are made from the plan, which is what runs, and never from the SQL that stands beside it. People who decide on a
+//! task and people who read afterwards what was asked are told the same.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use cohortium_messages::{
     Analysis, Arithmetic, Comparison, DatasetTerms, Decimal, Measure, Modifier, Name, Order, Output, OutputColumn,
-    Party, Plan, Predicate, Purpose, Scalar, Value, ascii_json,
+    Party, Plan, Predicate, Purpose, Scalar, Value, ascii_json, plain,
 };
-use cohortium_node::{RunRecord, RunState};
-
-use crate::output::plain;
 
 /// How many values of a list are said.
 const MAX_SAID: usize = 20;
@@ -18,6 +16,7 @@ const MAX_SAID: usize = 20;
 const EXCERPT: usize = 80;
 
 /// What is asked, in a few sentences.
+#[must_use]
 pub fn question(plan: &Plan, terms: &DatasetTerms) -> String {
     let computed: Vec<String> = plan.outputs.iter().filter_map(|output| computed(plan, output)).collect();
     let mut text = format!("From dataset {}: {}", plan.dataset, listed(&computed, "and"));
@@ -54,11 +53,13 @@ pub fn question(plan: &Plan, terms: &DatasetTerms) -> String {
 }
 
 /// The conditions on rows, in words.
+#[must_use]
 pub fn filter(plan: &Plan) -> String {
     plan.filter.as_ref().map_or_else(|| String::from("all rows"), |filter| predicate(filter, false))
 }
 
 /// What kinds of computation a plan has.
+#[must_use]
 pub fn analyses(plan: &Plan) -> BTreeSet<Analysis> {
     let kinds = plan.outputs.iter().filter_map(|output| match output.value {
         OutputColumn::Count(_) => Some(Analysis::Count),
@@ -73,6 +74,7 @@ pub fn analyses(plan: &Plan) -> BTreeSet<Analysis> {
 ///
 /// Parts are compared as values and said in words: where the words are the same and the values are not, the line shows the
 /// place in the exact plan at which they part.
+#[must_use]
 pub fn differences(old: &Plan, new: &Plan) -> Vec<String> {
     let each = |what, said: fn(&Plan) -> String, exact: fn(&Plan) -> String| {
         let (exact_old, exact_new) = (exact(old), exact(new));
@@ -197,6 +199,7 @@ fn shown_rows(plan: &Plan) -> String {
 }
 
 /// A number of things: `1 row`, `2 rows`.
+#[must_use]
 pub fn counted(number: u32, what: &str) -> String {
     if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
 }
@@ -311,6 +314,7 @@ pub struct Refusal {
     pub by: String,
     /// Whether a person said it; otherwise a node decided by the agreement.
     pub is_word: bool,
+    /// The reason that was given.
     pub why: String,
 }
 
@@ -318,6 +322,7 @@ pub struct Refusal {
 const STOPPED: &str = "the study is stopped here until the privacy officer sets it going again";
 
 /// Who said no to a task and why, where the hub's words for how it ended tell that: `NODE refuses: …`.
+#[must_use]
 pub fn refusal(parties: &[Party], why: &str) -> Option<Refusal> {
     let (member, rest) = why.split_once(" refuses: ")?;
     let party = parties.iter().find(|party| party.entry.organisation.as_str() == member)?;
@@ -337,6 +342,7 @@ pub fn refusal(parties: &[Party], why: &str) -> Option<Refusal> {
 }
 
 /// How a task ended, with who said no where that can be told.
+#[must_use]
 pub fn how_it_ended(parties: &[Party], why: &str) -> String {
     match refusal(parties, why) {
         Some(Refusal { by, is_word: true, why }) => format!("{by}, said no: {why}"),
@@ -345,15 +351,8 @@ pub fn how_it_ended(parties: &[Party], why: &str) -> String {
     }
 }
 
-/// How a run ended or what it waits for at a node, for people: a no of its own is told as one of another member is.
-pub fn why_here(parties: &[Party], here: &Name, run: &RunRecord) -> String {
-    match run.state {
-        RunState::Refused => how_it_ended(parties, &format!("{here} refuses: {}", run.why)),
-        _ => how_it_ended(parties, &run.why),
-    }
-}
-
 /// What a purpose means.
+#[must_use]
 pub fn purpose(purpose: &Purpose) -> String {
     match purpose {
         Purpose::DiseaseSpecific(code) => format!("DS:{code}: research on the disease {code} alone"),
@@ -365,6 +364,7 @@ pub fn purpose(purpose: &Purpose) -> String {
 }
 
 /// What a condition means that whoever asks has affirmed.
+#[must_use]
 pub fn affirmed(modifiers: &[Modifier]) -> String {
     let words = |modifier: &Modifier| {
         let (code, meaning) = modifier.words();
@@ -377,6 +377,7 @@ pub fn affirmed(modifiers: &[Modifier]) -> String {
 }
 
 /// The columns that a plan touches: name, how it is used.
+#[must_use]
 pub fn columns(plan: &Plan) -> Vec<(Name, Vec<&'static str>)> {
     let (mut filtered, mut computed) = (BTreeSet::new(), BTreeSet::new());
     if let Some(filter) = &plan.filter {
@@ -421,8 +422,9 @@ fn in_scalar(scalar: &Scalar, names: &mut BTreeSet<Name>) {
 
 #[cfg(test)]
 mod tests {
+    use chacha20::ChaCha20Rng;
     use cohortium_messages::{Bounding, Hash, Order, OrganisationSecrets, PLAN_VERSION, PersonSecrets, Role};
-    use cohortium_node::service::system_rng;
+    use rand_core::SeedableRng as _;
 
     use super::*;
 
@@ -517,9 +519,10 @@ mod tests {
     /// What the hub says of a task that ended, and what people read.
     #[test]
     fn a_no_is_said_once_with_who_and_where() {
-        let keys = OrganisationSecrets::generate(&mut system_rng());
+        let mut rng = ChaCha20Rng::from_seed([12; 32]);
+        let keys = OrganisationSecrets::generate(&mut rng);
         let people = [("paula", Role::PrivacyOfficer), ("stella", Role::Steward)];
-        let people = people.map(|(who, role)| PersonSecrets::generate(&mut system_rng()).entry(&name(who), role));
+        let people = people.map(|(who, role)| PersonSecrets::generate(&mut rng).entry(&name(who), role));
         let parties = [Party { entry: keys.entry(&name("riverbank")), people: people.to_vec() }];
         let stopped = format!("riverbank refuses: {STOPPED}");
         for (why, words) in [
