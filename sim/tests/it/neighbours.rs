@@ -17,9 +17,10 @@ use crate::common::{QUESTION, config_of, demand_promises};
 
 /// Everything in the hub's messages, records and files that may differ, and why. A place is named by the kind of the
 /// innermost signed document and the field in it; `note` is a checkpoint, taken apart line by line.
-const MAY_DIFFER: [(&str, &str); 20] = [
+const MAY_DIFFER: [(&str, &str); 21] = [
     ("masked-header sha256", "the hash of the masked vector"),
-    ("record announced/b/sha256", "the same, in the hub's record of the task"),
+    ("record of tasks announced/b/sha256", "the same, in the hub's record of the task"),
+    ("record of cosignatures ", "a witness's signature over the root"),
     ("offer snapshot", "the salted commitment to the rows"),
     ("entry fact/permit/snapshot", "the same, where the node says which rows it will read"),
     ("receipt snapshot", "the same, where it says which it has read"),
@@ -78,7 +79,7 @@ fn compare_wires(one: &World, other: &World, found: &mut BTreeSet<String>) {
         match (a, b) {
             (Seen::Request { bytes: a, from: x, .. }, Seen::Request { bytes: b, from: y, .. }) => {
                 assert_eq!((x, a.len()), (y, b.len()));
-                compare_bytes(a, b, found);
+                compare_bytes(a, b, "request", found);
             }
             (Seen::Vector { bytes: a, from: x, .. }, Seen::Vector { bytes: b, from: y, .. }) => {
                 assert_eq!((x, a.len()), (y, b.len()));
@@ -95,9 +96,9 @@ fn compare_wires(one: &World, other: &World, found: &mut BTreeSet<String>) {
 fn compare_records(one: &World, other: &World, found: &mut BTreeSet<String>) {
     let (one, other) = (one.hub.disk.dump().unwrap(), other.hub.disk.dump().unwrap());
     assert!(one.keys().eq(other.keys()));
-    for (a, b) in one.values().zip(other.values()) {
+    for ((key, a), b) in one.iter().zip(other.values()) {
         assert_eq!(a.len(), b.len());
-        compare_bytes(a, b, found);
+        compare_bytes(a, b, &format!("record of {}", key.split('/').next().unwrap()), found);
     }
 }
 
@@ -120,7 +121,7 @@ fn compare_files(one: &Path, other: &Path, found: &mut BTreeSet<String>) {
                 false
             }
             Some(b) if name.starts_with("tile/entries/") => {
-                bundle(a).iter().zip(bundle(b)).for_each(|(a, b)| compare_bytes(a, b, found));
+                bundle(a).iter().zip(bundle(b)).for_each(|(a, b)| compare_bytes(a, b, "leaf", found));
                 false
             }
             Some(_) => found.insert(String::from("hash of the log")),
@@ -129,13 +130,13 @@ fn compare_files(one: &Path, other: &Path, found: &mut BTreeSet<String>) {
 }
 
 /// Compares two records: JSON structurally, a checkpoint line by line; other bytes must be equal.
-fn compare_bytes(a: &[u8], b: &[u8], found: &mut BTreeSet<String>) {
+fn compare_bytes(a: &[u8], b: &[u8], kind: &str, found: &mut BTreeSet<String>) {
     if a == b {
         return;
     }
     match (serde_json::from_slice::<Value>(a), serde_json::from_slice::<Value>(b)) {
-        (Ok(a), Ok(b)) => compare(&a, &b, "record", "", found),
-        _ => compare(&text(a).unwrap().into(), &text(b).unwrap().into(), "record", "", found),
+        (Ok(a), Ok(b)) => compare(&a, &b, kind, "", found),
+        _ => compare(&text(a).unwrap().into(), &text(b).unwrap().into(), kind, "", found),
     }
 }
 
