@@ -66,6 +66,11 @@ pub(crate) fn paragraph(text: impl Display) -> Markup {
     tag("p", Markup::text(text))
 }
 
+/// A word that leads to another place on the same page.
+pub(crate) fn link(anchor: &str, text: &str) -> Markup {
+    Markup::element("a", &[("href", &format!("#{anchor}"))], Markup::text(text))
+}
+
 /// A list of points.
 pub(crate) fn points(items: impl IntoIterator<Item = Markup>) -> Markup {
     tag("ul", items.into_iter().map(|item| tag("li", item)).collect())

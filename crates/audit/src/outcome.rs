@@ -270,7 +270,9 @@ pub(crate) struct Findings {
 struct NotCovered {
     count: u64,
     first: u64,
-    /// How many of them say that a custodian signs it.
+    /// Which revision it is, by those of its entries that say that a custodian signs it.
+    revision: Option<u32>,
+    /// How many of them say so.
     signatures: u64,
     study: Name,
 }
@@ -286,25 +288,39 @@ impl Findings {
         let found = self.not_covered.entry(claims.agreement).or_insert_with(|| NotCovered {
             count: 0,
             first: leaf.index,
+            revision: None,
             signatures: 0,
             study: claims.study.clone(),
         });
         found.count += 1;
-        found.signatures += u64::from(matches!(claims.fact, Fact::Agreement { .. }));
+        if let Fact::Agreement { revision, .. } = claims.fact {
+            found.revision = Some(revision);
+            found.signatures += 1;
+        }
     }
 
     pub(crate) fn into_list(mut self) -> Vec<Finding> {
-        for (agreement, NotCovered { count, first, signatures, study }) in std::mem::take(&mut self.not_covered) {
-            let (kind, what) = if signatures == count {
-                (FindingKind::Proposal, "say that a custodian signs an agreement")
-            } else {
-                (FindingKind::NotCovered, "stand under an agreement")
+        for (agreement, NotCovered { count, first, revision, signatures, study }) in
+            std::mem::take(&mut self.not_covered)
+        {
+            let agreement = agreement.short();
+            let (kind, text) = match revision {
+                Some(revision) if signatures == count => {
+                    let what = if revision > 1 { "amendment" } else { "agreement" };
+                    let text = format!(
+                        "study {study}: {what} {agreement} (revision {revision}) is proposed and not signed by all custodians \
+                         ({count} so far): it is not in force"
+                    );
+                    (FindingKind::Proposal, text)
+                }
+                _ => {
+                    let text = format!(
+                        "{count} entries of study {study} stand under an agreement ({agreement}) that the log does not hold \
+                         signed by all custodians and for this hub: they were not checked"
+                    );
+                    (FindingKind::NotCovered, text)
+                }
             };
-            let text = format!(
-                "{count} entries of study {study} {what} ({}) that the log does not hold signed by all custodians and for this \
-                 hub: they were not checked",
-                agreement.short()
-            );
             self.push(kind, Some(first), text);
         }
         self.list.sort_by_key(|finding| finding.entry);

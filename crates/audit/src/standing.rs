@@ -25,6 +25,8 @@ pub(crate) struct Standing {
     about_plans: BTreeMap<(Hash, Hash), Vec<Authored>>,
     /// By agreement, with their places in the log.
     revocations: BTreeMap<Hash, Vec<(u64, Authored)>>,
+    /// How often each study was stopped at some organisation where it went on before.
+    begun: BTreeMap<Name, u64>,
     /// By study and organisation: since which entry the study stands still there.
     stops: BTreeMap<(Name, Name), u64>,
 }
@@ -36,7 +38,11 @@ impl Standing {
         let who = &entry.author;
         let stop = authored.stop(&self.revoked(entry.agreement));
         match stop {
-            Some(Stop::Begins(at)) => drop(self.stops.insert((entry.study.clone(), at.clone()), index)),
+            Some(Stop::Begins(at)) => {
+                let before = self.stops.insert((entry.study.clone(), at.clone()), index);
+                // Who stops what stands still already stops nothing more.
+                *self.begun.entry(entry.study.clone()).or_default() += u64::from(before.is_none());
+            }
             Some(Stop::Ends(at)) => drop(self.stops.remove(&(entry.study.clone(), at.clone()))),
             Some(Stop::EndsInVain(_)) | None => {}
         }
@@ -92,6 +98,13 @@ impl Standing {
     /// Since which entry a study stands still at an organisation, if it does.
     pub(crate) fn stopped(&self, study: &Name, organisation: &Name) -> Option<u64> {
         self.stops.get(&(study.clone(), organisation.clone())).copied()
+    }
+
+    /// How often a study was stopped, and since which entry it still stands still at whom.
+    pub(crate) fn stops(&self, study: &Name) -> (u64, Vec<(&Name, u64)>) {
+        let standing = self.stops.iter().filter(|((stopped, _), _)| stopped == study);
+        let standing = standing.map(|((_, organisation), index)| (organisation, *index)).collect();
+        (self.begun.get(study).copied().unwrap_or_default(), standing)
     }
 
     /// What was taken back of an agreement, by anybody.

@@ -140,6 +140,11 @@ impl Tasks {
         }
     }
 
+    /// How often a study was stopped at an organisation, and since which entry it still stands still at whom.
+    pub(crate) fn stops(&self, study: &Name) -> (u64, Vec<(&Name, u64)>) {
+        self.standing.stops(study)
+    }
+
     /// Notes a task under an agreement that is not covered: what its members said about it is not judged, and may be about
     /// an account that is. Whether they took part at all nobody vouches for.
     pub(crate) fn note_uncovered(&mut self, leaf: &Leaf, bodies: &Bodies<'_>) -> Result<(), AuditError> {

@@ -108,9 +108,9 @@ impl Chart<'_> {
     fn axes(&self) -> Markup {
         let mut axes = Markup::default();
         for part in [0.0, 0.25, 0.5, 0.75, 1.0] {
-            let y = self.y(self.cap * part);
+            let y = self.y(self.scale() * part);
             axes = axes.and(line((LEFT, y), (WIDTH - RIGHT, y), "#d9d9d9", "none"));
-            axes = axes.and(label(LEFT - 6.0, y + 4.0, "end", &short(self.cap * part)));
+            axes = axes.and(label(LEFT - 6.0, y + 4.0, "end", &short(self.scale() * part)));
         }
         for (position, (index, time)) in self.dates.iter().enumerate() {
             let x = self.x(*index);
@@ -128,6 +128,10 @@ impl Chart<'_> {
     }
 
     fn cap_line(&self) -> Markup {
+        if self.scale() < self.cap {
+            let text = format!("may be spent: {}, far above this picture", short(self.cap));
+            return label(WIDTH - RIGHT, TOP - 3.0, "end", &text);
+        }
         let y = self.y(self.cap);
         line((LEFT, y), (WIDTH - RIGHT, y), "#b00020", "6 4").and(label(
             WIDTH - RIGHT,
@@ -137,9 +141,18 @@ impl Chart<'_> {
         ))
     }
 
-    /// The highest ε that is drawn. Nobody who is believed is above the cap.
+    /// The ε of the highest line across: the cap, or where hardly any of it is spent, a round number above what is.
+    /// Nobody who is believed is above the cap.
+    fn scale(&self) -> f64 {
+        let all = self.spent.iter().flat_map(|(_, steps)| steps);
+        let highest = all.map(|(_, epsilon)| *epsilon).fold(0.0, f64::max);
+        let rounds = (-3..6).flat_map(|power| [1.0, 2.0, 4.0].map(|digit| digit * 10_f64.powi(power)));
+        let fits = |round: &f64| highest > 0.0 && *round >= highest * 1.1 && *round < self.cap / 2.0;
+        rounds.into_iter().find(fits).unwrap_or(self.cap)
+    }
+
     fn top(&self) -> f64 {
-        if self.cap > 0.0 { self.cap * 1.08 } else { 1.0 }
+        if self.cap > 0.0 { self.scale() * 1.08 } else { 1.0 }
     }
 
     fn x(&self, index: u64) -> f64 {

@@ -7,7 +7,10 @@
 //!
 //! | file | what it says |
 //! |---|---|
-//! | `page` | the order of the page: the verdict first, what it cannot show last |
+//! | `page` | the order of the page |
+//! | `verdict` | the box at its top: whether the log verified, and what happened in a few lines |
+//! | `noted` | alerts, stops, incidents, what was taken back |
+//! | `broken` | the page of a log that breaks a rule |
 //! | `asked` | the tasks, one by one |
 //! | `chart` | how the budgets were spent, as pictures |
 //! | `words` | clauses in words |
@@ -18,14 +21,18 @@
 //! **Adversary.** Researchers, members and the hub write titles, SQL, purposes and reasons: all of it is text and stays text
 //! (`markup`). They date their entries by their own clocks: pictures follow the order of the log, which nobody dates.
 
-mod asked;
+pub(crate) mod asked;
+mod broken;
 mod chart;
+mod noted;
 mod page;
+mod verdict;
 mod words;
 
 use std::path::Path;
 
 use cohortium_messages::Envelope;
+use cohortium_policy::open_agreement;
 
 use crate::AuditError;
 use crate::examine::Examined;
@@ -35,19 +42,24 @@ use crate::examine::Examined;
 pub struct Page {
     /// The whole file.
     pub html: String,
-    /// Whether nothing is wrong. If not, members contradict their own accounts, or entries of the study could not be
-    /// checked, and the page says so at its top.
+    /// Whether nothing is wrong. If not, the page says so at its top: the log breaks a rule, members contradict their own
+    /// accounts, or entries of the study could not be checked.
     pub verified: bool,
+    /// What is wrong, where the log breaks a rule; then the page says that and nothing else.
+    pub wrong: Option<String>,
 }
 
 /// Writes the page of the study whose agreement is handed in, from the hub's log in `dir`.
 ///
 /// Given a log that [`verify`](crate::verify) accepts, or refuses for no more than that members contradict their own
-/// accounts or that entries of the study could not be checked, returns what happened in this study alone, always in the same bytes; never another study's tasks, and never
-/// more of rows than the released cells. Argued: the page is made from what was examined, and holds no clock.
+/// accounts or that entries of the study could not be checked, returns what happened in this study alone; given another,
+/// what is wrong with it and the entry of this study that is. Always in the same bytes; never another study's tasks, and
+/// never more of rows than the released cells. Argued: the page is made from what was examined, and holds no clock.
 ///
 /// # Errors
-/// As [`verify`](crate::verify): from a log that cannot be believed no page is made.
+/// Where not all custodians signed the agreement: there is no study whose page it could be.
 pub fn report(dir: &Path, agreement: &Envelope) -> Result<Page, AuditError> {
-    page::write(&Examined::new(dir, agreement)?)
+    let given = open_agreement(agreement).map_err(crate::unusable)?;
+    let written = Examined::new(dir, agreement).and_then(|examined| page::write(&examined));
+    Ok(written.unwrap_or_else(|error| broken::write(dir, &given, &error)))
 }

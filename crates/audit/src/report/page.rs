@@ -1,19 +1,19 @@
-//! The page from top to bottom: the verdict, who, the budgets, the questions, what happened besides, what it cannot show.
+//! The page from top to bottom: the verdict, what it cannot show, who, the budgets, the questions, what happened besides.
 
 use cohortium_messages::{Agreement, Fact, Name, Timestamp};
+use cohortium_policy::words::purpose;
 
 use crate::AuditError;
 use crate::account::History;
 use crate::examine::Examined;
-use crate::markup::{self, Markup, paragraph, points, table, tag};
-use crate::outcome::{AccountReport, Finding, FindingKind, LogReport};
-use crate::report::Page;
-use crate::report::asked;
+use crate::markup::{self, Markup, link, paragraph, points, table, tag};
+use crate::outcome::AccountReport;
 use crate::report::chart::{self, Chart, short};
+use crate::report::{Page, asked, noted, verdict};
 use crate::task::TaskRecord;
 
 /// For screens and for paper; no font and no picture from elsewhere.
-const STYLE: &str = "
+pub(crate) const STYLE: &str = "
 body { font: 15px/1.5 system-ui, 'Segoe UI', Helvetica, Arial, sans-serif; color: #1a1a1a; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.6rem; margin-bottom: 0.2rem; } h2 { border-bottom: 2px solid #1a1a1a; margin-top: 2.2rem; } h3 { margin-top: 1.8rem; }
 table { border-collapse: collapse; width: 100%; margin: 0.6rem 0; font-size: 0.92em; }
@@ -39,83 +39,13 @@ pub(crate) fn write(examined: &Examined) -> Result<Page, AuditError> {
     let title = format!("Study {}", agreement.study);
     let body = tag("h1", Markup::text(&title))
         .and(paragraph(&agreement.title))
-        .and(verdict(examined)?)
+        .and(verdict::write(examined, &tasks)?)
+        .and(limits())
         .and(people(examined, agreement))
         .and(budgets(examined, agreement)?)
         .and(questions(examined, &tasks))
-        .and(besides(examined))
-        .and(limits());
-    Ok(Page { html: markup::page(&title, STYLE, body), verified })
-}
-
-fn verdict(examined: &Examined) -> Result<Markup, AuditError> {
-    let (log, met) = (LogReport::of(&examined.log), examined.met());
-    let (given, current) = (&examined.given.agreement, &examined.current);
-    let unchecked = examined.unchecked();
-    let (class, heading) = match (examined.contradicted().next(), unchecked) {
-        (None, None) => ("verdict good", "Verified"),
-        (Some(_), _) => ("verdict bad", "Not verified: a member contradicts itself"),
-        (None, Some(_)) => ("verdict bad", "Not verified: entries of this study could not be checked"),
-    };
-    let every = match unchecked {
-        None => String::from("Every entry of this study is signed by its author"),
-        Some((count, first)) => format!(
-            "{count} entries of this study, the first at {first}, could not be checked: the log does not hold their agreement \
-             signed by all its custodians. Every other entry of it is signed by its author"
-        ),
-    };
-    let in_force = if current.agreement.hash() == given.hash() {
-        String::new()
-    } else {
-        let agreement = &current.agreement;
-        format!(
-            " Amended since: revision {}, fingerprint {}, is in force from entry {}.",
-            agreement.revision,
-            agreement.hash().fingerprint(),
-            current.from
-        )
-    };
-    let members = log.cosigned_by.iter().filter(|by| met.participants().iter().any(|n| n.as_str() == by.organisation));
-    let cosigners: Vec<String> = members.map(|by| format!("{} at {}", by.organisation, by.time)).collect();
-    let checked = [
-        format!(
-            "The log of hub {} has {} entries, with the root {}. Every hash was computed anew.",
-            log.origin, log.size, log.root
-        ),
-        format!(
-            "{} of {} organisations cosigned this state of it, and {} must: {}.",
-            cosigners.len(),
-            met.parties.len(),
-            cohortium_policy::log_terms(met).map_err(crate::unusable)?.quorum,
-            cosigners.join(", ")
-        ),
-        format!(
-            "All custodians signed the agreement that was handed in, revision {}, fingerprint {}.{in_force}",
-            given.revision,
-            given.hash().fingerprint()
-        ),
-        format!(
-            "{every}; every permit, price, account and release was decided and computed again, from the signed question and the signed agreement."
-        ),
-    ];
-    let (own, others) = examined.findings_of_the_study();
-    let mut list: Vec<Markup> = own.into_iter().map(finding).collect();
-    if others > 0 {
-        list.push(Markup::text(format!(
-            "Findings about other studies in the same log, which its audit names: {others}."
-        )));
-    }
-    let list =
-        if list.is_empty() { paragraph("Nothing is left open.") } else { paragraph("To be known:").and(points(list)) };
-    let body = tag("h2", Markup::text(heading)).and(points(checked.map(Markup::text))).and(list);
-    Ok(Markup::element("div", &[("class", &class)], body))
-}
-
-fn finding(finding: &Finding) -> Markup {
-    match finding.entry {
-        Some(entry) => Markup::text(format!("Entry {entry}: {}", finding.text)),
-        None => Markup::text(&finding.text),
-    }
+        .and(besides(examined, &tasks));
+    Ok(Page { html: markup::page(&title, STYLE, body), verified, wrong: None })
 }
 
 fn people(examined: &Examined, agreement: &Agreement) -> Markup {
@@ -225,18 +155,20 @@ fn questions(examined: &Examined, tasks: &[&TaskRecord]) -> Markup {
     }
     let rows = tasks.iter().zip(1..).map(|(task, number)| {
         let document = &task.task;
-        let cells = [format!("{number}"), document.asked_at.to_string(), document.researcher.to_string()];
-        let more = [document.purpose.to_string(), document.plan.dataset.to_string(), asked::price(task)];
-        cells.into_iter().chain(more).map(Markup::text).chain([asked::ending(task)]).collect()
+        let cells = [document.asked_at.to_string(), document.researcher.to_string(), purpose(&document.purpose)];
+        let more = [document.plan.dataset.to_string(), asked::price(task)];
+        let cells = cells.into_iter().chain(more).map(Markup::text);
+        let ending = asked::ending(task).and(asked::repeats(tasks, task, number));
+        [link(&asked::anchor(number), &number.to_string())].into_iter().chain(cells).chain([ending]).collect()
     });
-    let overview = table(["", "asked", "by", "purpose", "dataset", "\u{3b5} alone", "ending"], rows);
+    let overview = table(["question", "asked", "by", "purpose", "dataset", "\u{3b5} alone", "ending"], rows);
     let contradicted: Vec<&Name> = examined.contradicted().map(|(name, _)| name).collect();
-    let each = tasks.iter().zip(1..).map(|(task, number)| asked::section(number, task, &contradicted));
+    let each = tasks.iter().zip(1..).map(|(task, number)| asked::section(number, task, tasks, &contradicted));
     heading.and(overview).and(each.collect())
 }
 
-/// What was said besides questions: alerts, freezes, incidents, what was taken back; and how the agreement changed.
-fn besides(examined: &Examined) -> Markup {
+/// What was said besides questions: alerts, stops, incidents, what was taken back; and how the agreement changed.
+fn besides(examined: &Examined, tasks: &[&TaskRecord]) -> Markup {
     let own = examined.leaves.iter().filter(|leaf| examined.is_of_the_study(leaf));
     let signed = own.filter_map(|leaf| match &leaf.claims().fact {
         Fact::Agreement { revision, .. } => Some(Markup::text(format!(
@@ -247,16 +179,8 @@ fn besides(examined: &Examined) -> Markup {
         ))),
         _ => None,
     });
-    let is_said = |finding: &&Finding| {
-        matches!(
-            finding.kind,
-            FindingKind::Alert | FindingKind::Freeze | FindingKind::Incident | FindingKind::Revocation
-        )
-    };
-    let said: Vec<Markup> = examined.findings_of_the_study().0.into_iter().filter(is_said).map(finding).collect();
-    let said = if said.is_empty() { paragraph("None were logged.") } else { points(said) };
-    tag("h2", Markup::text("Alerts, freezes, incidents, and what was taken back"))
-        .and(said)
+    let heading = tag("h2", Markup::text("Alerts, stops, incidents, and what was taken back"));
+    Markup::element("section", &[("id", &noted::ANCHOR)], heading.and(noted::list(examined, tasks)))
         .and(tag("h2", Markup::text("The agreement and its amendments")))
         .and(points(signed))
         .and(amendments(examined))

@@ -2,6 +2,7 @@
 
 use cohortium_audit::{AuditError, report};
 use cohortium_dp::account::GENESIS;
+use cohortium_messages::RevocationSubject;
 use cohortium_messages::{Fact, Name};
 
 use crate::world::*;
@@ -38,6 +39,17 @@ fn the_page_says_who_asked_what_was_released_refused_and_paid_and_is_the_same_ea
         "may be spent: 10.000",
         "signed revision 1 of the agreement",
         "Whether the released numbers are the sum",
+        "It does not say that the released numbers are right",
+        "As of entry 19 of the log, last cosigned at ",
+        "3 questions: 1 answered, 1 ended without an answer, 1 refused. Refused: 1 by the hub, which found it outside the agreement.",
+        "Privacy budget of dataset heart: \u{3b5} 0.",
+        "of 10 spent or reserved, at the node that spent most.",
+        "The study was never stopped.",
+        "From dataset heart: how many rows there are, for each value of sex. All rows count.",
+        "HMB: health, medical or biomedical research",
+        "<section id=\"question-2\">",
+        "was not reached, or had not decided",
+        "with 95 %, \u{b1} ",
     ] {
         assert!(page.html.contains(expected), "{expected}");
     }
@@ -81,9 +93,9 @@ fn hostile_text_stays_text() {
     }
 }
 
-/// A page is made of a log in which a member contradicts itself, and says so first; of no log that is wrong otherwise.
+/// A page is made of a log in which a member contradicts itself, and says so first.
 #[test]
-fn a_contradiction_stands_at_the_top_and_what_cannot_be_believed_makes_no_page() {
+fn a_contradiction_stands_at_the_top() {
     let mut story = Story::good();
     story.account(PRICE_A, 0).previous = GENESIS.into();
     let page = page_of(&story);
@@ -94,10 +106,94 @@ fn a_contradiction_stands_at_the_top_and_what_cannot_be_believed_makes_no_page()
     assert!(page.html.contains("not known: the node contradicts itself. It signed for 0.3"));
     assert_eq!(page.html.matches("not believed, it contradicts itself").count(), 3, "in each question");
     assert!(!page.html.contains(" a, b</span>"), "no line is drawn for a");
+}
 
+/// Whoever asked for the page of a log that breaks a rule got nothing to hand on: only an error on a terminal.
+#[test]
+fn repro_a_log_that_breaks_a_rule_gives_a_page_that_says_so_first() {
+    let mut story = Story::good();
     story.lines.swap(PRICE_C, RELEASE);
-    let error = report(&story.write().0, &story.world.envelope).unwrap_err();
-    assert!(matches!(error, AuditError::Entry { .. }), "{error}");
+    let page = page_of(&story);
+    let wrong = page.wrong.as_deref().unwrap();
+    assert!(!page.verified && wrong.contains("entry 9"), "{wrong}");
+    let body = page.html.find("<body>").unwrap();
+    let first = page.html.find("NOT VERIFIED: this log breaks a rule").unwrap();
+    assert!(body < first && first < page.html.find("<h1>").unwrap());
+    for expected in [wrong, "Entry 9, as it stands in the log", "<td>release</td>", "a log of 20 entries under a head"]
+    {
+        assert!(page.html.contains(expected), "{expected}");
+    }
+    for told in ["What was asked", "<svg", "In the total", "<h2>Verified"] {
+        assert!(!page.html.contains(told), "{told}");
+    }
+    assert_eq!(page, page_of(&story));
+
+    let story = Story::good();
+    let scratch = story.write();
+    put(&scratch, "body/stray", b"no document");
+    let page = report(&scratch.0, &story.world.envelope).unwrap();
+    assert!(page.wrong.is_some_and(|wrong| wrong.contains("stray")) && page.html.contains("NOT VERIFIED"));
+
+    let unsigned = signed_by_all(&story.world.agreement, &story.world.houses[..2]);
+    let error = report(&story.write().0, &unsigned).unwrap_err();
+    assert!(matches!(error, AuditError::Agreement { .. }), "{error}");
+}
+
+/// The box at the top held every alert, and the list below held them again; hub and nodes said the same, each for itself.
+#[test]
+fn repro_an_event_is_told_once_whoever_noticed_it() {
+    let mut story = Story::good();
+    let task = Some(hash_of(&opened::<cohortium_messages::Task>(&story.lines[REFUSED])));
+    let alert = |rule: &str, task, why: &str| Fact::Alert { froze: false, rule: rule.into(), task, why: why.into() };
+    for key in [Key::Hub, Key::Node(0), Key::Node(1)] {
+        let line = story.world.line(key, alert("repeated", task, "asked again"), None);
+        story.lines.push(line);
+    }
+    let mut stopping = alert("log-of-member", None, "the log of c forks");
+    if let Fact::Alert { froze, .. } = &mut stopping {
+        *froze = true;
+    }
+    let line = story.world.line(Key::Node(1), stopping, None);
+    story.lines.push(line);
+    let subject = RevocationSubject::Agreement;
+    let line = story.world.line(Key::Custodian(2), Fact::Revocation { subject, why: "enough".into() }, None);
+    story.lines.push(line);
+    let html = page_of(&story).html;
+    assert_eq!(html.matches("asked again").count(), 1);
+    assert_eq!(html.matches("enough").count(), 1);
+    for expected in [
+        "Entries 20, 21, 22: ",
+        " report an alert (repeated) about <a href=\"#question-3\">question 3</a> (<span class=\"refused\">",
+        "Stops of the study: 1. It stands still at b (since entry 23).",
+        "Alerts: 2. Steps of incidents: 0. Agreements and keys taken back: 1.",
+    ] {
+        assert!(html.contains(expected), "{expected}");
+    }
+}
+
+/// What custodians propose is about this study and binds nobody; it was counted as a finding about others.
+#[test]
+fn repro_a_proposed_amendment_is_told_as_one() {
+    let mut story = Story::good();
+    let mut next = (*story.world.agreement).clone();
+    (next.revision, next.previous) = (2, Some(story.world.agreement.hash()));
+    let lines = story.world.agreed(&next, &[0]);
+    story.lines.extend(lines);
+    let html = page_of(&story).html;
+    assert!(
+        html.contains("Verified</h2>") && html.contains("(revision 2) is proposed and not signed by all custodians")
+    );
+    assert!(html.contains("(1 so far): it is not in force"));
+    assert!(!html.contains("other studies in the same log"));
+}
+
+/// A line at the bottom of a picture says nothing: where hardly any of a budget is spent, the picture fits what is.
+#[test]
+fn a_picture_fits_what_was_spent() {
+    let story = Story::with(|agreement| agreement.budgets.epsilon_total = 1000.into(), |_| ());
+    let html = page_of(&story).html;
+    assert!(html.contains("may be spent: 1000, far above this picture"));
+    assert!(!page_of(&Story::good()).html.contains("may be spent: 1000"));
 }
 
 /// The same log, asked for the page of another study in it.
