@@ -66,7 +66,7 @@ pub use outcome::{
     StudyReport, TaskReport,
 };
 
-pub use export::{Attester, ExportError, Exported, export};
+pub use export::{Attester, AttesterPart, ExportError, Exported, export};
 pub use incident::{ExportedIncident, House, HubLog, Incident, Incidents, PassedOver, Step, export_incident};
 pub use own::verify_own_log;
 pub use report::{Page, report};

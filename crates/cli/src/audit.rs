@@ -1,16 +1,18 @@
 //! `cohortium audit`: check offline what happened. Needs files only: no server, no key of anyone.
 
 use std::fmt::Write as _;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use cohortium_audit::{
-    AccountReport, Attester, AuditReport, ExportError, Finding, LogReport, Outcome, OwnLogReport, TaskReport,
+    AccountReport, Attester, AttesterPart, AuditReport, ExportError, Finding, LogReport, Outcome, OwnLogReport,
+    TaskReport,
 };
 use cohortium_messages::{Envelope, Hash, Name, Role};
 use cohortium_node::service::now;
 
-use crate::output::{Failure, Output, table};
+use crate::output::{Failure, Output, plain, table};
 use crate::person::{Person, Speaker};
 use crate::query::micro;
 use crate::session::open_view;
@@ -64,6 +66,10 @@ pub struct Files {
     agreement: PathBuf,
 }
 
+/// The file of a log that says what its head is.
+const CHECKPOINT: &str = "checkpoint";
+/// The most bytes that are read to see whose log it is: names have at most 64.
+const ORIGIN_MAX: usize = 256;
 /// The fewest digits by which a task may be called.
 const MIN_PREFIX: usize = 4;
 
@@ -77,6 +83,7 @@ pub fn run(command: &Command, home: Option<&Path>, output: &Output) -> Result<()
                     let [agreement] = agreement.as_slice() else {
                         return Err(Failure::usage("give one agreement: the hub's log has the others"));
                     };
+                    demand_hubs(&log, agreement)?;
                     let report = verify(&log, agreement)?;
                     drop(progress);
                     output.result(&report, || format!("The log keeps every rule.\n{}", summary(&report)))
@@ -95,9 +102,37 @@ pub fn run(command: &Command, home: Option<&Path>, output: &Output) -> Result<()
     }
 }
 
+/// The directory of the log that is meant, in which a log is.
 fn log_dir(log: Option<&Path>, home: Option<&Path>) -> Result<PathBuf, Failure> {
     let log = log.map(Path::to_owned).or_else(|| home.map(|home| home.join("log")));
-    log.ok_or_else(|| Failure::usage("say which log: --log DIR (or --home of the hub)"))
+    let log = log.ok_or_else(|| Failure::usage("say which log: --log DIR (or --home of the hub)"))?;
+    if log.join(CHECKPOINT).is_file() {
+        return Ok(log);
+    }
+    let what = if log.is_dir() { "holds no log: the file `checkpoint` is not in it" } else { "is no directory" };
+    Err(Failure::usage(format!("{} {what}. Name the log's own directory with --log", log.display())))
+}
+
+/// Whose log it says it is: the first line of its head (C2SP tlog-checkpoint). A kindness, not a check.
+fn origin(log: &Path) -> Option<String> {
+    let mut start = [0; ORIGIN_MAX];
+    let read = std::fs::File::open(log.join(CHECKPOINT)).and_then(|mut file| file.read(&mut start)).ok()?;
+    let text = String::from_utf8_lossy(start.get(..read)?).into_owned();
+    text.lines().next().map(plain)
+}
+
+/// Refuses a log that says it is a member's own, where the hub's is meant: nothing else would be said of it than that a
+/// signature is missing.
+fn demand_hubs(log: &Path, agreement: &Path) -> Result<(), Failure> {
+    let Ok(agreement) = cohortium_policy::open_agreement(&read(agreement)?) else { return Ok(()) };
+    let party = agreement.parties.iter().map(|party| party.entry.organisation.as_str());
+    match origin(log).filter(|origin| party.into_iter().any(|party| party == origin)) {
+        Some(name) => Err(Failure::usage(format!(
+            "{} is {name}'s own log, not the hub's: `audit verify --node {name}` checks it",
+            log.display()
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// Writes the evidence of a task's answer, attested with a person's key.
@@ -120,18 +155,30 @@ fn export(
             Vec::new(),
         ));
     }
+    if out.exists() {
+        return Err(Failure::usage(format!(
+            "{} is there already, and nothing is written over: name a new folder with --out",
+            out.display()
+        )));
+    }
+    demand_hubs(log, agreement)?;
     let progress = output.progress("checking the log, then writing");
     let (task, release) = released(&verify(log, agreement)?, task)?;
     let attester = Attester { at: now(), key: &person.secrets.key, name: &person.entry.person };
     let exported = cohortium_audit::export(log, &read(agreement)?, release, out, &attester).map_err(export_failure)?;
     drop(progress);
-    let value = serde_json::json!({"attested_by": person.entry.person, "files": exported.files,
+    let name = &person.entry.person;
+    let (known_at, warning) = match &exported.attester {
+        AttesterPart::Of(organisation) => (Some(organisation), exported.attester.in_words(name)),
+        AttesterPart::Unknown => (None, format!("WARNING: {}", exported.attester.in_words(name))),
+    };
+    let value = serde_json::json!({"attested_by": name, "attester_of": known_at, "files": exported.files,
         "identifier": exported.identifier, "manifest_sha512": exported.manifest_sha512, "out": out,
         "release": release, "task": task});
     output.result(&value, || {
         format!(
             "Wrote the evidence of task {}: {} files in {}. The statements in it are {}'s word, signed with the key in {}.\n\
-             SHA-512 of its manifest, to be written down beside it:\n  {}",
+             {warning}\nSHA-512 of its manifest, to be written down beside it:\n  {}",
             task.short(),
             exported.files,
             out.display(),
@@ -178,15 +225,22 @@ fn released(report: &AuditReport, text: &str) -> Result<(Hash, Hash), Failure> {
 
 /// Writes the page of a study; one that is not verified says so at its top, and fails.
 fn page(log: &Path, agreement: &Path, out: &Path, output: &Output) -> Result<(), Failure> {
+    demand_hubs(log, agreement)?;
     let progress = output.progress("checking the log, then writing");
     let page = cohortium_audit::report(log, &read(agreement)?).map_err(Failure::not_verified)?;
+    let written_over = out.exists();
     std::fs::write(out, &page.html).map_err(|error| Failure::own(format!("{}: {error}", out.display())))?;
     drop(progress);
+    let over = if written_over { " (over the file that was there)" } else { "" };
     if !page.verified {
-        return Err(Failure::not_verified(format!("not verified: {} says why, at its top", out.display())));
+        let wrong = page.wrong.unwrap_or_else(|| String::from("not all that the log says can be believed"));
+        return Err(Failure::not_verified(format!(
+            "{wrong}. Wrote {}{over}, which says at its top that it is not verified, and why",
+            out.display()
+        )));
     }
-    output.result(&serde_json::json!({"out": out, "verified": page.verified}), || {
-        format!("Wrote {}: open it in a browser, or print it. The log keeps every rule.", out.display())
+    output.result(&serde_json::json!({"out": out, "verified": page.verified, "written_over": written_over}), || {
+        format!("Wrote {}{over}: open it in a browser, or print it. The log keeps every rule.", out.display())
     })
 }
 
@@ -208,6 +262,9 @@ fn verify_own(log: &Path, files: &[PathBuf], home: Option<&Path>, node: &Name) -
     let agreements = opened.map_err(Failure::not_verified)?;
     if agreements.iter().all(|agreement| agreement.party(node).is_none()) {
         return Err(Failure::usage(format!("{node} is a party of none of these agreements")));
+    }
+    if let Some(other) = origin(log).filter(|origin| origin != node.as_str()) {
+        return Err(Failure::usage(format!("{} is the log of {other}, not {node}'s own", log.display())));
     }
     cohortium_audit::verify_own_log(log, node, &agreements).map_err(Failure::not_verified)
 }

@@ -14,11 +14,16 @@ use cohortium_messages::{Hash, Timestamp};
 use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha512};
 
+use crate::export::ExportError;
 use crate::export::parts::Parts;
-use crate::export::{ExportError, Exported};
 
-/// Writes a bag into a new folder.
-pub(crate) fn write(out: &Path, parts: Parts, release: Hash, at: Timestamp) -> Result<Exported, ExportError> {
+/// Writes a bag into a new folder: how many files, its name for itself, and the SHA-512 of its manifest.
+pub(crate) fn write(
+    out: &Path,
+    parts: Parts,
+    release: Hash,
+    at: Timestamp,
+) -> Result<(u64, String, String), ExportError> {
     fs::create_dir(out).map_err(|error| folder(out, &error))?;
     let (mut manifest, mut bytes, mut files) = (String::new(), 0u64, 0u64);
     for (path, part) in &parts.0 {
@@ -43,7 +48,7 @@ pub(crate) fn write(out: &Path, parts: Parts, release: Hash, at: Timestamp) -> R
         let _ = writeln!(tag_manifest, "{}  {path}", sha512(text.as_bytes()));
     }
     put(out, "tagmanifest-sha512.txt", tag_manifest.as_bytes())?;
-    Ok(Exported { files: files + 4, identifier, manifest_sha512: sha512(manifest.as_bytes()) })
+    Ok((files + 4, identifier, sha512(manifest.as_bytes())))
 }
 
 fn put(out: &Path, path: &str, bytes: &[u8]) -> Result<(), ExportError> {

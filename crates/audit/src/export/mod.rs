@@ -42,8 +42,8 @@ pub(crate) mod proof;
 use std::path::{Path, PathBuf};
 
 use cohortium_messages::{
-    Agreement, CanonicalError, Envelope, EnvelopeError, Fact, Hash, Name, Receipt, ReleaseDocument, SigningKey,
-    Timestamp, canonical_bytes, decode_cells,
+    Agreement, CanonicalError, Envelope, EnvelopeError, Fact, Hash, Name, Receipt, SigningKey, Timestamp,
+    canonical_bytes,
 };
 use serde::Serialize;
 
@@ -54,6 +54,7 @@ use crate::body::Bodies;
 use crate::examine::Examined;
 use crate::leaf::Leaf;
 use crate::outcome::{LogReport, who};
+use crate::report::asked;
 use crate::task::{Released, TaskRecord};
 use parts::Parts;
 
@@ -73,12 +74,41 @@ pub struct Attester<'a> {
 /// What was written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Exported {
+    /// Whether the agreement knows the attester's key.
+    pub attester: AttesterPart,
     /// How many files the bag has, its own included.
     pub files: u64,
     /// The bag's name for itself, from the release's hash.
     pub identifier: String,
     /// SHA-512 of the bag's payload manifest: what to write down beside a crate that is handed over.
     pub manifest_sha512: String,
+}
+
+/// What part the agreement gives to whoever holds the attester's key. A reader must know it to weigh the statements.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AttesterPart {
+    /// It names the key as that of a person of this organisation: the attester belongs to who is examined.
+    Of(Name),
+    /// It does not name the key: nothing in the crate says whose it is.
+    Unknown,
+}
+
+impl AttesterPart {
+    /// A sentence for readers.
+    #[must_use]
+    pub fn in_words(&self, attester: &Name) -> String {
+        match self {
+            Self::Of(organisation) => format!(
+                "By the agreement {attester} is a person of {organisation}, which takes part in the study: who attests here is \
+                 not independent of it."
+            ),
+            Self::Unknown => format!(
+                "The agreement does not name the key of {attester}: nothing here shows whose it is. Believe the statements only if \
+                 you have the key from somebody whom you trust."
+            ),
+        }
+    }
 }
 
 /// Why no crate was written.
@@ -163,7 +193,8 @@ pub fn export(
     let case = Case { agreement: &examined.given.agreement, attester, examined: &examined, released, task };
     let bodies = Bodies::new(dir, examined.log.bodies());
     let parts = case.collect(&bodies, agreement)?;
-    bag::write(out, parts, release, attester.at)
+    let (files, identifier, manifest_sha512) = bag::write(out, parts, release, attester.at)?;
+    Ok(Exported { attester: case.part_of_attester(), files, identifier, manifest_sha512 })
 }
 
 /// A release and what belongs to it.
@@ -212,7 +243,7 @@ impl Case<'_> {
             let path = format!("receipts/{:03}-{name}.json", number + 1);
             parts.put(&path, &format!("The receipt of {name}"), parts::DSSE, canonical_bytes(receipt)?);
         }
-        if let Some(answer) = self.answer(document) {
+        if let Some(answer) = asked::table_of(self.task, document) {
             parts.put(
                 "answer.json",
                 "The table that the question asks for, from the released cells",
@@ -273,14 +304,17 @@ impl Case<'_> {
         })
     }
 
-    fn policy_text(&self) -> String {
-        self.examined.given.policy.cedar_text().to_owned()
+    /// What part the study's agreement, in whatever revision, gives to the attester.
+    pub(crate) fn part_of_attester(&self) -> AttesterPart {
+        let key = self.attester.key.public();
+        let revisions = self.examined.revisions.iter().rev().map(|study| &*study.agreement);
+        let parties = revisions.chain([self.agreement]).flat_map(|agreement| &agreement.parties);
+        let mut named = parties.filter(|party| party.people.iter().any(|person| person.key == key));
+        named.next().map_or(AttesterPart::Unknown, |party| AttesterPart::Of(party.entry.organisation.clone()))
     }
 
-    fn answer(&self, document: &ReleaseDocument) -> Option<cohortium_query::Answer> {
-        let cells = decode_cells(&document.cells)?;
-        let variance = document.noise_variance.parse().ok()?;
-        cohortium_query::answer(self.task.priced.as_ref().ok()?, &cells, variance).ok()
+    fn policy_text(&self) -> String {
+        self.examined.given.policy.cedar_text().to_owned()
     }
 
     fn verification(&self) -> Result<VerificationSummary, ExportError> {

@@ -54,7 +54,7 @@ pub(crate) fn repeats(tasks: &[&TaskRecord], task: &TaskRecord, number: usize) -
 }
 
 /// What was asked, in words, from the plan that the nodes ran.
-fn in_words(task: &TaskRecord) -> String {
+pub(crate) fn in_words(task: &TaskRecord) -> String {
     let plan = &task.task.plan;
     match task.study.agreement.dataset(&plan.dataset) {
         Some(terms) => cohortium_policy::words::question(plan, terms),

@@ -23,7 +23,7 @@
 
 pub(crate) mod asked;
 mod broken;
-mod chart;
+pub(crate) mod chart;
 mod noted;
 mod page;
 mod verdict;

@@ -1,6 +1,6 @@
 //! What people and custodians say: approvals, freezes, what is taken back, amendments. Good logs, and one thing wrong.
 
-use cohortium_audit::{AuditError, FindingKind, Outcome, verify};
+use cohortium_audit::{Attester, AttesterPart, AuditError, FindingKind, Outcome, export, verify};
 use cohortium_ledger::{KeyKind, SignerKey};
 use cohortium_messages::{
     Agreement, ApprovalTerms, AutomaticApproval, Envelope, Fact, Hash, IncidentStep, ReleaseDocument,
@@ -314,6 +314,41 @@ fn a_plan_counts_as_approved_by_the_words_before_the_permit() {
             (found, _) => panic!("{case}: {found:?}"),
         }
         world = story.world;
+    }
+}
+
+/// Who looked at a crate saw neither the answer, nor who approved it and why, nor the budget, nor who the attester is.
+#[test]
+fn repro_a_crate_for_eyes_shows_the_answer_who_approved_it_and_who_attests() {
+    let (story, scratch) = (asked_by_people(), Scratch::new());
+    let world = &story.world;
+    let release = hash_of(&opened::<cohortium_messages::ReleaseDocument>(&story.lines[story.lines.len() - 1]));
+    let log = story.write();
+    for (key, out, part, says) in [
+        (
+            &world.people[0][PAULA],
+            "of-a",
+            AttesterPart::Of(name("a")),
+            "is a person of a, which takes part in the study",
+        ),
+        (world.key(Key::Hub), "stranger", AttesterPart::Unknown, "The agreement does not name the key of mallory"),
+    ] {
+        let (out, attester) = (scratch.0.join(out), name("mallory"));
+        let attester = Attester { at: start(), key, name: &attester };
+        let exported = export(&log.0, &world.envelope, release, &out, &attester).unwrap();
+        assert_eq!(exported.attester, part);
+        let preview = String::from_utf8(files(&out)["data/ro-crate-preview.html"].clone()).unwrap();
+        for expected in [
+            says,
+            "<h2>The answer</h2><table>",
+            "stella of a (steward) approved at ",
+            "it is what we agreed on",
+            "From dataset heart: how many rows there are",
+            "The question cost",
+            "<td>10</td>",
+        ] {
+            assert!(preview.contains(expected), "{expected}");
+        }
     }
 }
 
