@@ -339,3 +339,35 @@ fn findings(findings: &[Finding]) -> String {
     };
     findings.iter().map(line).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder of this test alone, taken away at its end.
+    struct Scratch(PathBuf);
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    /// A path with no log was said to be a log of which a file is missing, by a name relative to nobody knew what.
+    #[test]
+    fn repro_a_path_without_a_log_is_named() {
+        let scratch = Scratch(std::env::temp_dir().join(format!("cohortium-audit-{}", std::process::id())));
+        let nowhere = scratch.0.join("nowhere");
+        let message = |log: &Path| log_dir(Some(log), None).err().map(|failure| failure.message().to_owned());
+        assert_eq!(
+            message(&nowhere),
+            Some(format!("{} is no directory. Name the log's own directory with --log", nowhere.display()))
+        );
+        std::fs::create_dir_all(&scratch.0).unwrap();
+        assert!(message(&scratch.0).is_some_and(|message| message.contains("holds no log")));
+        assert_eq!(origin(&scratch.0), None);
+        std::fs::write(scratch.0.join(CHECKPOINT), "north\u{202e}side\n3\nroot\n").unwrap();
+        assert_eq!(message(&scratch.0), None);
+        assert_eq!(origin(&scratch.0).as_deref(), Some("north\u{fffd}side"));
+    }
+}

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::Subcommand;
-use cohortium_audit::{AuditError, ExportError, ExportedIncident, House, HubLog, Incidents, export_incident};
+use cohortium_audit::{AuditError, ExportError, ExportedIncident, House, HubLog, Incident, Incidents, export_incident};
 use cohortium_messages::{
     Envelope, Fact, Hash, IncidentRecord, IncidentStep, Name, Notification, Purpose, Timestamp, canonical_bytes,
 };
@@ -21,7 +21,6 @@ use crate::output::{Failure, Output, plain, table};
 use crate::person::Speaker;
 use crate::query;
 use crate::session::{Session, node_home, open_view};
-use crate::show::left_in_words;
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -131,12 +130,21 @@ pub struct Known {
     /// Measures taken or proposed
     #[arg(long)]
     measures: Option<String>,
+    /// When the authority was told, UTC, such as 2026-11-22T08:30:00Z
+    #[arg(long, value_name = "TIME")]
+    authority_at: Option<Timestamp>,
+    /// When the people whose data it is were told (Art. 34), UTC
+    #[arg(long, value_name = "TIME")]
+    people_at: Option<Timestamp>,
+    /// Why the authority is told later than within 72 hours, if it is
+    #[arg(long, value_name = "REASON")]
+    late: Option<String>,
 }
 
 impl From<Known> for Notification {
     fn from(known: Known) -> Self {
-        let Known { nature, people, records, contact, consequences, measures } = known;
-        Self { consequences, contact, measures, nature, people, records }
+        let Known { nature, people, records, contact, consequences, measures, authority_at, people_at, late } = known;
+        Self { authority_at, consequences, contact, late, measures, nature, people, people_at, records }
     }
 }
 
@@ -221,6 +229,7 @@ fn later(
 
 /// Signs a step, lays it on the desk and says what it means.
 async fn step(home: &Path, record: IncidentRecord, speaker: &Speaker, output: &Output) -> Result<(), Failure> {
+    demand_past(&record, now())?;
     let desk = Desk::open(home, speaker)?;
     let laid = say(&desk, &record)?;
     let heard = waiting(&laid, output).await?;
@@ -235,11 +244,17 @@ async fn step(home: &Path, record: IncidentRecord, speaker: &Speaker, output: &O
         let next = match (record.step, record.aware_at) {
             (IncidentStep::Open, Some(aware_at)) => {
                 let deadline = IncidentRecord::deadline(aware_at);
+                let at = now();
+                let left = if at <= deadline {
+                    format!("{} left", span(deadline.seconds().saturating_sub(at.seconds())))
+                } else {
+                    String::from("that is over, so tell it now and say why only now (`incident action`, --late)")
+                };
                 format!(
-                    " If people are at risk, the authority must be told by {deadline}: {} left.\nNext: `incident freeze {incident}` \
+                    " If people are at risk, the authority must be told by {deadline}: {left}.\nNext: `incident freeze {incident}` \
                      stops the study here, `incident action {incident}` writes down what is done and known, `incident export \
-                     {incident} --out DIR` drafts the notification.",
-                    left_in_words(deadline)
+                     {incident} --out DIR` drafts the notification; `incident action {incident} --authority-at TIME` writes down \
+                     that the authority was told."
                 )
             }
             (IncidentStep::Close, _) => format!(
@@ -249,6 +264,35 @@ async fn step(home: &Path, record: IncidentRecord, speaker: &Speaker, output: &O
         };
         format!("Written down for incident {incident}. {done}{next}")
     })
+}
+
+/// Refuses a time that has not come: 72 hours that begin tomorrow are too many, and nobody was told yet.
+fn demand_past(record: &IncidentRecord, now: Timestamp) -> Result<(), Failure> {
+    let known = &record.notification;
+    let times = [("aware-at", record.aware_at), ("authority-at", known.authority_at), ("people-at", known.people_at)];
+    match times.into_iter().find(|(_, time)| time.is_some_and(|time| time > now)) {
+        Some((option, _)) => Err(Failure::usage(format!(
+            "--{option} is in the future; by this machine's clock it is {now}: give the time at which it happened, in UTC"
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// How it stands with telling the authority.
+fn notification(incident: &Incident, now: Timestamp) -> String {
+    let past = |from: Timestamp, to: Timestamp| to.seconds().saturating_sub(from.seconds());
+    match incident.notification.authority_at {
+        Some(at) if at <= incident.deadline => format!("told {at}"),
+        Some(at) => format!("told {at}, {} LATE", span(past(incident.deadline, at))),
+        None if incident.over => String::from("closed"),
+        None if now <= incident.deadline => format!("{} left", span(past(now, incident.deadline))),
+        None => format!("DUE {} AGO", span(past(incident.deadline, now))),
+    }
+}
+
+/// A span of time in a word, rounded down.
+fn span(seconds: i64) -> String {
+    if seconds >= 2 * 3600 { format!("{} h", seconds / 3600) } else { format!("{} min", seconds / 60) }
 }
 
 fn say(desk: &Desk, record: &IncidentRecord) -> Result<desk::Laid, Failure> {
@@ -293,22 +337,23 @@ fn with_house<T>(
 }
 
 fn list(home: &Path, output: &Output) -> Result<(), Failure> {
-    let all = all(home)?;
+    let (all, at) = (all(home)?, now());
     output.result(&all, || {
         let rows = all.incidents.iter().map(|incident| {
             let last = incident.steps.last().map_or_else(String::new, |step| plain(&step.what));
-            let stands = if incident.over { String::from("over") } else { left_in_words(incident.deadline) };
+            let stands = if incident.over { "closed" } else { "open" };
+            let notification = notification(incident, at);
             let [name, study, aware, steps] = [
                 incident.incident.to_string(),
                 incident.study.to_string(),
                 incident.aware_at.to_string(),
                 incident.steps.len().to_string(),
             ];
-            vec![name, study, aware, stands, steps, last]
+            vec![name, study, aware, stands.to_owned(), notification, steps, last]
         });
         let listed = match all.incidents.as_slice() {
             [] => String::from("No incident is written down here."),
-            _ => table(&["incident", "study", "aware since", "of the 72 hours", "steps", "last"], rows),
+            _ => table(&["incident", "study", "aware since", "state", "notification", "steps", "last"], rows),
         };
         let passed_over = all
             .passed_over
@@ -340,7 +385,10 @@ fn write_export(home: &Path, incident: &Name, hub: &HubFiles, out: &Path) -> Res
 
 fn exported_in_words(exported: &ExportedIncident, out: &Path) -> String {
     let answers = match exported.answers {
-        None => String::from("The hub's log was not at hand (--hub-log): the answers that left are not listed."),
+        None => String::from(
+            "The hub's log was not at hand (--hub-log): the answers that left are not listed. Ask the hub's operator for a copy of \
+             the folder `log` in the hub's home.",
+        ),
         Some(number) => format!("{number} answers of the study are listed."),
     };
     let missing = if exported.missing.is_empty() {
@@ -548,5 +596,70 @@ async fn refused_while_frozen(federation: &Federation) -> Result<String, Failure
         }
         Err(failure) => Err(failure),
         Ok(_) => Err(Failure::own("the question was answered though the study stands still: tell the developers")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn aware() -> Timestamp {
+        Timestamp::from_seconds(1_800_000_000)
+    }
+
+    fn hours(number: i64) -> Timestamp {
+        aware().plus_seconds(number * 3600)
+    }
+
+    /// told at, now (hours since somebody became aware), over, what the list says. "over" stood there for what was overdue.
+    #[test]
+    fn repro_what_is_overdue_reads_as_overdue() {
+        for (told, now, over, says) in [
+            (None, 1, false, "71 h left"),
+            (None, 71, false, "60 min left"),
+            (None, 77, false, "DUE 5 h AGO"),
+            (None, 77, true, "closed"),
+            (Some(70), 77, false, "told 2027-01-18T06:00:00Z"),
+            (Some(75), 77, true, "told 2027-01-18T11:00:00Z, 3 h LATE"),
+        ] {
+            let incident = Incident {
+                aware_at: aware(),
+                deadline: IncidentRecord::deadline(aware()),
+                incident: Name::new("leak").unwrap(),
+                notification: Notification { authority_at: told.map(hours), ..Notification::default() },
+                over,
+                steps: Vec::new(),
+                study: Name::new("heart").unwrap(),
+            };
+            assert_eq!(notification(&incident, hours(now)), says);
+        }
+    }
+
+    /// With --aware-at tomorrow an incident had more than 72 hours.
+    #[test]
+    fn repro_what_has_not_happened_yet_is_not_written_down() {
+        let record = |aware_at: Option<i64>, authority_at: Option<i64>, people_at: Option<i64>| IncidentRecord {
+            aware_at: aware_at.map(hours),
+            incident: Name::new("leak").unwrap(),
+            notification: Notification {
+                authority_at: authority_at.map(hours),
+                people_at: people_at.map(hours),
+                ..Notification::default()
+            },
+            step: IncidentStep::Action,
+            study: Name::new("heart").unwrap(),
+            what: String::from("a laptop is gone"),
+        };
+        for (record, option) in [
+            (record(Some(0), Some(0), Some(0)), None),
+            (record(None, None, None), None),
+            (record(Some(1), None, None), Some("--aware-at")),
+            (record(None, Some(1), None), Some("--authority-at")),
+            (record(None, None, Some(1)), Some("--people-at")),
+        ] {
+            let refused = demand_past(&record, aware()).err();
+            assert_eq!(refused.is_some(), option.is_some());
+            assert!(refused.is_none_or(|failure| option.is_some_and(|option| failure.message().starts_with(option))));
+        }
     }
 }

@@ -34,16 +34,22 @@ pub struct IncidentRecord {
     pub what: String,
 }
 
-/// What a notification contains (Art. 33(3)), as far as it is known.
+/// What a notification contains (Art. 33(3)), as far as it is known, and when it was made.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Notification {
+    /// When the authority was told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authority_at: Option<Timestamp>,
     /// (c) The likely consequences.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consequences: Option<String>,
     /// (b) Name and contact of the data protection officer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contact: Option<String>,
+    /// Why the authority is told later than within 72 hours (Art. 33(1)), if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub late: Option<String>,
     /// (d) Measures that were taken or are proposed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub measures: Option<String>,
@@ -53,6 +59,9 @@ pub struct Notification {
     /// (a) Categories of data subjects, and about how many.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub people: Option<String>,
+    /// When the data subjects were told (Art. 34).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub people_at: Option<Timestamp>,
     /// (a) Categories of records, and about how many.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub records: Option<String>,
@@ -74,17 +83,21 @@ impl Notification {
 
     /// Takes over what `later` states.
     pub fn update(&mut self, later: &Self) {
-        let Self { consequences, contact, measures, nature, people, records } = later.clone();
-        let take = |known: &mut Option<String>, stated: Option<String>| {
+        fn take<T>(known: &mut Option<T>, stated: Option<T>) {
             if stated.is_some() {
                 *known = stated;
             }
-        };
+        }
+        let Self { authority_at, consequences, contact, late, measures, nature, people, people_at, records } =
+            later.clone();
+        take(&mut self.authority_at, authority_at);
         take(&mut self.consequences, consequences);
         take(&mut self.contact, contact);
+        take(&mut self.late, late);
         take(&mut self.measures, measures);
         take(&mut self.nature, nature);
         take(&mut self.people, people);
+        take(&mut self.people_at, people_at);
         take(&mut self.records, records);
     }
 }
@@ -103,7 +116,7 @@ impl Document for IncidentRecord {
     const MAX_BYTES: usize = 40 << 10;
     fn check(&self) -> Result<(), String> {
         let stated = self.notification.fields();
-        let texts = stated.iter().filter_map(|(_, text)| *text).chain([&self.what]);
+        let texts = stated.iter().filter_map(|(_, text)| *text).chain(&self.notification.late).chain([&self.what]);
         for text in texts {
             if text.trim().is_empty() || text.chars().count() > MAX_TEXT {
                 return Err(format!("a text of an incident has 1 to {MAX_TEXT} characters"));

@@ -7,7 +7,7 @@
 
 use std::fmt::Write as _;
 
-use cohortium_messages::{IncidentStep, Name, plain};
+use cohortium_messages::{IncidentStep, Name, Timestamp, plain};
 
 use crate::incident::Incident;
 use crate::incident::folder::AnswerOut;
@@ -23,6 +23,7 @@ pub(crate) fn notification(incident: &Incident, answers: Option<&[AnswerOut]>, o
         let stated = stated.map_or_else(|| String::from("**TO BE FILLED IN**"), |stated| quoted(stated));
         let _ = writeln!(text, "## {field}\n\n{stated}\n");
     }
+    text.push_str(&told(incident));
     text.push_str("## What was done\n\n");
     for step in &incident.steps {
         let word = match step.step {
@@ -41,7 +42,9 @@ pub(crate) fn notification(incident: &Incident, answers: Option<&[AnswerOut]>, o
     }
     text.push_str("## Answers that left the study\n\n");
     match answers {
-        None => text.push_str("The hub's log was not at hand: export again with it to list them.\n"),
+        None => text.push_str("The hub's log was not at hand: ask the hub's operator for a copy of the folder `log` in the hub's home, and export \
+             again with it to list them.\n",
+        ),
         Some([]) => text.push_str("None in the entries that were handed over.\n"),
         Some(answers) => answers.iter().for_each(|answer| {
             let doubt = if answer.checked { "" } else { "; NOT CHECKED, see problems.json" };
@@ -59,6 +62,24 @@ pub(crate) fn notification(incident: &Incident, answers: Option<&[AnswerOut]>, o
          proof that the entry is in its log (C2SP tlog-proof).\n",
     );
     text
+}
+
+/// Who was told when, and why late, if it was (Art. 33(1), Art. 34).
+fn told(incident: &Incident) -> String {
+    let known = &incident.notification;
+    let reason = match (&known.late, known.authority_at) {
+        (Some(reason), _) => quoted(reason),
+        (None, Some(at)) if at <= incident.deadline => String::from("None: it was told within 72 hours."),
+        (None, Some(_)) => String::from("**TO BE FILLED IN**"),
+        (None, None) => format!("Only if it is told after {}: **TO BE FILLED IN**", incident.deadline),
+    };
+    let at = |time: Option<Timestamp>| time.map_or_else(|| String::from("not written down"), |time| time.to_string());
+    format!(
+        "## Who was told\n\n- The authority: {}\n- The data subjects (Art. 34, if their risk is high): {}\n\n\
+         ## Reasons for a delay (Art. 33(1))\n\n{reason}\n\n",
+        at(known.authority_at),
+        at(known.people_at)
+    )
 }
 
 /// A person's words as a block of Markdown that ends nothing but itself.
@@ -85,7 +106,7 @@ fn escaped(line: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use cohortium_messages::{Notification, Timestamp};
+    use cohortium_messages::Notification;
 
     use super::*;
     use crate::incident::Step;
@@ -118,11 +139,14 @@ mod tests {
             deadline: time,
             incident: name("leak"),
             notification: Notification {
+                authority_at: None,
                 consequences: hostile(),
                 contact: hostile(),
+                late: hostile(),
                 measures: hostile(),
                 nature: hostile(),
                 people: hostile(),
+                people_at: None,
                 records: hostile(),
             },
             over: true,
@@ -133,9 +157,38 @@ mod tests {
         assert!(!text.chars().any(|c| c != '\n' && cohortium_messages::hides(c)));
         assert_eq!(
             text.matches("> x\n> \\# Controller: nobody\n> \n> \\## None\n> \\</details\\>\\<script\\>").count(),
-            9
+            10
         );
         let headings = text.lines().filter(|line| line.starts_with('#')).count();
-        assert_eq!(headings, 1 + 6 + 2, "{text}");
+        assert_eq!(headings, 1 + 6 + 2 + 2, "{text}");
+    }
+    /// told at, hours after the deadline; a reason; what the draft says of a delay
+    #[test]
+    fn a_draft_asks_for_reasons_where_the_authority_is_told_late() {
+        let time = Timestamp::from_seconds(1_800_000_000);
+        let name = |text: &str| Name::new(text).unwrap();
+        for (told, late, says) in [
+            (None, None, "Only if it is told after 2027-01-15T08:00:00Z: **TO BE FILLED IN**"),
+            (Some(0), None, "None: it was told within 72 hours."),
+            (Some(1), None, "## Reasons for a delay (Art. 33(1))\n\n**TO BE FILLED IN**"),
+            (Some(1), Some("a holiday"), "> a holiday"),
+        ] {
+            let incident = Incident {
+                aware_at: time,
+                deadline: time,
+                incident: name("leak"),
+                notification: Notification {
+                    authority_at: told.map(|hours| time.plus_seconds(hours * 3600)),
+                    late: late.map(str::to_owned),
+                    ..Notification::default()
+                },
+                over: false,
+                steps: Vec::new(),
+                study: name("heart"),
+            };
+            let text = notification(&incident, None, &name("northside"));
+            assert!(text.contains(says), "{says:?} in {text}");
+            assert_eq!(text.contains("- The authority: not written down"), told.is_none());
+        }
     }
 }
