@@ -42,15 +42,9 @@ pub(crate) fn anchor(number: usize) -> String {
 /// Which other questions had the very same plan. Empty for most.
 pub(crate) fn repeats(tasks: &[&TaskRecord], task: &TaskRecord, number: usize) -> Markup {
     let alike = tasks.iter().zip(1..).filter(|(other, place)| other.plan == task.plan && *place != number);
-    let links: Vec<Markup> = alike
-        .take(REPEATS_SHOWN)
-        .map(|(_, place)| Markup::text(" ").and(link(&anchor(place), &place.to_string())))
-        .collect();
-    if links.is_empty() {
-        Markup::default()
-    } else {
-        Markup::text("; same plan as question").and(links.into_iter().collect())
-    }
+    let link = |place: usize| Markup::text(" ").and(link(&anchor(place), &format!("question {place}")));
+    let links: Vec<Markup> = alike.take(REPEATS_SHOWN).map(|(_, place)| link(place)).collect();
+    if links.is_empty() { Markup::default() } else { Markup::text("; same plan:").and(links.into_iter().collect()) }
 }
 
 /// What was asked, in words, from the plan that the nodes ran.

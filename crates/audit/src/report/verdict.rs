@@ -96,12 +96,12 @@ fn summary(examined: &Examined, tasks: &[&TaskRecord]) -> Vec<Markup> {
     };
     let alerts = noted::alerts(examined).len();
     let besides = format!(
-        "Alerts: {alerts}. Steps of incidents: {}. Agreements and keys taken back: {}. All of them are ",
+        "Alerts: {alerts}. Steps of incidents: {}. Agreements and keys taken back: {}. More about that ",
         count(FindingKind::Incident),
         count(FindingKind::Revocation)
     );
     lines.push(Markup::text(stops(examined)));
-    lines.push(Markup::text(besides).and(link(noted::ANCHOR, "below")).and(Markup::text(".")));
+    lines.push(Markup::text(besides).and(link(noted::ANCHOR, "at the end")).and(Markup::text(".")));
     lines
 }
 
@@ -131,14 +131,15 @@ fn questions(tasks: &[&TaskRecord]) -> String {
     }
 }
 
-/// Who said no first. Where a person did, the node's refusal only follows.
+/// Who said no first. Where a person did, the refusal of that house's node only follows.
 fn who_refused(task: &TaskRecord) -> &'static str {
-    if task.approvals.iter().any(|said| !said.approved) {
-        return "by people";
-    }
-    match task.refusals.iter().min_by_key(|refusal| refusal.index).map(|refusal| &refusal.author) {
-        Some(Author::Hub(_)) => "by the hub, which found it outside the agreement",
-        _ => "by nodes",
+    let first = task.refusals.iter().min_by_key(|refusal| refusal.index).map(|refusal| &refusal.author);
+    match first {
+        Some(Author::Node(node)) => {
+            let is_of_people = task.approvals.iter().any(|said| !said.approved && said.organisation == *node);
+            if is_of_people { "by people" } else { "by nodes" }
+        }
+        _ => "by the hub",
     }
 }
 
