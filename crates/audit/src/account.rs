@@ -7,7 +7,9 @@
 //!   A node that rolled its account back, or kept two, contradicts itself here. Numbers that nobody speaks of are gaps:
 //!   each task that a node has not settled can account for three, and more missing entries than that are a contradiction.
 //! - *Within budget.* The entries of one study are replayed through `dp`'s own [`Account`] under the caps of its agreement,
-//!   in the order of the chain, with numbers and links made anew because entries of other studies stand between them.
+//!   in the order of the chain, with numbers and links made anew because entries of other studies stand between them. A hub
+//!   that keeps refunds out of its log must not make an honest member look as if it overspent: where a reservation does not
+//!   fit, runs that are not settled in the log count as refunded, as many as account entries are missing before it.
 //! - *Prices add up.* What the chain charges to a study is the sum of the prices that follow from the plans of its tasks.
 //!
 //! All of this a member can break alone, by what it signs, and no hub could have known better. So it is a finding that names
@@ -21,9 +23,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use std::rc::Rc;
 
-use cohortium_dp::account::{GENESIS, Scope};
+use cohortium_dp::account::{AccountError, GENESIS, Refusal, Scope};
 use cohortium_dp::price::{ORDER_COUNT, epsilon};
-use cohortium_dp::{Account, AccountConfig, AccountEntry, AttoDelta, Budget, Curve, EntryKind, NanoNats};
+use cohortium_dp::{Account, AccountConfig, AccountEntry, AttoDelta, Budget, Curve, EntryKind, NanoNats, Next};
 use cohortium_messages::{Agreement, Decimal, Entry, Fact, Hash, Name, PublicKey, RosterEntry, Verified};
 
 use crate::outcome::{AccountReport, FindingKind, Findings};
@@ -202,7 +204,8 @@ impl Books {
             _ if contradicted => epsilon_of(&tasks.charged(&agreement.study, key, true), agreement),
             // It is believed, so it was replayed to its end before.
             Some(chain) => {
-                chain.replay(revisions, dataset, |_, _| ())?.map_or(0.0, |(_, account)| account.spent_epsilon())
+                let replayed = chain.replay(revisions, dataset, tasks.unsettled(key), |_, _| ())?;
+                replayed.map_or(0.0, |replayed| replayed.account.spent_epsilon())
             }
             None => 0.0,
         };
@@ -218,7 +221,12 @@ impl Books {
     }
 
     /// How the accounts of one dataset under one study went, for each node that is believed.
-    pub(crate) fn histories(&self, revisions: &[Rc<Study>], dataset: &Name) -> Result<Vec<History>, AuditError> {
+    pub(crate) fn histories(
+        &self,
+        revisions: &[Rc<Study>],
+        dataset: &Name,
+        tasks: &Tasks,
+    ) -> Result<Vec<History>, AuditError> {
         let Some(last) = revisions.last() else { return Ok(Vec::new()) };
         let mut histories = Vec::new();
         // Who takes part now, and then who did before and left.
@@ -234,7 +242,7 @@ impl Books {
             let mut steps = Vec::new();
             if let Some(chain) = self.chains.get(&key) {
                 let step = |index, account: &Account| steps.push(step(index, account, &last.agreement));
-                let _ = chain.replay(revisions, dataset, step)?;
+                let _ = chain.replay(revisions, dataset, tasks.unsettled(&key), step)?;
             }
             histories.push(History { node, steps });
         }
@@ -334,58 +342,143 @@ impl Chain {
     /// tasks: the one from the account entries, the other from the plans.
     fn check_sum(&self, place: &Place, tasks: &Tasks) -> Result<Result<(), Contradiction>, AuditError> {
         let (agreement, key) = (&place.last()?.agreement, &place.key);
-        let (last, account) = match self.replay(&place.revisions, &place.dataset, |_, _| ())? {
+        let replayed = match self.replay(&place.revisions, &place.dataset, tasks.unsettled(key), |_, _| ())? {
             Ok(replayed) => replayed,
             Err(contradiction) => return Ok(Err(contradiction)),
         };
-        if account.charged(&Scope::Dataset).unwrap_or_default() == tasks.charged(&agreement.study, key, false) {
+        if replayed.charged_as_shown() == tasks.charged(&agreement.study, key, false) {
             return Ok(Ok(()));
         }
         let why = format!(
             "leaves the account of {} at {} at another sum than the prices of the tasks of study {}",
             key.dataset, key.node, agreement.study
         );
-        Ok(Err(Contradiction { index: last, why }))
+        Ok(Err(Contradiction { index: replayed.last, why }))
     }
 
-    /// Replays the entries of a study, showing the account after each to `see`; ends at the first that does not fit. Returns
-    /// the log entry of the last, and the account under the caps of the last revision.
+    /// Replays the entries of a study, showing the account after each to `see`; ends at the first that does not fit.
     ///
     /// Each entry must fit under the caps of its own revision. Where an amendment comes into force, what is there is taken
     /// over as it is, as `dp` does: caps may be smaller than what was spent before, and then nothing more is reserved.
     ///
     /// Numbers and links are made anew, because entries of other studies stand between those of this one; where there
-    /// are none, they come out as they were.
+    /// are none, they come out as they were. Of the tasks in `unsettled`, refunds may have been kept out of the log.
     fn replay(
         &self,
         revisions: &[Rc<Study>],
         dataset: &Name,
+        unsettled: BTreeSet<String>,
         mut see: impl FnMut(u64, &Account),
-    ) -> Result<Result<(u64, Account), Contradiction>, AuditError> {
+    ) -> Result<Result<Replayed, Contradiction>, AuditError> {
         let first = revisions.first().ok_or_else(|| unusable("a study without an agreement"))?;
-        let (mut last, mut place) = (0, 0);
+        let (mut last, mut place, mut expected) = (0, 0, 1);
         let mut account = Account::new(config(&first.agreement, dataset)?).map_err(unusable)?;
         let mut past: Vec<AccountEntry> = Vec::new();
-        let own = self.entries.values().filter(|shown| shown.entry.study == first.agreement.study.as_str());
-        for Shown { entry, index, revision } in own {
+        let mut withheld = Withheld { unsettled, ..Withheld::default() };
+        for (number, Shown { entry, index, revision }) in &self.entries {
+            withheld.missing = withheld.missing.saturating_add(number.saturating_sub(expected));
+            expected = number.saturating_add(1);
+            if entry.study != first.agreement.study.as_str() {
+                continue;
+            }
             let under = revisions.iter().position(|study| study.agreement.revision == *revision).unwrap_or(place);
             if under > place {
                 (place, account) = (under, taken_over(revisions, under, dataset, &past)?);
             }
-            let (previous, sequence) = (account.head().to_owned(), account.sequence() + 1);
-            let again = AccountEntry { previous, sequence, ..entry.clone() };
-            if let Err(error) = account.apply(&again) {
-                let why = format!("account entry {} of {dataset} does not fit: {error}", entry.sequence);
+            if let Err(error) = withheld.fit(&mut account, &mut past, entry) {
+                let why = format!("account entry {number} of {dataset} does not fit: {error}");
                 return Ok(Err(Contradiction { index: *index, why }));
             }
-            past.push(again);
             last = *index;
             see(*index, &account);
         }
         if place + 1 < revisions.len() {
             account = taken_over(revisions, revisions.len() - 1, dataset, &past)?;
         }
-        Ok(Ok((last, account)))
+        Ok(Ok(Replayed { account, last, let_go: withheld.let_go }))
+    }
+}
+
+/// A study's part of an account, replayed to its end.
+struct Replayed {
+    /// Under the caps of the last revision.
+    account: Account,
+    /// The log entry that shows the last of its entries.
+    last: u64,
+    /// The reservations that count as refunded although the log shows no refund.
+    let_go: Vec<AccountEntry>,
+}
+
+impl Replayed {
+    /// What the entries charge that the log shows, and nothing else.
+    fn charged_as_shown(&self) -> Curve {
+        let mut sums = self.account.charged(&Scope::Dataset).unwrap_or_default().orders().map(NanoNats::get);
+        for cost in self.let_go.iter().map(|run| run.price.curve.orders()) {
+            sums.iter_mut().zip(cost).for_each(|(sum, cost)| *sum = sum.saturating_add(cost.get()));
+        }
+        Curve::new(sums.map(NanoNats::new))
+    }
+}
+
+/// What a hub may have kept out of its log of an account: refunds of runs that it shows as reserved for ever.
+#[derive(Default)]
+struct Withheld {
+    let_go: Vec<AccountEntry>,
+    /// How many entries of the account the log does not show before the present one, but for those used up.
+    missing: u64,
+    /// The reservations so far of tasks that are not settled in the log.
+    open: Vec<AccountEntry>,
+    /// The tasks that the node permitted and that are not settled in the log.
+    unsettled: BTreeSet<String>,
+}
+
+impl Withheld {
+    /// Applies an entry as the next one. Where it is over budget, runs that are not settled are refunded first, one for each
+    /// entry that is missing, until it fits.
+    fn fit(
+        &mut self,
+        account: &mut Account,
+        past: &mut Vec<AccountEntry>,
+        entry: &AccountEntry,
+    ) -> Result<(), AccountError> {
+        loop {
+            let (previous, sequence) = (account.head().to_owned(), account.sequence() + 1);
+            let again = AccountEntry { previous, sequence, ..entry.clone() };
+            match account.apply(&again) {
+                Ok(_) => {
+                    if entry.kind == EntryKind::Reserve && self.unsettled.contains(&entry.task) {
+                        self.open.push(entry.clone());
+                    }
+                    past.push(again);
+                    return Ok(());
+                }
+                // Each turn takes one of the runs that are open.
+                Err(error) => {
+                    let refund = self.refund(account, &error).ok_or(error)?;
+                    account.apply(&refund)?;
+                    past.push(refund);
+                }
+            }
+        }
+    }
+
+    /// The refund of the dearest run that helps: of the researcher whose budget falls short, or else of anybody. Nobody can
+    /// say which refund it was that is missing, and the doubt is the member's.
+    fn refund(&mut self, account: &Account, error: &AccountError) -> Option<AccountEntry> {
+        let AccountError::Refused(Refusal::OverBudget { shortfalls }) = error else { return None };
+        let researcher = shortfalls.iter().find_map(|shortfall| match &shortfall.scope {
+            Scope::Researcher(name) => Some(name),
+            Scope::Dataset | Scope::Study(_) => None,
+        });
+        let cost =
+            |run: &AccountEntry| run.price.curve.orders().iter().map(|cost| u128::from(cost.get())).sum::<u128>();
+        let helps = |(_, run): &(usize, &AccountEntry)| researcher.is_none_or(|name| *name == run.researcher);
+        let (place, _) = self.open.iter().enumerate().filter(helps).max_by_key(|(_, run)| cost(run))?;
+        self.missing = self.missing.checked_sub(1)?;
+        let run = self.open.swap_remove(place);
+        let Ok(Next::Write(refund)) = account.refund(&run.task, run.round, None) else { return None };
+        self.let_go.push(run);
+        Some(*refund)
     }
 }
 

@@ -132,9 +132,9 @@ pub enum AuditError {
 
 /// Verifies the hub's log in `dir` against an agreement, offline.
 ///
-/// Given a directory and an agreement, returns a report only if every custodian signed the agreement, at least `t` parties
-/// cosigned the log's head, every byte of the directory is accounted for, and every entry of every study whose agreement
-/// is known keeps the rules of [the tasks](TaskReport) and of [the accounts](AccountReport); never on anybody's word.
+/// Given a directory and an agreement, returns a report only if every custodian signed the agreement, as many parties
+/// cosigned the log's head as its log policy asks, or that of an amendment that all custodians signed, every byte of the
+/// directory is accounted for, and every entry of every study whose agreement is known keeps the rules of [the tasks](TaskReport) and of [the accounts](AccountReport); never on anybody's word.
 /// Argued: Ed25519 and SHA-256 under the agreement's keys, and each rule is the one that hub and nodes themselves keep.
 /// Reads only.
 ///

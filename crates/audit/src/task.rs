@@ -12,7 +12,7 @@
 //! it forbids it, a second word of a person, a word about a task that is over are the hub's doing, whoever signed them: it
 //! had to refuse them or to end the task, and the error says so.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use cohortium_dp::price::ORDER_COUNT;
@@ -166,6 +166,17 @@ impl Tasks {
             dataset.as_str() == key.dataset && participants.contains(&key.node)
         };
         shown + ENTRIES_OF_A_RUN * self.uncovered.iter().filter(is_about_it).count() as u64
+    }
+
+    /// The tasks that a node permitted and that the log does not settle, as accounts call them. Also those that go on as far
+    /// as the log goes: a hub can tell a node that a task has ended, and log nothing of it.
+    pub(crate) fn unsettled(&self, key: &AccountKey) -> BTreeSet<String> {
+        let is_unsettled = |record: &&TaskRecord| {
+            record.study.house(&key.node) == Some(key.message_key)
+                && record.permits.contains_key(&key.node)
+                && !record.settled.contains_key(&key.node)
+        };
+        self.by_hash.values().filter(is_unsettled).map(|record| record.task.hash().to_string()).collect()
     }
 
     /// The sum of the prices, as they follow from the plans, of all tasks of a study that a node permitted over a dataset:

@@ -98,7 +98,7 @@ fn budgets(examined: &Examined, agreement: &Agreement) -> Result<Markup, AuditEr
         agreement.budgets.delta
     )));
     for dataset in agreement.datasets.iter().map(|terms| &terms.name) {
-        let histories = examined.books.histories(&examined.revisions, dataset)?;
+        let histories = examined.books.histories(&examined.revisions, dataset, &examined.tasks)?;
         let draw = |cap: f64, of: &dyn Fn(&crate::account::Step) -> f64| {
             let spent: Vec<_> = histories.iter().map(|history| (history.node.clone(), series(history, of))).collect();
             Chart { cap, dates: &dates, size, spent: &spent }.draw()

@@ -147,6 +147,54 @@ fn withholding(case: &str, missing: u64) -> Story {
     story
 }
 
+/// A hub logs failures, answers `Accepted` to the refunds and keeps them out of its log. The next task that the node could
+/// pay for looked like one over budget. An account number is missing for each refund; where none is, the node overspent.
+#[test]
+fn repro_a_hub_that_withholds_refunds_accuses_nobody() {
+    for (number, is_accepted) in [(5, true), (4, true), (3, false)] {
+        // Two tasks cost about 0.31 with δ over all orders, three 0.38.
+        let world = World::new(|agreement| {
+            for limit in [
+                &mut agreement.budgets.epsilon_per_query,
+                &mut agreement.budgets.epsilon_per_researcher,
+                &mut agreement.budgets.epsilon_total,
+            ] {
+                *limit = "0.35".parse().unwrap();
+            }
+        });
+        let (mut lines, mut book) = (world.agreed(&world.agreement, &[0, 1, 2]), account());
+        for nonce in ["first", "second"] {
+            let task = world.task(nonce, "HMB");
+            lines.push(world.asked(&task, &world.researcher.key));
+            lines.push(world.permit(0, &mut book, &task));
+            let reason = String::from("no answer in time");
+            lines.push(world.line(Key::Hub, Fact::Failure { reason, task: hash_of(&task) }, None));
+        }
+        let withheld = ["first", "second"].map(|nonce| world.task(nonce, "HMB"));
+        for task in &withheld[..number - 3] {
+            drop(world.refunded(0, &mut book, task));
+        }
+        let task = world.task("third", "HMB");
+        lines.push(world.asked(&task, &world.researcher.key));
+        lines.push(world.permit(0, &mut book, &task));
+        assert_eq!(book.sequence(), number as u64);
+        let permit = (lines.len() - 1) as u64;
+        let found = Story { lines, world }.verify();
+        match &found {
+            Ok(report) => {
+                assert!(is_accepted, "{number}: {report:?}");
+                let gap = report.findings.iter().find(|finding| finding.kind == FindingKind::Gap).unwrap();
+                assert!(gap.entry == Some(permit), "{number}: {gap:?}");
+                assert!(!report.accounts[0].contradicted);
+            }
+            Err(AuditError::Members { first, .. }) => {
+                assert!(!is_accepted && first.contains("over budget"), "{number}: {first}");
+            }
+            Err(error) => panic!("{number}: {error}"),
+        }
+    }
+}
+
 /// Two tasks under way at once: the second is reserved before the first is paid, and permitted in the log only later.
 #[test]
 fn tasks_that_overlap_are_one_chain_in_the_end() {
