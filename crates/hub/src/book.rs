@@ -159,8 +159,8 @@ impl Hub {
     }
 
     /// Puts the cosignatures on the published head beside the log, for whoever reads it there. Nobody's round waits for
-    /// this: who needs evidence gets a note of its own. So lines that do not go together leave the head as it was, and are
-    /// no trouble of this hub's.
+    /// this: who needs evidence gets a note of its own. So a witness whose lines spoil the note is left out of it, and is no
+    /// trouble of this hub's.
     pub(crate) fn publish_lines(&mut self) -> Result<(), HubError> {
         let (size, witnesses) = (self.log.published_size(), self.witnesses()?);
         let mut lines = self.lines(size).map_err(in_own_words)?;
@@ -168,11 +168,29 @@ impl Hub {
         if lines.is_empty() {
             return Ok(());
         }
+        if self.publish_with(&lines)? {
+            return Ok(());
+        }
+        let bare = self.log.checkpoint().without_cosignatures().map_err(own_error)?;
+        let mut good = Lines::new();
+        for (name, lines) in lines {
+            let keys = self.witness_keys([&name]).map_err(in_own_words)?;
+            let alone = with_lines(&bare, [(&name, &lines)].into_iter()).map_err(in_own_words)?;
+            if alone.cosigned_by(&keys).is_ok() {
+                good.insert(name, lines);
+            }
+        }
+        if good.is_empty() { Ok(()) } else { self.publish_with(&good).map(drop) }
+    }
+
+    /// Puts these lines on the published head; gives whether they go together.
+    fn publish_with(&mut self, lines: &Lines) -> Result<bool, HubError> {
         let bare = self.log.checkpoint().without_cosignatures().map_err(own_error)?;
         let keys = self.witness_keys(lines.keys()).map_err(in_own_words)?;
         let cosigned = with_lines(&bare, lines.iter()).map_err(in_own_words)?;
         match self.log.set_cosigned(cosigned.to_string().as_bytes(), &keys) {
-            Ok(_) | Err(LogError::Checkpoint(_)) => Ok(()),
+            Ok(_) => Ok(true),
+            Err(LogError::Checkpoint(_)) => Ok(false),
             Err(error) => Err(own_error(error)),
         }
     }

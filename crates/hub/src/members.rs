@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use cohortium_ledger::{KeyKind, VerifierKey};
 use cohortium_messages::{
     Directory, Document, Envelope, Hash, HubEntry, InboxItem, Name, Offer, PairwiseCiphertext, Principal,
     PrincipalKind, PublicKey, Reply, ResearcherEntry, RosterEntry, Staff,
@@ -84,6 +85,7 @@ impl Hub {
 
     /// Demands that no key of an organisation that joins is this hub's, another member's, or in two of its own roles, and
     /// its name not that of this hub's log: a key under two names would make one of their cosignatures count for the other.
+    /// Nor may two of its keys have one id on the lines of notes: no reader could tell such lines apart.
     fn demand_own_keys(&self, entry: &RosterEntry) -> Result<(), No> {
         let own = entry.signing_keys();
         let again = own.iter().enumerate().any(|(place, key)| own.iter().take(place).any(|earlier| earlier == key));
@@ -94,6 +96,9 @@ impl Hub {
             .filter(|other| other.organisation != entry.organisation)
             .any(|other| entry.shares_a_key_with(other));
         let researchers = self.entries::<ResearcherEntry>("researcher/")?;
+        if has_one_id_twice(entry)? {
+            return no("denied", String::from("two keys of this entry have the same id in notes: make other keys"));
+        }
         match again || is_hubs || is_members || researchers.iter().any(|other| own.contains(&other.key)) {
             true => no("denied", String::from(KEY_TAKEN)),
             false => Ok(()),
@@ -211,4 +216,17 @@ impl Hub {
         self.commit(changes)?;
         Ok(Reply::Accepted)
     }
+}
+
+/// Whether two keys with which an organisation signs notes, those of its log and of its witness, have the same four-byte id:
+/// some 2^16 keys of one's own are enough to find two.
+fn has_one_id_twice(entry: &RosterEntry) -> Result<bool, No> {
+    let id = |kind: KeyKind, key: &[u8]| -> Result<[u8; 4], No> {
+        let key = VerifierKey::new(entry.organisation.as_str(), kind, key);
+        Ok(key.map_err(|error| refusal("malformed", error.to_string()))?.id())
+    };
+    let log = id(KeyKind::Log, entry.log_key.as_bytes())?;
+    let witness = id(KeyKind::Witness, entry.witness_key.as_bytes())?;
+    let second = id(KeyKind::WitnessMlDsa44, entry.witness_ml_dsa_key.as_bytes())?;
+    Ok(log == witness || log == second || witness == second)
 }

@@ -207,20 +207,31 @@ impl Note {
     }
 
     /// Which of these keys signed: (position in `keys`, time of a cosignature in seconds since 1970), in order of lines.
-    /// Lines by other keys are ignored, as the specification demands.
+    /// Lines by other keys are ignored, as the specification demands. An id has four bytes, so one name may have two keys with
+    /// the same: of those that a line claims to be by, it is by the one that verifies it.
     ///
     /// # Errors
-    /// [`NoteError::BadSignature`] if any line that claims to be by one of the keys is not;
+    /// [`NoteError::BadSignature`] if any line that claims to be by some of the keys is by none of them;
     /// [`NoteError::DuplicateSignature`] if a key signed twice.
     pub fn verify(&self, keys: &[VerifierKey]) -> Result<Vec<(usize, Option<u64>)>, NoteError> {
         let mut signed = Vec::new();
         for signature in &self.signatures {
-            let Some((position, key)) = keys.iter().enumerate().find(|(_, key)| key.claims(signature)) else {
+            let (mut signer, mut failed) = (None, None);
+            for (position, key) in keys.iter().enumerate().filter(|(_, key)| key.claims(signature)) {
+                match key.verify(&self.text, signature) {
+                    Ok(time_s) => {
+                        signer = Some((position, time_s));
+                        break;
+                    }
+                    Err(error) => failed = Some(error),
+                }
+            }
+            let Some((position, time_s)) = signer else {
+                failed.map_or(Ok(()), Err)?;
                 continue;
             };
-            let time_s = key.verify(&self.text, signature)?;
             if signed.iter().any(|(earlier, _)| *earlier == position) {
-                return Err(NoteError::DuplicateSignature { name: key.name().to_owned() });
+                return Err(NoteError::DuplicateSignature { name: signature.name().to_owned() });
             }
             signed.push((position, time_s));
         }

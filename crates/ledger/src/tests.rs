@@ -14,6 +14,29 @@ use crate::log::{HEADS, LEAVES};
 use crate::tile::{Tile, TileKind};
 use crate::*;
 
+// ---------------------------------------------------------------- notes
+
+/// Two keys of one name have the same id, found among some 2^16 of each kind. The one that stands first claimed the other's
+/// line, and the note was refused.
+#[test]
+fn repro_a_line_is_by_the_key_that_verifies_it() {
+    let name = "north.example/witness";
+    let seed = std::array::from_fn(|place| place.checked_sub(24).map_or(0, |place| 14_734u64.to_be_bytes()[place]));
+    let signer = SignerKey::from_seed(name, KeyKind::Witness, &seed).unwrap();
+    let mut bytes = [0; 1312];
+    bytes[1304..].copy_from_slice(&87_031u64.to_be_bytes());
+    let other = VerifierKey::new(name, KeyKind::WitnessMlDsa44, &bytes).unwrap();
+    assert_eq!(other.id(), signer.verifier().id());
+    let text = "hub.example/log\n0\n47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\n";
+    let note = Note::new(text, vec![signer.cosign(text, 7).unwrap()]).unwrap();
+    for (keys, place) in
+        [([other.clone(), signer.verifier().clone()], 1), ([signer.verifier().clone(), other.clone()], 0)]
+    {
+        assert_eq!(note.verify(&keys), Ok(vec![(place, Some(7))]));
+    }
+    assert!(matches!(note.verify(&[other]), Err(NoteError::BadSignature { .. })));
+}
+
 // ---------------------------------------------------------------- vectors
 
 fn vectors(file: &str) -> Value {

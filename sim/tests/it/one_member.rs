@@ -1,12 +1,14 @@
 //! What one invited member, or one researcher, can do to everybody else at a hub: make it lie still, grow without end, or
 //! forget what matters. Nothing, says each test by its name.
 
+use cohortium_ledger::{KeyKind, SignerKey, VerifierKey};
 use cohortium_messages::{
-    Author, Call, Directory, Envelope, Fact, Hash, Name, Offer, Plan, Refused, Reply, RevocationSubject, RosterEntry,
-    StudyRecord,
+    Author, Call, Directory, Envelope, Fact, Hash, Name, Offer, Plan, PublicKey, Refused, Reply, RevocationSubject,
+    RosterEntry, StudyRecord,
 };
 use cohortium_policy::watch::Rules;
 use cohortium_sim::{DATASET, SimError, World, keys};
+use data_encoding::BASE64;
 
 use crate::common::{HOSPITALS, QUESTION, config, config_with_people, demand_promises, log_entries, world};
 
@@ -86,6 +88,27 @@ fn repro_a_copied_witness_key_is_not_taken() {
     let call = world.signature(&agreement, (&name("b"), &b.agreement), &[&own.agreement]).unwrap();
     world.call_as_node("b", call).unwrap();
     demand_all_goes_on(&mut world);
+}
+
+/// A newcomer had looked among some 2^16 keys for two whose ids in notes are the same. Readers that take a line for that of
+/// the first key which claims it then refused every head with its lines.
+#[test]
+fn repro_two_witness_keys_with_one_id_are_not_taken() {
+    let mut world = world(2111);
+    let own = keys::organisation(2111, "mallory");
+    let (mut seed, mut second) = ([0; 32], [0; 1312]);
+    seed[24..].copy_from_slice(&93_045u64.to_be_bytes());
+    second[1304..].copy_from_slice(&43_642u64.to_be_bytes());
+    let first = SignerKey::from_seed("mallory", KeyKind::Witness, &seed).unwrap().verifier().clone();
+    let second_id = VerifierKey::new("mallory", KeyKind::WitnessMlDsa44, &second).unwrap().id();
+    assert_eq!(first.id(), second_id);
+    let mallory = RosterEntry {
+        witness_key: PublicKey::from_bytes(first.public_key().try_into().unwrap()).unwrap(),
+        witness_ml_dsa_key: BASE64.encode(&second).try_into().unwrap(),
+        ..own.entry(&name("mallory"))
+    };
+    assert_eq!(code(world.join_organisation(&mallory, &own.identity)), "denied");
+    world.join_organisation(&own.entry(&name("mallory")), &own.identity).unwrap();
 }
 
 /// All callers shared one memory of nonces: a hundred thousand cheap calls by any of them, and everybody heard `limit`,
