@@ -27,6 +27,10 @@ const MAX_PROPOSALS: usize = 4;
 const MAX_PROPOSED_BYTES: u64 = 6 << 20;
 /// How many first agreements one custodian proposes in a day: each stays in the log for ever.
 const MAX_STUDIES_A_DAY: u32 = 20;
+/// How many amendments one custodian proposes in a day, of all its studies: each stays in the log and in the store for ever.
+const MAX_AMENDMENTS_A_DAY: u32 = 20;
+/// How many agreements are kept in memory as they were verified; then all are forgotten, and verified again when asked for.
+const MAX_VERSIONS: usize = 256;
 /// How long a first agreement waits for signatures.
 const MAX_DRAFT_DAYS: i64 = 30;
 /// How often the hub looks for those that waited too long, in seconds.
@@ -229,6 +233,8 @@ impl Hub {
             }
             None => {
                 self.demand_may_propose(from, &current, json(signed)?.len() as u64)?;
+                let what = format!("amendments that {from} proposed");
+                self.count(&mut changes.batch, &what, MAX_AMENDMENTS_A_DAY, now)?;
                 Proposal { agreement: signed.clone(), proposer: from.clone() }
             }
         };
@@ -412,7 +418,11 @@ impl Hub {
         let envelope = envelope.ok_or_else(|| refusal("unknown", "no study here is under this agreement"))?;
         let keys = envelope.peek::<Agreement>().map_err(own)?.claims().custodian_keys();
         let agreement = envelope.open_all::<Agreement>(&keys).map_err(own)?;
-        self.checked.borrow_mut().versions.insert(hash, agreement);
+        let versions = &mut self.checked.borrow_mut().versions;
+        if versions.len() >= MAX_VERSIONS {
+            versions.clear();
+        }
+        versions.insert(hash, agreement);
         Ok(())
     }
 }

@@ -3,8 +3,8 @@
 
 use cohortium_ledger::{KeyKind, SignerKey, VerifierKey};
 use cohortium_messages::{
-    Author, Call, Directory, Envelope, Fact, Hash, Name, Offer, Plan, PublicKey, Refused, Reply, RevocationSubject,
-    RosterEntry, StudyRecord,
+    Agreement, Author, Call, Directory, Envelope, Fact, Hash, Name, Offer, Plan, PublicKey, Refused, Reply,
+    RevocationSubject, RosterEntry, StudyRecord, canonical_bytes,
 };
 use cohortium_policy::watch::Rules;
 use cohortium_sim::{DATASET, SimError, World, keys};
@@ -334,6 +334,35 @@ fn repro_the_hub_lets_no_amendment_undo_a_revocation() {
     assert!(world.ask(QUESTION, "1").is_err());
     world.run_until_quiet().unwrap();
     cohortium_audit::verify(&world.hub.log_dir(), world.agreement_envelope()).unwrap();
+}
+
+/// Two members with a study of their own amended it without end, and each text stayed in the log, in the store and in the
+/// hub's memory.
+#[test]
+fn repro_amendments_of_two_members_are_bounded() {
+    let mut world = world(2112);
+    let (b, c) = (keys::organisation(2112, "b"), keys::organisation(2112, "c"));
+    let entries = [entry_of(&world, "b"), entry_of(&world, "c")];
+    let mut agreement = world.other_study("their-study", &entries).unwrap();
+    let sign = |world: &mut World, agreement: &Agreement| {
+        let call = world.signature(agreement, (&name("c"), &c.agreement), &[&b.agreement]).unwrap();
+        world.call_as_node("c", call)
+    };
+    sign(&mut world, &agreement).unwrap();
+    let next = |agreement: &mut Agreement| {
+        agreement.previous = Some(Hash::of(&canonical_bytes(agreement).unwrap()));
+        agreement.revision += 1;
+    };
+    for _ in 0..20 {
+        next(&mut agreement);
+        sign(&mut world, &agreement).unwrap();
+    }
+    next(&mut agreement);
+    assert_eq!(code(sign(&mut world, &agreement)), "limit");
+    // Tomorrow there is room again.
+    world.advance(86_400).unwrap();
+    sign(&mut world, &agreement).unwrap();
+    demand_all_goes_on(&mut world);
 }
 
 /// Calls that come at the same time share a head of the log, and each is answered for itself.
