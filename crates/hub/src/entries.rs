@@ -35,8 +35,10 @@ const MAX_APPROVALS: usize = 200;
 /// In how many tasks with the same plan the hub looks for people who approved it, the newest first: each word is a signature
 /// to check. A hub that looks less far than an auditor ends more tasks, and logs nothing that is wrong.
 const MAX_TASKS_OF_A_PLAN: usize = 100;
-/// How many entries are shown in one commit.
+/// How many entries are shown in one commit, and about how many bytes that may be in all inboxes together, unless the first
+/// alone is more: with a note of 100 witnesses and the longest body one item has some hundred kilobytes, for each member.
 const MAX_TOLD_AT_ONCE: usize = 32;
+const MAX_TOLD_BYTES: usize = 8 << 20;
 /// To a member with so many items unfetched no more of these entries are shown, but for revocations: it finds them in the
 /// log.
 const MAX_BACKLOG: u64 = 5000;
@@ -312,24 +314,33 @@ impl Hub {
     /// Shows some of what stands under an agreement and a head that is good for it; gives whether there may be more.
     fn tell_some(&mut self, agreement: Hash, size: u64, note: &str) -> Result<bool, No> {
         let untold = self.store.scan(UNTOLD, &format!("{agreement}/"), None, MAX_TOLD_AT_ONCE).map_err(own)?;
-        let may_be_more = untold.len() == MAX_TOLD_AT_ONCE;
+        let mut may_be_more = untold.len() == MAX_TOLD_AT_ONCE;
         let members = self.agreement_by_hash(agreement)?.participants();
         let mut has_room = Vec::new();
         for node in &members {
             has_room.push(self.backlog(node)? < MAX_BACKLOG);
         }
-        let mut changes = Changes::default();
+        let (mut changes, mut bytes) = (Changes::default(), 0usize);
         for (key, _) in untold {
             let index = number_of(&key).ok_or_else(|| own("an entry that is to be told of has no number"))?;
             if index >= size {
                 break;
             }
-            let entry: Envelope = parse(&self.log.entry(index).map_err(own)?)?;
+            let entry = self.log.entry(index).map_err(own)?;
+            let mut length = note.len() + entry.len();
+            let entry: Envelope = parse(&entry)?;
             let fact = entry.peek::<Entry>().map_err(own)?.claims().fact.clone();
             let body = match fact.body() {
-                Some(hash) => self.log.body(hash.as_bytes()).map_err(own)?.map(|bytes| parse(&bytes)).transpose()?,
+                Some(hash) => self.log.body(hash.as_bytes()).map_err(own)?,
                 None => None,
             };
+            length += body.as_ref().map_or(0, Vec::len);
+            bytes = bytes.saturating_add(length.saturating_mul(members.len()));
+            if bytes > MAX_TOLD_BYTES && !changes.batch.is_empty() {
+                may_be_more = true;
+                break;
+            }
+            let body: Option<Envelope> = body.map(|bytes| parse(&bytes)).transpose()?;
             let inclusion = self.inclusion(index, size, note.to_owned())?;
             changes.batch.delete(UNTOLD, &key);
             for (node, has_room) in members.iter().zip(&has_room) {
