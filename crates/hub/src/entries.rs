@@ -13,6 +13,8 @@
 //! apart, and a custodian's words for the custodian alone: no flood keeps these out, and none silences a house for longer
 //! than the day.
 
+use std::collections::BTreeMap;
+
 use cohortium_messages::{
     Agreement, Author, Entry, Envelope, Fact, Hash, InboxItem, Name, Phase, Reply, RevocationSubject, Timestamp,
     Verified, canonical_bytes,
@@ -35,6 +37,8 @@ const MAX_APPROVALS: usize = 200;
 /// In how many tasks with the same plan the hub looks for people who approved it, the newest first: each word is a signature
 /// to check. A hub that looks less far than an auditor ends more tasks, and logs nothing that is wrong.
 const MAX_TASKS_OF_A_PLAN: usize = 100;
+/// After how many words about a plan it looks at no further task.
+const MAX_WORDS_OF_A_PLAN: usize = 1000;
 /// How many entries are shown in one commit, and about how many bytes that may be in all inboxes together, unless the first
 /// alone is more: with a note of 100 witnesses and the longest body one item has some hundred kilobytes, for each member.
 const MAX_TOLD_AT_ONCE: usize = 32;
@@ -74,7 +78,7 @@ impl Hub {
         changes.bodies.extend(demand_body(entry.fact.body(), body)?);
         self.demand_fits(&agreement, &authored)?;
         let is_revocation = matches!(entry.fact, Fact::Revocation { .. });
-        self.demand_room(&mut changes.batch, from, entry, now)?;
+        self.demand_room(&mut changes.batch, from, [&**entry], now)?;
         let index = self.log.size();
         changes.batch.put(LOGGED, &key, json(&index)?);
         will_tell(&mut changes.batch, agreement.hash(), index);
@@ -151,6 +155,10 @@ impl Hub {
         let mut said = Vec::new();
         for (_, task) in tasks {
             said.extend(self.said_about_task(agreement, organisation, parse(&task)?)?);
+            // Between two tasks only: the words of one count together.
+            if said.len() >= MAX_WORDS_OF_A_PLAN {
+                break;
+            }
         }
         Ok(said)
     }
@@ -183,34 +191,47 @@ impl Hub {
                 no("unknown", String::from("the agreement names no researcher or person with this key"))
             }
             Fact::Revocation { subject, .. } => {
-                let is_same =
-                    |known: &Entry| matches!(&known.fact, Fact::Revocation { subject: s, .. } if s == subject);
-                let known = self.revocations(agreement)?;
-                match known.iter().any(|known| known.entry().author == entry.author && is_same(known.entry())) {
-                    true => no("conflict", String::from("this custodian has taken this back before")),
-                    false => Ok(()),
+                // They were opened when they came, and are not again: that is a signature to check for each.
+                for known in self.revocation_entries(agreement.hash())? {
+                    let known = known.peek::<Entry>().map_err(own)?;
+                    let known = known.claims();
+                    let is_same = matches!(&known.fact, Fact::Revocation { subject: s, .. } if s == subject);
+                    if is_same && known.author == entry.author {
+                        return no("conflict", String::from("this custodian has taken this back before"));
+                    }
                 }
+                Ok(())
             }
             fact => no("malformed", format!("an entry of kind {} does not come alone", fact.kind())),
         }
     }
 
-    /// Counts an entry for its author and for the organisation, or refuses it. What stops a study, and a custodian's word,
-    /// have room of their own: what others bring a node to say must not keep these out.
-    fn demand_room(&self, batch: &mut Batch, from: &Name, entry: &Entry, now: Timestamp) -> Result<(), No> {
-        let kind = match &entry.fact {
-            Fact::Alert { froze: true, .. } | Fact::Freeze { .. } => "stops",
-            _ => "entries",
-        };
-        let author = match &entry.author {
-            Author::Person { person, .. } => format!("{kind} by person {person} of {from}"),
-            Author::Custodian(_) => {
-                return self.count(batch, &format!("{kind} by custodian of {from}"), MAX_A_DAY, now);
+    /// Counts entries that come together for their authors and for the organisation, or refuses them. What stops a study,
+    /// and a custodian's word, have room of their own: what others bring a node to say must not keep these out.
+    fn demand_room<'a>(
+        &self,
+        batch: &mut Batch,
+        from: &Name,
+        entries: impl IntoIterator<Item = &'a Entry>,
+        now: Timestamp,
+    ) -> Result<(), No> {
+        let mut counts: BTreeMap<(String, u32), u32> = BTreeMap::new();
+        for entry in entries {
+            let kind = match &entry.fact {
+                Fact::Alert { froze: true, .. } | Fact::Freeze { .. } => "stops",
+                _ => "entries",
+            };
+            let author = match &entry.author {
+                Author::Person { person, .. } => format!("{kind} by person {person} of {from}"),
+                Author::Custodian(_) => format!("{kind} by custodian of {from}"),
+                _ => format!("{kind} by node of {from}"),
+            };
+            *counts.entry((author, MAX_A_DAY)).or_default() += 1;
+            if !matches!(entry.author, Author::Custodian(_)) {
+                *counts.entry((format!("{kind} of {from}"), MAX_A_DAY_OF_ALL)).or_default() += 1;
             }
-            _ => format!("{kind} by node of {from}"),
-        };
-        self.count(batch, &author, MAX_A_DAY, now)?;
-        self.count(batch, &format!("{kind} of {from}"), MAX_A_DAY_OF_ALL, now)
+        }
+        counts.into_iter().try_for_each(|((what, a_day), more)| self.count_more(batch, &what, more, a_day, now))
     }
 
     /// What people of an organisation said about a task, each with their one signature.
@@ -243,12 +264,13 @@ impl Hub {
     }
 
     /// Logs what people of an organisation said about a task that has not ended, as far as the log does not hold it yet: it
-    /// comes with the answer of their node, and stands before it.
+    /// comes with the answer of their node, and stands before it. Each counts as if it had come alone.
     pub(crate) fn log_approvals(
         &mut self,
         (task, record): (Hash, &TaskRecord),
         organisation: &Name,
         approvals: &[Envelope],
+        now: Timestamp,
     ) -> Result<(), No> {
         if approvals.is_empty() {
             return Ok(());
@@ -256,6 +278,7 @@ impl Hub {
         let agreement = self.agreement_by_hash(record.agreement)?;
         let said = self.people_said(&agreement, organisation, (task, record.plan()?), approvals)?;
         let mut before = self.said_about_task(&agreement, organisation, task)?;
+        let known = before.len();
         let mut changes = Changes::default();
         for (authored, envelope) in said.into_iter().zip(approvals) {
             let key = logged_key(&agreement, envelope)?;
@@ -269,7 +292,12 @@ impl Hub {
             changes.entries.push(envelope.clone());
             before.push(authored);
         }
-        if changes.entries.is_empty() { Ok(()) } else { self.commit(changes) }
+        if changes.entries.is_empty() {
+            return Ok(());
+        }
+        let new = before.iter().skip(known).map(|authored| &**authored.entry());
+        self.demand_room(&mut changes.batch, organisation, new, now)?;
+        self.commit(changes)
     }
 
     /// What custodians took back of an agreement, as far as it was laid before this hub, in the order of the log.

@@ -22,13 +22,25 @@ struct Count {
 impl Hub {
     /// Counts one more of `what`, or refuses it: so many a day.
     pub(crate) fn count(&self, batch: &mut Batch, what: &str, a_day: u32, now: Timestamp) -> Result<(), No> {
+        self.count_more(batch, what, 1, a_day, now)
+    }
+
+    /// Counts several more of `what`, or refuses them all.
+    pub(crate) fn count_more(
+        &self,
+        batch: &mut Batch,
+        what: &str,
+        more: u32,
+        a_day: u32,
+        now: Timestamp,
+    ) -> Result<(), No> {
         let day = now.seconds().div_euclid(86_400);
         let known: Count = self.record(QUOTAS, what)?.unwrap_or_default();
         let today = if known.day == day { known.today } else { 0 };
-        if today >= a_day {
+        if today.saturating_add(more) > a_day {
             return no("limit", format!("{today} today of {what}, and no more are taken before tomorrow (UTC)"));
         }
-        batch.put(QUOTAS, what, json(&Count { day, today: today.saturating_add(1) })?);
+        batch.put(QUOTAS, what, json(&Count { day, today: today.saturating_add(more) })?);
         Ok(())
     }
 }

@@ -46,7 +46,7 @@ impl Hub {
             RoundStep::Permitted { approvals, entry, shares } => {
                 self.permitted(node, (entry.clone(), approvals.clone()), shares, now)
             }
-            RoundStep::Refused { approvals, entry } => self.refused_by(node, approvals, entry),
+            RoundStep::Refused { approvals, entry } => self.refused_by(node, approvals, entry, now),
             RoundStep::Masked { entry, header, receipt } => self.masked(node, [entry, header, receipt], now),
             RoundStep::Survivors { set } => self.survivors_signed(node, set, now),
             RoundStep::Revealed { reveal } => self.revealed(node, reveal, now),
@@ -111,11 +111,15 @@ impl Hub {
         if self.already(task, Kind::Permit, node, &permission)?.is_some() {
             // Other shares under the same permit are refused as long as shares matter.
             self.already(task, Kind::Shares, node, sent_shares)?;
+            // It was looked at when it came, and is again with the last one: a repetition costs nobody anything.
+            if round.record.permitted.len() < round.record.participants.len() {
+                return Ok(Reply::Accepted);
+            }
         } else if round.record.phase == Phase::Ended && round.record.state != TaskState::Released {
             // It reserved before it heard that the task had ended: the reservation belongs in the log, and its refund too.
             return self.log_after_the_end(round, node, logged, &permission.0);
         } else {
-            self.take_permit(round, node, logged, (&permission, sent_shares))?;
+            self.take_permit(round, node, logged, (&permission, sent_shares), now)?;
         }
         // Asked again for what is known: a crash may have come between a permit and what follows it.
         self.go_on_with_permits(round, (node, &permission.0), now)?;
@@ -129,13 +133,14 @@ impl Hub {
         node: &Name,
         logged: &Verified<Entry>,
         (permission, sent_shares): (&Permission, &Envelope),
+        now: Timestamp,
     ) -> Result<(), No> {
         let task = round.task();
         demand_phase(&round.record, Phase::Permits)?;
         let _ = statement(round, logged)?;
         let shares = open::<RoundShares>(sent_shares, &self.organisation(node)?.message_key)?;
         demand_sender(node, &shares.from)?;
-        self.log_approvals((task, &round.record), node, &permission.1)?;
+        self.log_approvals((task, &round.record), node, &permission.1, now)?;
         self.accept(round, |coordinator| coordinator.accept_shares(shares))?;
         round.record.permitted.insert(node.clone());
         let mut changes = Changes::default();
@@ -231,7 +236,13 @@ impl Hub {
     }
 
     /// A node refuses: the task ends, with its clauses; everyone else is told that the round is void.
-    fn refused_by(&mut self, node: &Name, approvals: &[Envelope], entry: &Envelope) -> Result<Reply, No> {
+    fn refused_by(
+        &mut self,
+        node: &Name,
+        approvals: &[Envelope],
+        entry: &Envelope,
+        now: Timestamp,
+    ) -> Result<Reply, No> {
         let logged = self.node_entry(node, entry)?;
         let Fact::Refusal { clauses, task, why } = &logged.fact else {
             return no("malformed", String::from("this is no refusal"));
@@ -246,7 +257,7 @@ impl Hub {
             return self.log_once(&key, entry);
         }
         demand_phase(&record, Phase::Permits)?;
-        self.log_approvals((*task, &record), node, approvals)?;
+        self.log_approvals((*task, &record), node, approvals, now)?;
         let why = format!("{node} refuses: {why}");
         let mut changes = Changes { entries: vec![entry.clone()], ..Changes::default() };
         // The task is over with the refusal; who had permitted it has reserved its price.
