@@ -191,8 +191,10 @@ impl Rules {
 
     fn identical(&self, new: &Seen, past: &[Seen]) -> Option<String> {
         let since = new.at.plus_seconds(-86_400 * i64::from(self.identical_window_days));
-        let same = past.iter().filter(|seen| seen.question == new.question && seen.at >= since).count() + 1;
-        (same == self.identical_plans as usize).then(|| {
+        // What was refused has no answer; it comes and goes out of sight, and the number would be jumped over.
+        let is_same = |seen: &&Seen| !seen.refused && seen.question == new.question && seen.at >= since;
+        let same = past.iter().filter(is_same).count() + 1;
+        (!new.refused && same == self.identical_plans as usize).then(|| {
             format!(
                 "the same question was asked {same} times within {} days: its answers can be averaged, and each was paid",
                 self.identical_window_days
@@ -431,6 +433,15 @@ mod tests {
         let mut past = Vec::new();
         for number in 1..=9 {
             let new = seen_drawn("WHERE sex = 1", number, number as u32);
+            assert_eq!(rules_raised(&new, &past).contains(&Rule::IdenticalPlan), number == 7, "asking {number}");
+            past.push(new);
+        }
+        // Refused ones do not count, wherever they stand.
+        let (mut past, refused) = (Vec::new(), Seen { refused: true, ..seen("WHERE sex = 1", 0) });
+        for number in 1..=9 {
+            past.extend([refused.clone(), refused.clone()]);
+            assert!(!rules_raised(&refused, &past).contains(&Rule::IdenticalPlan));
+            let new = seen("WHERE sex = 1", number);
             assert_eq!(rules_raised(&new, &past).contains(&Rule::IdenticalPlan), number == 7, "asking {number}");
             past.push(new);
         }
