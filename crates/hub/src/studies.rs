@@ -324,21 +324,34 @@ impl Hub {
     fn study_of(&self, from: &Principal, stored: &[u8]) -> Result<Option<(StudyRecord, usize)>, No> {
         let mut record: StudyRecord = parse(stored)?;
         let claims = record.agreement.peek::<Agreement>().map_err(own)?;
-        let (mut concerns, mut size) = (has_part(from, claims.claims()), stored.len());
+        // Of most studies nothing more is read.
+        let mut proposals = None;
+        if !has_part(from, claims.claims()) {
+            let known = self.proposals(&record.study)?;
+            let mut concerns = false;
+            for (_, proposal) in &known {
+                concerns |= has_part(from, proposal.agreement.peek::<Agreement>().map_err(own)?.claims());
+            }
+            if !concerns {
+                return Ok(None);
+            }
+            proposals = Some(known);
+        }
+        let mut size = stored.len();
         for envelope in self.revocation_entries(claims.hash())? {
             size += json(&envelope)?.len();
             if size <= MAX_RECORD_BYTES {
                 record.revocations.push(envelope);
             }
         }
-        for (bytes, proposal) in self.proposals(&record.study)? {
-            concerns |= has_part(from, proposal.agreement.peek::<Agreement>().map_err(own)?.claims());
+        let proposals = proposals.map_or_else(|| self.proposals(&record.study), Ok)?;
+        for (bytes, proposal) in proposals {
             size += bytes;
             if size <= MAX_RECORD_BYTES {
                 record.amendments.push(proposal.agreement);
             }
         }
-        Ok(concerns.then_some((record, size)))
+        Ok(Some((record, size)))
     }
 
     /// The agreement of a study that has begun.
