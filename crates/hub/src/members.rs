@@ -1,6 +1,6 @@
 //! Who is here: joining with an invitation, the directory, offers of datasets, who acts for whom, halves of pairwise secrets.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 
 use cohortium_ledger::{KeyKind, VerifierKey};
 use cohortium_messages::{
@@ -23,8 +23,8 @@ pub(crate) struct InvitationRecord {
 
 /// How many bytes of records one page of the directory carries, unless the first alone has more.
 const MAX_PAGE_BYTES: usize = 8 << 20;
-/// How many datasets one organisation offers at a time, and how many bytes these offers have together: a schema of some
-/// hundreds of columns has some tens of thousands.
+/// How many datasets one organisation offers at a time, and how many bytes these offers have together, unless one alone has
+/// more: a schema of some hundreds of columns has some tens of thousands. The newest stay.
 const MAX_OFFERS: usize = 64;
 const MAX_OFFERED_BYTES: u64 = 1 << 20;
 /// What the directory is made of, in the order in which it is told.
@@ -172,6 +172,8 @@ impl Hub {
         Ok(Reply::Accepted)
     }
 
+    /// Takes an offer of a dataset. It stands in the place of the one before of the same dataset; where there are too many,
+    /// the oldest go.
     pub(crate) fn offer(&mut self, from: &Name, offer: &Envelope) -> Result<Reply, No> {
         let verified = open::<Offer>(offer, &self.organisation(from)?.message_key)?;
         if verified.organisation != *from {
@@ -179,11 +181,17 @@ impl Hub {
         }
         let mut changes = Changes::default();
         let bytes = json(offer)?;
-        let mut sizes: BTreeMap<Name, u64> = self.record(OFFER_SIZES, from.as_str())?.unwrap_or_default();
-        sizes.insert(verified.dataset.clone(), bytes.len() as u64);
-        if sizes.len() > MAX_OFFERS || sizes.values().sum::<u64>() > MAX_OFFERED_BYTES {
-            let why = format!("an organisation offers {MAX_OFFERS} datasets, in {MAX_OFFERED_BYTES} bytes altogether");
-            return no("limit", why);
+        let mut sizes: VecDeque<(Name, u64)> = self.record(OFFER_SIZES, from.as_str())?.unwrap_or_default();
+        sizes.retain(|(dataset, _)| *dataset != verified.dataset);
+        sizes.push_back((verified.dataset.clone(), bytes.len() as u64));
+        let is_too_much = |sizes: &VecDeque<(Name, u64)>| {
+            let together: u64 = sizes.iter().map(|(_, bytes)| *bytes).fold(0, u64::saturating_add);
+            sizes.len() > 1 && (sizes.len() > MAX_OFFERS || together > MAX_OFFERED_BYTES)
+        };
+        while is_too_much(&sizes)
+            && let Some((oldest, _)) = sizes.pop_front()
+        {
+            changes.batch.delete(OFFERS, &format!("{oldest}/{from}"));
         }
         changes.batch.put(OFFER_SIZES, from.as_str(), json(&sizes)?);
         changes.batch.put(OFFERS, &format!("{}/{from}", verified.dataset), bytes);
