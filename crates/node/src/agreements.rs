@@ -7,7 +7,9 @@
 //! complete afterwards, because the others signed late. Its signature has no date, so nobody can show that it was meant
 //! to undo what was taken back. A node therefore lets no amendment in of an agreement that its own custodian took back, or
 //! with a key that it took back, unless that custodian said so at the desk: with its dated `agreement` entry for that very
-//! amendment, later than what it took back. What was not let in is kept, and taken in when the custodian has spoken.
+//! amendment, later than what it took back. What was not let in is kept, its people are told, and it is taken in when the
+//! custodian has spoken. What stays kept stands in nobody's way: a later revision comes into force over it, if the
+//! custodian signed that one after everything that it took back.
 
 use cohortium_messages::{
     Agreement, Author, Entry, Envelope, Fact, Name, PairwiseCiphertext, Party, PublicKey, RevocationSubject, Timestamp,
@@ -19,11 +21,15 @@ use data_encoding::BASE64;
 use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
+use crate::alerts::Alert;
 use crate::node::{Changes, Node, NodeError, json, own, parse, peer};
 use crate::outgoing::Outgoing;
 use crate::records::{
     AGREEMENTS, CHAINS, CONSENTS, HEARD, KEPT, META, REVOCATIONS, RUNS, RunRecord, RunState, VERSIONS,
 };
+
+/// Under which name people are told of an amendment that was kept.
+const KEPT_RULE: &str = "amendment-kept";
 
 impl Node {
     /// Takes an agreement into force: checks every signature, encapsulates to the peers that sort after this node.
@@ -45,11 +51,13 @@ impl Node {
         }
         let agreement = self.verify_agreement(envelope)?;
         match &held {
-            Some(held) if held.hash() == agreement.hash() => return Ok(()),
+            // A crash may have come before what follows it was taken in.
+            Some(held) if held.hash() == agreement.hash() => return self.take_kept(&agreement.study, now, rng),
             Some(held) => {
-                let follows = demand_follows(&agreement, held);
-                if let Err(why) = follows.and_then(|()| self.demand_undoes_nothing(&agreement, held)) {
-                    self.keep(&agreement, held, envelope)?;
+                if let Err(why) = self.demand_may_replace(&agreement, held) {
+                    if let NodeError::Peer(words) = &why {
+                        self.keep(&agreement, held, (envelope, words), now)?;
+                    }
                     return Err(why);
                 }
             }
@@ -60,9 +68,7 @@ impl Node {
         let mut changes = Changes::default();
         changes.batch.put(AGREEMENTS, agreement.study.as_str(), json(envelope)?);
         changes.batch.put(VERSIONS, &agreement.hash().to_string(), json(envelope)?);
-        changes
-            .batch
-            .delete(KEPT, &format!("{}{}", kept_under(&agreement.study, agreement.revision), agreement.hash()));
+        self.drop_kept(&mut changes.batch, &agreement.study, agreement.revision)?;
         if held.is_some() {
             self.end_waiting(&mut changes, &agreement.study, "the agreement was amended")?;
         }
@@ -103,36 +109,56 @@ impl Node {
         }
         self.demand_not_ahead(&entry, now)?;
         let mut batch = Batch::new();
-        batch.put(HEARD, key, json(&now)?);
         batch.put(CONSENTS, &entry.agreement.to_string(), json(envelope)?);
         self.store.commit(batch).map_err(own)?;
         self.take_kept(&entry.study, now, rng)?;
+        // Last, so that after a crash on the way it is heard again, and what was kept is taken in then.
+        let mut batch = Batch::new();
+        batch.put(HEARD, key, json(&now)?);
+        self.store.commit(batch).map_err(own)?;
         let in_force = self.agreement(&entry.study)?.is_some_and(|held| held.hash() == entry.agreement);
         let when = if in_force { "is in force here" } else { "may come into force here" };
         Ok(format!("revision {} of study {} {when}", revision_of(&entry.fact), entry.study))
     }
 
-    /// Keeps what is not let in now and may be later: all its custodians signed it, this house's own among them.
+    /// Keeps what is not let in now and may be later, and tells people why, once: all its custodians signed it, this
+    /// house's own among them.
     fn keep(
         &mut self,
         agreement: &Verified<Agreement>,
         held: &Verified<Agreement>,
-        envelope: &Envelope,
+        (envelope, why): (&Envelope, &str),
+        now: Timestamp,
     ) -> Result<(), NodeError> {
-        if agreement.revision <= held.revision {
+        let key = format!("{}{}", kept_under(&agreement.study, agreement.revision), agreement.hash());
+        if agreement.revision <= held.revision || self.store.get(KEPT, &key).map_err(own)?.is_some() {
             return Ok(());
         }
-        let mut batch = Batch::new();
-        let key = format!("{}{}", kept_under(&agreement.study, agreement.revision), agreement.hash());
-        batch.put(KEPT, &key, json(envelope)?);
-        self.store.commit(batch).map_err(own)
+        let mut changes = Changes::default();
+        changes.batch.put(KEPT, &key, json(envelope)?);
+        let alert = Alert { froze: false, leaves: false, rule: KEPT_RULE, task: None, why };
+        self.raise(&mut changes, held, &alert, now)?;
+        self.commit(changes, now)
     }
 
-    /// Takes in the next revision, if it was kept and nothing stands against it any more; and so on with what follows it.
+    /// What was kept of a study up to this revision is over.
+    fn drop_kept(&self, batch: &mut Batch, study: &Name, up_to: u32) -> Result<(), NodeError> {
+        let end = kept_under(study, up_to.saturating_add(1));
+        for (key, _) in self.store.scan(KEPT, &format!("{study}/"), None, usize::MAX).map_err(own)? {
+            if key < end {
+                batch.delete(KEPT, &key);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in the first of the revisions that were kept against which nothing stands any more; and so on with what
+    /// follows it.
     fn take_kept(&mut self, study: &Name, now: Timestamp, rng: &mut dyn CryptoRng) -> Result<(), NodeError> {
-        let Some(held) = self.agreement(study)? else { return Ok(()) };
-        let under = kept_under(study, held.revision.saturating_add(1));
-        for (_, bytes) in self.store.scan(KEPT, &under, None, usize::MAX).map_err(own)? {
+        if self.agreement(study)?.is_none() {
+            return Ok(());
+        }
+        for (_, bytes) in self.store.scan(KEPT, &format!("{study}/"), None, usize::MAX).map_err(own)? {
             match self.on_agreement(&parse(&bytes)?, now, rng) {
                 Err(NodeError::Peer(_)) => {} // it stays where it is
                 done => return done,
@@ -141,39 +167,57 @@ impl Node {
         Ok(())
     }
 
-    /// Demands that an amendment undoes nothing that this house's own custodian took back, or that this custodian said
-    /// afterwards, at the desk, that it shall come into force.
-    fn demand_undoes_nothing(
+    /// Demands that an amendment follows from the agreement held here and undoes nothing that this house's own custodian
+    /// took back; or that it is a later revision, and this custodian signed it at the desk after all that it took back.
+    ///
+    /// Promise: given an amendment that all its custodians signed, lets it over what this custodian took back, or over a
+    /// revision that is not in force here, only with this custodian's own dated word for this very text.
+    fn demand_may_replace(
         &self,
         amendment: &Verified<Agreement>,
         held: &Verified<Agreement>,
     ) -> Result<(), NodeError> {
+        let follows = demand_follows(amendment, held);
+        let any = follows.is_err();
+        let taken_back = self.last_taken_back(held, |entry| match &entry.fact {
+            Fact::Revocation { subject: RevocationSubject::Agreement, .. } => any || entry.agreement == held.hash(),
+            Fact::Revocation { subject: RevocationSubject::Key(key), .. } => any || names(amendment, key),
+            _ => false,
+        })?;
+        let consent = self.record::<Envelope>(CONSENTS, &amendment.hash().to_string())?;
+        let consent = consent.map(|entry| entry.peek::<Entry>().map(|entry| entry.claims().time)).transpose();
+        let consent = consent.map_err(own)?;
+        // Nothing is earlier than any date.
+        let is_meant = consent.is_some() && consent > taken_back;
+        match (follows, taken_back) {
+            (Err(_), _) if is_meant && amendment.revision > held.revision => Ok(()),
+            (Err(why), _) => Err(why),
+            (Ok(()), Some(taken_back)) if !is_meant => Err(peer(format!(
+                "revision {} of study {} would undo what {} took back on {taken_back}: it comes into force here when the \
+                 custodian signs it again (`study sign`)",
+                amendment.revision, amendment.study, self.organisation
+            ))),
+            (Ok(()), _) => Ok(()),
+        }
+    }
+
+    /// When this house's own custodian last took back something of a study that `counts`, if it did.
+    fn last_taken_back(
+        &self,
+        held: &Verified<Agreement>,
+        counts: impl Fn(&Entry) -> bool,
+    ) -> Result<Option<Timestamp>, NodeError> {
         let ours = Author::Custodian(self.organisation.clone());
         let mut last = None;
         for (_, bytes) in self.store.scan(REVOCATIONS, "", None, usize::MAX).map_err(own)? {
             let envelope = parse::<Envelope>(&bytes)?;
             let claims = envelope.peek::<Entry>().map_err(own)?;
             let entry = claims.claims();
-            let is_undone = match &entry.fact {
-                Fact::Revocation { subject: RevocationSubject::Agreement, .. } => entry.agreement == held.hash(),
-                Fact::Revocation { subject: RevocationSubject::Key(key), .. } => names(amendment, key),
-                _ => false,
-            };
-            if is_undone && entry.author == ours && entry.study == held.study {
+            if entry.author == ours && entry.study == held.study && counts(entry) {
                 last = last.max(Some(entry.time));
             }
         }
-        let Some(taken_back) = last else { return Ok(()) };
-        let consent = self.record::<Envelope>(CONSENTS, &amendment.hash().to_string())?;
-        let consent = consent.map(|entry| entry.peek::<Entry>().map(|entry| entry.claims().time)).transpose();
-        if consent.map_err(own)?.is_some_and(|consent| consent > taken_back) {
-            return Ok(());
-        }
-        Err(peer(format!(
-            "revision {} of study {} would undo what {} took back on {taken_back}: it comes into force here when the custodian \
-             signs it again (`study sign`)",
-            amendment.revision, amendment.study, self.organisation
-        )))
+        Ok(last)
     }
 
     /// Takes in a peer's half of a pairwise secret. The first one counts: a second would let a peer desynchronise us.
@@ -215,16 +259,19 @@ impl Node {
         Ok(agreement)
     }
 
-    /// Whether this is the amendment by which this organisation leaves: it names the agreement held here as the one that it
-    /// amends, all its custodians signed, and more of them than may collude are known to this organisation's own custodian,
-    /// with the same key. So an honest one is among them, whoever else joins; and it can take nothing but the study away.
+    /// Whether this is an amendment by which this organisation leaves: a later revision than the one held here, which all its
+    /// custodians signed, and more of them than may collude are known to this organisation's own custodian, with the same
+    /// key. So an honest one is among them, whoever else joins; and it can take nothing but the study away. It need not
+    /// follow directly: what lies between may have been kept, or have been shown to others only.
     fn leaves_us_out(&self, envelope: &Envelope, held: &Verified<Agreement>) -> Result<bool, NodeError> {
         let claims = envelope.peek::<Agreement>().map_err(peer)?;
         if claims.claims().party(&self.organisation).is_some() {
             return Ok(false);
         }
         let agreement = cohortium_policy::open_agreement(envelope).map_err(peer)?;
-        demand_follows(&agreement, held)?;
+        if agreement.revision <= held.revision {
+            demand_follows(&agreement, held)?;
+        }
         let is_known = |party: &Party| {
             held.party(&party.entry.organisation).is_some_and(|known| known.agreement_key == party.entry.agreement_key)
         };
@@ -242,6 +289,7 @@ impl Node {
         let revision = by.peek::<Agreement>().map_err(peer)?.claims().revision;
         changes.batch.put(META, &left_key(&held.study), revision.to_string().into_bytes());
         changes.batch.delete(AGREEMENTS, held.study.as_str());
+        self.drop_kept(&mut changes.batch, &held.study, revision)?;
         self.end_waiting(&mut changes, &held.study, "an amendment of the agreement left this organisation out")?;
         self.commit(changes, now)?;
         self.open_accounts()

@@ -368,6 +368,89 @@ fn repro_an_amendment_signed_before_does_not_undo_a_revocation() {
     }
 }
 
+/// A revision that was kept stood in the way of every later one: a house that had taken a key back was stranded, even
+/// when all signed a text without that key, or without the house.
+#[test]
+fn repro_a_revision_after_one_that_was_kept_comes_into_force() {
+    let alerts = |world: &World| {
+        let entries = own_log(world, "a").into_iter();
+        entries.filter(|entry| matches!(&entry.fact, Fact::Alert { rule, .. } if rule == "amendment-kept")).count()
+    };
+    for seed in [1320, 1321, 1322] {
+        let mut world = World::new(config_with_people(seed)).unwrap();
+        let (second, envelope) = world.signed_amendment(|agreement| agreement.title.push_str(" amended")).unwrap();
+        let third = world.signed_amendment(|agreement| {
+            (agreement.revision, agreement.previous) = (3, Some(second.hash()));
+            for party in agreement.parties.iter_mut().filter(|party| party.entry.organisation == name("a")) {
+                party.people.retain(|person| person.person != name("stella"));
+            }
+        });
+        let (third, third_envelope) = third.unwrap();
+        // Signed before the key was taken back: that says nothing about it.
+        world.lay_on_desk("a", consent(&world, third.hash())).unwrap();
+        world.advance(60).unwrap();
+        let stella = RevocationSubject::Key(keys::person(seed, "a", "stella").key.public());
+        assert!(matches!(take_back(&mut world, "a", stella), Heard::Acted(_)));
+        for _ in 0..2 {
+            assert!(show(&mut world, "a", &envelope).unwrap().contains("would undo"));
+            assert_eq!(alerts(&world), 1, "its people are told, once");
+        }
+        if seed == 1322 {
+            let (_, without) = world
+                .signed_amendment(|agreement| {
+                    (agreement.revision, agreement.previous) = (3, Some(second.hash()));
+                    agreement.parties.retain(|party: &Party| party.entry.organisation != name("a"));
+                    agreement.secure_sum.threshold = 2;
+                })
+                .unwrap();
+            assert_eq!(show(&mut world, "a", &without), None);
+            assert!(world.machine("a").unwrap().disk.table("agreements").unwrap().is_empty(), "it has left");
+            continue;
+        }
+        world.advance(60).unwrap();
+        let word = consent(&world, third.hash());
+        let show_third = |world: &mut World| show(world, "a", &third_envelope);
+        if seed == 1320 {
+            assert!(show_third(&mut world).unwrap().contains("does not follow"));
+            assert_eq!(revision(&world, "a"), 1);
+            world.lay_on_desk("a", word).unwrap();
+        } else {
+            world.lay_on_desk("a", word).unwrap();
+            assert_eq!(show_third(&mut world), None);
+        }
+        assert_eq!(revision(&world, "a"), 3);
+        assert!(world.machine("a").unwrap().disk.table("kept_amendments").unwrap().is_empty());
+        assert!(show(&mut world, "a", &envelope).unwrap().contains("does not follow"), "and the one before stays out");
+        world.restart("a").unwrap();
+    }
+}
+
+/// A node that ended between remembering its custodian's word and acting on it never acted on it.
+#[test]
+fn repro_a_crash_loses_no_word_about_an_amendment() {
+    let mut base = World::new(config_with_people(1323)).unwrap();
+    let (second, envelope) = base.signed_amendment(|agreement| agreement.title.push_str(" amended")).unwrap();
+    let stella = RevocationSubject::Key(keys::person(1323, "a", "stella").key.public());
+    assert!(matches!(take_back(&mut base, "a", stella), Heard::Acted(_)));
+    assert!(show(&mut base, "a", &envelope).unwrap().contains("would undo"));
+    base.advance(60).unwrap();
+    let word = consent(&base, second.hash());
+    for commit in 1.. {
+        let mut world = base.fork().unwrap();
+        world.machine("a").unwrap().disk.crash_at(commit);
+        let has_crashed = world.lay_on_desk("a", word.clone()).is_err();
+        if has_crashed {
+            world.restart("a").unwrap();
+            world.lay_on_desk("a", word.clone()).unwrap(); // the file still lies there
+        }
+        assert_eq!(revision(&world, "a"), 2, "commit {commit}");
+        if !has_crashed {
+            assert!(commit > 3, "a word and an amendment make more commits than {commit}");
+            break;
+        }
+    }
+}
+
 /// An amendment that no longer names a key which was taken back undoes nothing; and what is taken back under the revision
 /// before it, when it is in force already, is to be said again.
 #[test]
