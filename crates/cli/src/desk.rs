@@ -450,9 +450,11 @@ const NOT_YET: &str = "The node has not acted on it yet: is it running (`node st
                        holds as soon as the node looks.";
 
 /// Demands that the task waits for people, or says how it stands instead, and who can still do what. Nothing is signed.
+///
+/// A no is taken until the rows are read: the task may be permitted here and wait for people elsewhere.
 fn demand_undecided(desk: &Desk, case: &Case, approved: bool) -> Result<(), Failure> {
     let (run, task) = (&case.run, case.hash.short());
-    if run.state == RunState::Waiting {
+    if run.state == RunState::Waiting || (run.state == RunState::Permitted && !approved) {
         return Ok(());
     }
     let freeze = format!("to stop the whole study, `node freeze {}`", run.study);

@@ -172,11 +172,7 @@ impl Node {
     ///
     /// Promise: given an amendment that all its custodians signed, lets it over what this custodian took back, or over a
     /// revision that is not in force here, only with this custodian's own dated word for this very text.
-    fn demand_may_replace(
-        &self,
-        amendment: &Verified<Agreement>,
-        held: &Verified<Agreement>,
-    ) -> Result<(), NodeError> {
+    fn demand_may_replace(&self, amendment: &Verified<Agreement>, held: &Verified<Agreement>) -> Result<(), NodeError> {
         let follows = demand_follows(amendment, held);
         let any = follows.is_err();
         let taken_back = self.last_taken_back(held, |entry| match &entry.fact {

@@ -169,7 +169,10 @@ impl Node {
     }
 
     /// A yes or no to a task that waits for people: laid before the hub, and decided on again, with what is known now. A yes
-    /// can be turned into a no while the task waits; nothing else that somebody said can be said otherwise.
+    /// can be turned into a no while the task waits, here or elsewhere; nothing else that somebody said can be said
+    /// otherwise.
+    ///
+    /// Promise: after a no that was heard before the rows of the task were read, they are not read.
     fn hear_approval(
         &mut self,
         said: &Said,
@@ -183,11 +186,12 @@ impl Node {
             return Err(peer(format!("this node has stopped: {why}")));
         }
         let run = self.run(task)?.ok_or_else(|| peer(format!("no task {} has reached this node", task.short())))?;
-        if run.state != RunState::Waiting {
+        let is_permitted = run.state == RunState::Permitted;
+        if run.state != RunState::Waiting && (approved || !is_permitted) {
             return Err(peer(format!("task {} is {}: nobody is asked about it", task.short(), run.state)));
         }
         let hours = i64::from(said.agreement.approval.wait_hours);
-        if now > run.began_at.plus_seconds(3_600 * hours) {
+        if !is_permitted && now > run.began_at.plus_seconds(3_600 * hours) {
             return Err(peer(format!("task {} has waited for people for {hours} hours, and is over", task.short())));
         }
         let mut case = self.case(run)?;
@@ -210,6 +214,13 @@ impl Node {
         changes.batch.put(WORDS, &key, json(&said.envelope)?);
         changes.outgoing.push((Outgoing::Approval(said.envelope.clone()), Some(task)));
         let stopped = self.stopped(&case.agreement.study)?.is_some();
+        if is_permitted {
+            // The price is reserved and the permit may have left: the hub ends the task, and gives the price back.
+            case.run.why = format!("its rows are not read: {} said no", person.person);
+            changes.batch.put(RUNS, &task.to_string(), json(&case.run)?);
+            self.commit(changes, now)?;
+            return Ok(case.run.why);
+        }
         let admission = self.admit(&case, stopped, now)?;
         self.act(case, admission, changes, now)
     }

@@ -11,8 +11,8 @@ use cohortium_node::{DeskItem, Heard, JournalRecord, RunState};
 use cohortium_sim::{Asked, Fate, Folder, World, keys};
 
 use crate::common::{
-    HOSPITALS, PEOPLE, ask_people, charge, config_with_people, cut_off, demand_promises, journal, log_entries, own_log,
-    run_state, yes,
+    HOSPITALS, PEOPLE, ask_people, charge, config_with_people, cut_off, demand_promises, journal, log_entries, log_of,
+    own_log, run_state, yes,
 };
 
 fn name(text: &str) -> Name {
@@ -255,6 +255,48 @@ fn repro_a_vector_that_has_not_left_stays_when_the_study_stops() {
 }
 
 // ------------------------------------------------------------------ approvals
+
+/// Where one is needed, the yes permitted the task here at once, and a no that came after it was not taken, though the
+/// task still waited for people elsewhere.
+#[test]
+fn repro_the_only_yes_can_be_turned_into_a_no() {
+    let mut world = World::new(config_with_people(1324)).unwrap();
+    let asked = ask_people(&mut world);
+    said_yes(&mut world, &["a"], &asked);
+    assert_eq!(run_state(&world, "a", asked.hash), Some(RunState::Permitted));
+    world.run_until_quiet().unwrap();
+    world.advance(60).unwrap();
+    let words = world.say("a", "stella", no(&asked)).unwrap();
+    assert!(matches!(&words, Heard::Acted(words) if words.contains("not read")), "{words:?}");
+    assert!(refusal(world.say("a", "stefan", yes(&asked)).unwrap()).contains("nobody is asked"));
+    world.run_until_quiet().unwrap();
+    said_yes(&mut world, &["b", "c"], &asked);
+    let status = world.settle(&asked).unwrap();
+    assert_eq!(status.state, TaskState::Failed, "{}: {:?}", status.why, log_of(&mut world, asked.hash));
+    world.run_until_quiet().unwrap();
+    for node in HOSPITALS {
+        assert!(world.machine(node).unwrap().reads().is_empty(), "{node}");
+        assert_eq!(charge(&world, node, asked.hash), Some(Charge::Refunded), "{node}");
+    }
+    demand_promises(&world);
+    crate::order::demand_accepted(&mut world);
+}
+
+/// The no came too late for the hub to end the task, and the shares lay there already: the rows are not read.
+#[test]
+fn a_no_between_permit_and_shares_keeps_the_rows_unread() {
+    let mut world = World::new(config_with_people(1325)).unwrap();
+    let asked = ask_people(&mut world);
+    cut_off(&mut world, &["a"], |item| matches!(item, InboxItem::Shares { .. }));
+    said_yes(&mut world, &HOSPITALS, &asked);
+    world.run_until_quiet().unwrap();
+    assert_eq!(run_state(&world, "a", asked.hash), Some(RunState::Permitted));
+    assert!(matches!(world.say("a", "stella", no(&asked)).unwrap(), Heard::Acted(_)));
+    world.honest_again();
+    assert_ne!(world.settle(&asked).unwrap().state, TaskState::Released);
+    assert!(world.machine("a").unwrap().reads().is_empty());
+    demand_promises(&world);
+}
 
 /// With two needed, one who had said yes could not take it back, and the second yes ran the task.
 #[test]

@@ -18,7 +18,7 @@ use crate::common::{
 };
 
 /// The log is what an auditor accepts, and accuses nobody.
-fn demand_accepted(world: &mut World) {
+pub fn demand_accepted(world: &mut World) {
     world.run_until_quiet().unwrap(); // what is new in the log is cosigned
     let audited = cohortium_audit::verify(&world.hub.log_dir(), world.agreement_envelope());
     assert!(audited.is_ok(), "{:?}", audited.err().map(|error| error.to_string()));
