@@ -13,7 +13,10 @@
 //!   watch.toml             the rules by which the house wants to be told; defaults where it is absent
 //! ```
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use cohortium_api::Connection;
 use cohortium_engine::ingest_csv;
@@ -65,13 +68,16 @@ pub struct OnDesk {
 #[derive(Debug, Clone)]
 pub struct Home {
     dir: PathBuf,
+    /// What could not be taken from the desk, by name, with when it was written. It is passed over until it is written anew
+    /// or the process begins anew, so that it hides nothing else.
+    stuck: Arc<Mutex<BTreeMap<String, Option<SystemTime>>>>,
 }
 
 impl Home {
     /// The home in `dir`, which need not exist yet.
     #[must_use]
     pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: dir.into() }
+        Self { dir: dir.into(), stuck: Arc::default() }
     }
 
     /// Makes a home with fresh keys for the organisation that `invitation` invites.
@@ -220,37 +226,70 @@ impl Home {
         Ok(path)
     }
 
-    /// What lies on the desk, in the order of names; not all at once if it is much.
+    /// What lies on the desk, in the order of names; not all at once if it is much, and without what could not be taken
+    /// from it.
     ///
     /// # Errors
     /// When the folder cannot be read.
     pub fn on_desk(&self) -> Result<Vec<OnDesk>, NodeError> {
-        let mut files = names_in(&self.desk(), ".json").map_err(own)?;
+        let mut files = self.to_hear().map_err(own)?;
         files.truncate(MAX_DESK_ITEMS);
         let read = |file: String| OnDesk { bytes: read_at_most(&self.desk().join(&file), MAX_DESK_BYTES), file };
         Ok(files.into_iter().map(read).collect())
     }
 
-    /// Whether something lies on the desk.
+    /// Whether something lies on the desk that can be acted on.
     #[must_use]
     pub fn is_desk_laid(&self) -> bool {
-        names_in(&self.desk(), ".json").is_ok_and(|files| !files.is_empty())
+        self.to_hear().is_ok_and(|files| !files.is_empty())
+    }
+
+    /// The files on the desk, but for those that could not be taken from it and are as they were then.
+    fn to_hear(&self) -> std::io::Result<Vec<String>> {
+        let mut files = names_in(&self.desk(), ".json")?;
+        let mut stuck = self.stuck();
+        stuck.retain(|file, _| files.binary_search(file).is_ok());
+        if !stuck.is_empty() {
+            files.retain(|file| stuck.get(file).is_none_or(|written| *written != self.written_at(file)));
+        }
+        Ok(files)
+    }
+
+    fn stuck(&self) -> MutexGuard<'_, BTreeMap<String, Option<SystemTime>>> {
+        self.stuck.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When a file of the desk was last written.
+    fn written_at(&self, file: &str) -> Option<SystemTime> {
+        std::fs::metadata(self.desk().join(file)).and_then(|about| about.modified()).ok()
+    }
+
+    /// Remembers what could not be taken from the desk.
+    fn or_stuck(&self, item: &OnDesk, taken: Result<(), NodeError>) -> Result<(), NodeError> {
+        if taken.is_err() {
+            self.stuck().insert(item.file.clone(), self.written_at(&item.file));
+        }
+        taken
     }
 
     /// Takes from the desk what was acted upon.
     ///
     /// # Errors
-    /// When the folder cannot be written.
+    /// When the folder cannot be written. The item is then passed over.
     pub fn clear_from_desk(&self, item: &OnDesk) -> Result<(), NodeError> {
-        std::fs::remove_file(self.desk().join(&item.file)).map_err(own)
+        self.or_stuck(item, std::fs::remove_file(self.desk().join(&item.file)).map_err(own))
     }
 
     /// Puts aside what was not acted upon, with the reason beside it. Of more than a thousand such the oldest are thrown
     /// away: whoever waits for the newest finds it.
     ///
     /// # Errors
-    /// When the folder cannot be written.
+    /// When the folder cannot be written. The item is then passed over.
     pub fn put_aside(&self, item: &OnDesk, why: &str) -> Result<(), NodeError> {
+        self.or_stuck(item, self.try_put_aside(item, why))
+    }
+
+    fn try_put_aside(&self, item: &OnDesk, why: &str) -> Result<(), NodeError> {
         let folder = self.desk().join("refused");
         make_private_folder(&folder).map_err(own)?;
         make_room(&folder).map_err(own)?;

@@ -135,19 +135,15 @@ impl Service {
                 }
                 Err(why) => Heard::Refused(why.clone()),
             };
-            match heard {
+            let taken = match heard {
                 Heard::Acted(words) => {
                     tracing::info!(words, "a person of this house has spoken");
-                    self.home.clear_from_desk(&item)?;
+                    self.home.clear_from_desk(&item)
                 }
-                Heard::Before => self.home.clear_from_desk(&item)?,
+                Heard::Before => self.home.clear_from_desk(&item),
                 Heard::Refused(why) => {
                     tracing::warn!(why, "something on the desk was not acted on");
-                    if let Err(error) = self.home.put_aside(&item, &why) {
-                        // Nothing on the desk may end the node. It is looked at again, and not at once.
-                        tracing::warn!(%error, "and it could not be put aside");
-                        tokio::time::sleep(DESK_LOOK).await;
-                    }
+                    self.home.put_aside(&item, &why)
                 }
             }
         }
@@ -157,6 +153,10 @@ impl Service {
     async fn desk_is_laid(&self) {
         while !self.home.is_desk_laid() {
             tokio::time::sleep(DESK_LOOK).await;
+            };
+            if let Err(error) = taken {
+                // Nothing on the desk may end the node, or keep it from the rest. What was acted on is not acted on twice.
+                tracing::warn!(%error, "something could not be taken from the desk, and is passed over");
         }
     }
 

@@ -643,6 +643,42 @@ fn repro_a_long_name_on_the_desk_stops_nothing() {
     assert_eq!(refused[0].1, "this is no signed entry");
 }
 
+/// What could not be put aside was looked at again and again, so that nothing behind it was heard, and no inbox was read.
+#[test]
+fn repro_what_cannot_be_put_aside_does_not_hide_what_lies_behind_it() {
+    let folder = Folder::new().unwrap();
+    let home = Home::new(folder.path());
+    let desk = folder.path().join("desk");
+    std::fs::create_dir_all(&desk).unwrap();
+    std::fs::write(desk.join("refused"), b"a file where a folder should be").unwrap();
+    let junk = |number: u32| desk.join(format!("0-{number:03}.json"));
+    for number in 0..65 {
+        std::fs::write(junk(number), b"{}").unwrap();
+    }
+    let world = World::new(config_with_people(1328)).unwrap();
+    let entry = world.said("a", "otto", freeze(true)).unwrap();
+    let path = home.lay_on_desk(&DeskItem { body: None, entry }).unwrap();
+    let mut heard = 0;
+    for _ in 0..3 {
+        for item in home.on_desk().unwrap() {
+            let bytes = item.bytes.as_ref().unwrap();
+            if serde_json::from_slice::<DeskItem>(bytes).is_ok() {
+                heard += 1;
+                home.clear_from_desk(&item).unwrap();
+            } else {
+                home.put_aside(&item, "this is no signed entry").unwrap_err();
+            }
+        }
+    }
+    assert!(heard == 1 && !path.exists(), "the freeze is heard, once");
+    assert!(!home.is_desk_laid(), "and the rest does not keep the node from its inbox");
+    // What is written anew is looked at anew.
+    let file = std::fs::File::options().write(true).open(junk(7)).unwrap();
+    file.set_modified(std::time::UNIX_EPOCH).unwrap();
+    assert!(home.is_desk_laid());
+    assert_eq!(home.on_desk().unwrap().len(), 1);
+}
+
 /// Where a thousand refused items lay already, the next was thrown away without a word, and whoever waited took it for done.
 #[test]
 fn repro_the_newest_refused_item_is_kept_with_its_reason() {
