@@ -78,6 +78,14 @@ struct Service {
     turns: u64,
 }
 
+/// How far a record of the journal got.
+enum Sent {
+    /// It stays the next to be sent: something lies on the desk, and is heard first.
+    Broken,
+    /// The hub has all of it.
+    Whole,
+}
+
 enum Trouble {
     Hub(ClientError),
     Own(NodeError),
@@ -145,6 +153,10 @@ impl Service {
                     tracing::warn!(why, "something on the desk was not acted on");
                     self.home.put_aside(&item, &why)
                 }
+            };
+            if let Err(error) = taken {
+                // Nothing on the desk may end the node, or keep it from the rest. What was acted on is not acted on twice.
+                tracing::warn!(%error, "something could not be taken from the desk, and is passed over");
             }
         }
         Ok(())
@@ -153,10 +165,6 @@ impl Service {
     async fn desk_is_laid(&self) {
         while !self.home.is_desk_laid() {
             tokio::time::sleep(DESK_LOOK).await;
-            };
-            if let Err(error) = taken {
-                // Nothing on the desk may end the node, or keep it from the rest. What was acted on is not acted on twice.
-                tracing::warn!(%error, "something could not be taken from the desk, and is passed over");
         }
     }
 
@@ -182,6 +190,8 @@ impl Service {
 
     /// Sends the journal, oldest first. What the hub refuses for good stays in the journal and is not sent again; what it
     /// has no room for now is sent again after a pause, and nothing after it before.
+    ///
+    /// Nothing more leaves while something lies on the desk: it may forbid it. Then this returns, so that it is heard.
     async fn send_journal(&mut self) -> Result<(), Trouble> {
         loop {
             let unsent = self.blocking(|node| node.unsent(now())).await?;
@@ -189,8 +199,12 @@ impl Service {
                 return Ok(());
             }
             for (number, record, vector) in unsent {
+                if self.home.is_desk_laid() {
+                    return Ok(());
+                }
                 match self.send(&record, vector).await {
-                    Ok(()) => self.blocking(move |node| node.mark_sent(number)).await?,
+                    Ok(Sent::Broken) => return Ok(()),
+                    Ok(Sent::Whole) => self.blocking(move |node| node.mark_sent(number)).await?,
                     Err(ClientError::Refused(refused)) => {
                         let (kind, code, why) = (&record.kind, &refused.code, &refused.why);
                         tracing::warn!(kind, code, why, "the hub did not accept this");
@@ -205,34 +219,43 @@ impl Service {
         }
     }
 
-    async fn send(&self, record: &JournalRecord, vector: Option<Vec<u8>>) -> Result<(), ClientError> {
+    /// Sends one record, with the bytes that follow it.
+    async fn send(&self, record: &JournalRecord, vector: Option<Vec<u8>>) -> Result<Sent, ClientError> {
         for _ in 0..ANNOUNCEMENTS {
             match self.call(record.call.clone()).await? {
                 Reply::Vector { have, ticket } => {
-                    if self.send_vector(ticket, have, vector.as_deref()).await? {
-                        return Ok(());
+                    if let Some(sent) = self.send_vector(ticket, have, vector.as_deref()).await? {
+                        return Ok(sent);
                     }
                 }
-                _ => return Ok(()),
+                _ => return Ok(Sent::Whole),
             }
         }
         Err(ClientError::Untrusted(String::from("it loses the bytes of a vector again and again")))
     }
 
     /// Sends the announced bytes from where the hub has them: an interrupted upload goes on, it does not start again.
-    /// Returns whether there is nothing more to send; if not, the hub has other pieces than it said, and is to be asked.
-    async fn send_vector(&self, ticket: Hash, mut have: u64, bytes: Option<&[u8]>) -> Result<bool, ClientError> {
-        let Some(bytes) = bytes else { return Ok(true) };
+    /// `None` when the hub has other pieces than it said, and is to be asked.
+    async fn send_vector(
+        &self,
+        ticket: Hash,
+        mut have: u64,
+        bytes: Option<&[u8]>,
+    ) -> Result<Option<Sent>, ClientError> {
+        let Some(bytes) = bytes else { return Ok(Some(Sent::Whole)) };
         while let Some(rest) = usize::try_from(have).ok().and_then(|have| bytes.get(have..)).filter(|r| !r.is_empty()) {
+            if self.home.is_desk_laid() {
+                return Ok(Some(Sent::Broken));
+            }
             let piece = rest.get(..PIECE_BYTES).unwrap_or(rest).to_vec();
             match self.client.put_vector(ticket, have, piece).await {
                 Ok(now_have) if now_have > have => have = now_have,
                 Ok(_) => return Err(ClientError::Untrusted(String::from("it takes no bytes"))),
-                Err(ClientError::Refused(refused)) if refused.code == "conflict" => return Ok(false),
+                Err(ClientError::Refused(refused)) if refused.code == "conflict" => return Ok(None),
                 Err(error) => return Err(error),
             }
         }
-        Ok(true)
+        Ok(Some(Sent::Whole))
     }
 
     async fn call(&self, call: Call) -> Result<Reply, ClientError> {
