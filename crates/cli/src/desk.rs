@@ -460,7 +460,12 @@ fn demand_undecided(desk: &Desk, case: &Case, approved: bool) -> Result<(), Fail
     let freeze = format!("to stop the whole study, `node freeze {}`", run.study);
     if let Some(held) = held_for(&desk.view, case.hash)? {
         let left = left_in_words(held_until(&case.agreement, &held));
-        let why = if approved {
+        let why = if !case.agreement.approval.hold {
+            format!(
+                "task {task} is decided already: what it would give out is kept here while the study stands still, and leaves if \
+                 the study goes on before the round is over. Nothing was signed"
+            )
+        } else if approved {
             format!(
                 "task {task} was approved here before, and what leaves is held back ({left} left): look at it with `node show \
                  {task}`, and let it out with `node dispatch {task}`"

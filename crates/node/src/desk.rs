@@ -34,6 +34,7 @@ use crate::outgoing::Outgoing;
 use crate::records::{
     ACCESS, AccessRecord, DeskItem, HEARD, HELD, Heard, HeldRecord, INCIDENTS, RUNS, RunState, STOPS, WORDS,
 };
+use crate::rounds::AWAITS_SURVIVORS;
 use crate::tasks::opened;
 
 /// How far ahead of this house's clock an entry may be dated, seconds: what a hub allows, so that what is heard here is
@@ -249,7 +250,7 @@ impl Node {
         if let Some(why) = self.forbids(&case.agreement, &case.run.researcher)? {
             return Err(peer(format!("{why}: nothing is let out")));
         }
-        case.run.why = String::from("waiting for the set of survivors");
+        case.run.why = String::from(AWAITS_SURVIVORS);
         changes.batch.delete(HELD, &task.to_string());
         changes.batch.put(RUNS, &task.to_string(), json(&case.run)?);
         changes.dispatched.push(held.record);

@@ -204,12 +204,13 @@ impl Node {
     }
 
     /// What is in the journal and not yet sent, oldest first, with the bytes that follow a masked vector's call. What must
-    /// not leave any more is withdrawn first.
+    /// not leave any more is withdrawn first, and what nothing forbids any more is in it again.
     ///
     /// # Errors
     /// When the store fails.
     #[expect(clippy::type_complexity, reason = "a number, a record and perhaps bytes; a struct would name nothing new")]
     pub fn unsent(&mut self, now: Timestamp) -> Result<Vec<(u64, JournalRecord, Option<Vec<u8>>)>, NodeError> {
+        self.go_on(now)?;
         let sent = self.number(JOURNAL_SENT)?;
         let records = self.store.scan(JOURNAL, "", Some(&sequence_key(sent)), 64).map_err(own)?;
         let mut unsent = Vec::new();

@@ -11,7 +11,7 @@ use cohortium_store::{Batch, sequence_key};
 use data_encoding::BASE64;
 use zeroize::Zeroizing;
 
-use crate::node::{Changes, Node, NodeError, account_key, json, own, peer};
+use crate::node::{Changes, Node, NodeError, account_key, json, own, parse, peer};
 use crate::outgoing::{MaskedVector, Outgoing};
 use crate::records::{ACCOUNT, HELD, HeldRecord, JOURNAL, JournalRecord, RELEASES, RUNS, RunRecord, RunState, VECTORS};
 use crate::rows::Rows;
@@ -19,6 +19,8 @@ use crate::tasks::{Admission, Admitted, Case, bounding_key};
 
 /// What a run says whose round is none of this node's any more.
 const LEFT_OUT: &str = "the round goes on without us";
+/// What a run says whose vector leaves.
+pub(crate) const AWAITS_SURVIVORS: &str = "waiting for the set of survivors";
 /// How much of a reason a run keeps, characters.
 const MAX_WHY_CHARS: usize = 500;
 
@@ -67,7 +69,7 @@ impl Node {
 
         step.run.state = RunState::Masked;
         step.run.masked = Some(vector.sha256());
-        step.run.why = String::from("waiting for the set of survivors");
+        step.run.why = String::from(AWAITS_SURVIVORS);
         let receipt = Envelope::sign(&Self::receipt(&step, &self.organisation, &spent)?, &self.secrets.message);
         let receipt = receipt.map_err(own)?;
         let entry = self.price_entry(&step, spend.clone(), now)?;
@@ -212,8 +214,8 @@ impl Node {
     }
 
     /// Takes what has this number in the journal out of it, if it belongs to a round in which nothing more may leave. A
-    /// vector is held back: a person may let it out when the study goes on, and when the round ends without it, what was
-    /// paid is said. A signature on survivors or a reveal that has not left never does. Returns whether it is out.
+    /// vector is held back until the study goes on, and where people let out what leaves, until they do; when the round ends
+    /// without it, what was paid is said. A signature on survivors or a reveal that has not left never does. Returns whether it is out.
     pub(crate) fn withdraw(&mut self, number: u64, record: &JournalRecord, now: Timestamp) -> Result<bool, NodeError> {
         let (is_vector, task) = match (&record.call, record.task) {
             (Call::Post { step: RoundStep::Masked { .. } }, Some(task)) => (true, task),
@@ -247,6 +249,27 @@ impl Node {
             }
         }
         Ok(true)
+    }
+
+    /// Journals again what was withdrawn from the journal, once nothing forbids it any more: the same bytes. Where people let
+    /// out what leaves, it stays held back for them.
+    pub(crate) fn go_on(&mut self, now: Timestamp) -> Result<(), NodeError> {
+        for (key, bytes) in self.store.scan(HELD, "", None, usize::MAX).map_err(own)? {
+            let HeldRecord { record, .. } = parse(&bytes)?;
+            let task = key.parse().map_err(own)?;
+            let run = self.run(task)?.ok_or_else(|| own("a held message without a run"))?;
+            let Case { agreement, mut run, .. } = self.case(run)?;
+            let is_free = run.state == RunState::Masked && !agreement.approval.hold;
+            if !is_free || self.forbids(&agreement, &run.researcher)?.is_some() {
+                continue;
+            }
+            run.why = String::from(AWAITS_SURVIVORS);
+            let mut changes = Changes { dispatched: vec![record], ..Changes::default() };
+            changes.batch.delete(HELD, &key);
+            changes.batch.put(RUNS, &key, json(&run)?);
+            self.commit(changes, now)?;
+        }
+        Ok(())
     }
 
     /// The last step of a run here: forgets its secrets together with everything else that changes.

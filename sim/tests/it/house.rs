@@ -221,6 +221,33 @@ fn repro_after_a_revocation_at_home_nothing_is_signed_or_revealed() {
     }
 }
 
+/// Where everything is automatic, nobody could let a vector out that a freeze had held back, though the freeze had ended.
+#[test]
+fn repro_a_vector_that_nobody_holds_back_leaves_when_the_study_goes_on() {
+    let mut config = config_with_people(1326);
+    config.approval = None;
+    let mut world = World::new(config).unwrap();
+    world.between_node_and_hub(|node, call| match call {
+        Call::Post { step: RoundStep::Masked { .. } } if node.as_str() == "a" => Fate::Lose,
+        _ => Fate::Deliver,
+    });
+    let asked = ask_people(&mut world);
+    assert_eq!(run_state(&world, "a", asked.hash), Some(RunState::Masked));
+    let held = |world: &World| world.machine("a").unwrap().disk.table("held").unwrap().len();
+    world.say("a", "otto", freeze(true)).unwrap();
+    world.run_until_quiet().unwrap();
+    assert_eq!(held(&world), 1);
+    world.honest_again();
+    world.restart("a").unwrap();
+    world.run_until_quiet().unwrap();
+    assert_eq!((held(&world), run_state(&world, "a", asked.hash)), (1, Some(RunState::Masked)), "it stands still");
+    assert!(matches!(world.say("a", "paula", freeze(false)).unwrap(), Heard::Acted(_)));
+    let status = world.settle(&asked).unwrap();
+    assert_eq!(status.state, TaskState::Released, "{}", status.why);
+    assert_eq!(held(&world), 0);
+    demand_promises(&world);
+}
+
 /// A vector that was made and not yet sent left after the study was stopped.
 #[test]
 fn repro_a_vector_that_has_not_left_stays_when_the_study_stops() {
