@@ -214,7 +214,6 @@ impl Node {
         let key = format!("{}/{plan}/{}", case.agreement.hash(), entry_hash(&said.envelope)?);
         changes.batch.put(WORDS, &key, json(&said.envelope)?);
         changes.outgoing.push((Outgoing::Approval(said.envelope.clone()), Some(task)));
-        let stopped = self.stopped(&case.agreement.study)?.is_some();
         if is_permitted {
             // The price is reserved and the permit may have left: the hub ends the task, and gives the price back.
             case.run.why = format!("its rows are not read: {} said no", person.person);
@@ -222,6 +221,7 @@ impl Node {
             self.commit(changes, now)?;
             return Ok(case.run.why);
         }
+        let stopped = self.stopped(&case.agreement.study)?.is_some();
         let admission = self.admit(&case, stopped, now)?;
         self.act(case, admission, changes, now)
     }
@@ -270,7 +270,11 @@ impl Node {
         if !frozen {
             let stopped =
                 self.stopped(study)?.ok_or_else(|| peer(format!("study {study} does not stand still here")))?;
-            if said.entry().time < stopped.since {
+            // A stop that is dated ahead was said by a clock that ran ahead. Nothing tells when it was said; so its end must
+            // be said now.
+            let is_ahead = stopped.since > now.plus_seconds(MAX_AHEAD_S);
+            let since = if is_ahead { now.plus_seconds(-MAX_AHEAD_S) } else { stopped.since };
+            if said.entry().time < since {
                 return Err(peer("the end of a freeze must be said after what it ends: sign it again"));
             }
         }

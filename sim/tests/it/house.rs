@@ -248,6 +248,33 @@ fn repro_a_vector_that_nobody_holds_back_leaves_when_the_study_goes_on() {
     demand_promises(&world);
 }
 
+/// A freeze that was said and heard by a clock that ran a day ahead could not be ended for a day.
+#[test]
+fn repro_a_stop_of_tomorrow_can_be_ended_today() {
+    let mut world = World::new(config_with_people(1327)).unwrap();
+    let ahead = world.clock().plus_seconds(86_400);
+    let dated = |world: &World, who: &str, fact: Fact, time: Timestamp| {
+        let (agreement, study) = (world.agreement().hash(), world.agreement().study.clone());
+        let author = Author::Person { organisation: name("a"), person: name(who) };
+        let entry = Entry { agreement, author, fact, study, time };
+        let entry = Envelope::sign(&entry, &keys::person(1327, "a", who).key).unwrap();
+        DeskItem { body: None, entry }
+    };
+    let early = dated(&world, "paula", freeze(false), world.clock());
+    let stop = dated(&world, "otto", freeze(true), ahead);
+    assert!(matches!(world.machine_mut("a").unwrap().hear(&stop, ahead).unwrap(), Heard::Acted(_)));
+    world.advance(3_600).unwrap();
+    // What was said long before may have been said before the stop too.
+    let now = world.clock();
+    let heard = world.machine_mut("a").unwrap().hear(&early, now).unwrap();
+    assert!(refusal(heard).contains("after what it ends"));
+    let end = dated(&world, "paula", freeze(false), now);
+    let heard = world.machine_mut("a").unwrap().hear(&end, now.plus_seconds(5)).unwrap();
+    assert!(matches!(heard, Heard::Acted(_)), "{heard:?}");
+    let study = world.agreement().study.clone();
+    assert!(world.machine("a").unwrap().node().unwrap().stopped(&study).unwrap().is_none());
+}
+
 /// A vector that was made and not yet sent left after the study was stopped.
 #[test]
 fn repro_a_vector_that_has_not_left_stays_when_the_study_stops() {
