@@ -7,6 +7,9 @@
 //!
 //! Assumes: entries were checked when they were taken in (the desk, the inbox).
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry as Slot;
+
 use cohortium_messages::{Agreement, Entry, Envelope, Fact, Hash, Inclusion, Name, Timestamp, Verified};
 use cohortium_policy::{Revoked, Stop, open_entry};
 use cohortium_store::Store;
@@ -41,11 +44,16 @@ pub(crate) fn stops(
     agreement: impl Fn(Hash) -> Result<Verified<Agreement>, NodeError>,
 ) -> Result<Vec<Stopped>, NodeError> {
     let mut stops = Vec::new();
+    let mut taken_back: BTreeMap<Hash, Revoked> = BTreeMap::new();
     for (_, bytes) in store.scan(STOPS, &format!("{study}/"), None, usize::MAX).map_err(own)? {
         let envelope = parse::<Envelope>(&bytes)?;
         let under = agreement(envelope.peek::<Entry>().map_err(own)?.claims().agreement)?;
         let authored = open_entry(&envelope, &under).map_err(own)?;
-        match authored.stop(&revoked(store, &under, &agreement)?) {
+        let taken_back = match taken_back.entry(under.hash()) {
+            Slot::Occupied(known) => known.into_mut(),
+            Slot::Vacant(unknown) => unknown.insert(revoked(store, &under, &agreement)?),
+        };
+        match authored.stop(taken_back) {
             Some(Stop::Begins(_)) => stops.push(Stopped::by(authored.entry())),
             Some(Stop::Ends(_)) => stops.clear(),
             Some(Stop::EndsInVain(_)) | None => {}
