@@ -43,8 +43,8 @@ const MAX_WORDS_OF_A_PLAN: usize = 1000;
 /// alone is more: with a note of 100 witnesses and the longest body one item has some hundred kilobytes, for each member.
 const MAX_TOLD_AT_ONCE: usize = 32;
 const MAX_TOLD_BYTES: usize = 8 << 20;
-/// To a member with so many items unfetched no more of these entries are shown, but for revocations: it finds them in the
-/// log.
+/// To a member with so many items unfetched no more of these entries are shown, but for what it must hear whatever others
+/// make the log hold ([`asks_no_room`]): it finds them in the log.
 const MAX_BACKLOG: u64 = 5000;
 
 impl Hub {
@@ -67,9 +67,7 @@ impl Hub {
         if speaker != Some(from) {
             return no("denied", format!("{from} cannot speak for others"));
         }
-        if entry.time.seconds() - now.seconds() > MAX_CLOCK_SKEW_S {
-            return no("clock", format!("the entry is of {}, and here it is {now}: set your clock", entry.time));
-        }
+        demand_not_ahead(entry.time, now)?;
         let key = logged_key(&agreement, envelope)?;
         if self.store.get(LOGGED, &key).map_err(own)?.is_some() {
             return Ok(Reply::Accepted);
@@ -357,8 +355,8 @@ impl Hub {
             let entry = self.log.entry(index).map_err(own)?;
             let mut length = note.len() + entry.len();
             let entry: Envelope = parse(&entry)?;
-            let fact = entry.peek::<Entry>().map_err(own)?.claims().fact.clone();
-            let body = match fact.body() {
+            let claims = entry.peek::<Entry>().map_err(own)?.claims().clone();
+            let body = match claims.fact.body() {
                 Some(hash) => self.log.body(hash.as_bytes()).map_err(own)?,
                 None => None,
             };
@@ -372,7 +370,7 @@ impl Hub {
             let inclusion = self.inclusion(index, size, note.to_owned())?;
             changes.batch.delete(UNTOLD, &key);
             for (node, has_room) in members.iter().zip(&has_room) {
-                if *has_room || matches!(fact, Fact::Revocation { .. }) {
+                if *has_room || asks_no_room(&claims, node) {
                     let item =
                         InboxItem::Logged { body: body.clone(), entry: entry.clone(), inclusion: inclusion.clone() };
                     changes.inbox.push((node.clone(), item));
@@ -400,6 +398,32 @@ pub(crate) fn open_alone(envelope: &Envelope, agreement: &Verified<Agreement>) -
         return no("malformed", format!("{} signatures stand where one must", envelope.signature_count()));
     }
     open_entry(envelope, agreement).map_err(|error| refusal("signature", error.to_string()))
+}
+
+/// Demands that an entry is not of a time to come. Where a clock is a little ahead the same bytes are taken later; where it is
+/// far ahead the refusal is final, because all that the node has to say after it would wait as long.
+fn demand_not_ahead(time: Timestamp, now: Timestamp) -> Result<(), No> {
+    match time.seconds().saturating_sub(now.seconds()) {
+        ..=MAX_CLOCK_SKEW_S => Ok(()),
+        ahead if ahead <= 2 * MAX_CLOCK_SKEW_S => {
+            no("clock", format!("the entry is of {time}, and here it is {now}: set your clock"))
+        }
+        _ => no("denied", format!("signed with a wrong clock ({time}, and here it is {now}): say it again")),
+    }
+}
+
+/// Whether a member is shown this however much waits for it: what was taken back, what stops a study, and what its own house
+/// said, which it takes for withheld otherwise. How much of it there can be in a day is bounded where it is logged.
+fn asks_no_room(entry: &Entry, member: &Name) -> bool {
+    let is_own = match &entry.author {
+        Author::Custodian(name) | Author::Node(name) | Author::Person { organisation: name, .. } => name == member,
+        Author::Hub(_) | Author::Researcher(_) => false,
+    };
+    let must_be_heard = matches!(
+        entry.fact,
+        Fact::Revocation { .. } | Fact::Freeze { frozen: true, .. } | Fact::Alert { froze: true, .. }
+    );
+    is_own || must_be_heard
 }
 
 /// Notes that the members of an agreement are to be shown the entry with this index.
@@ -446,4 +470,33 @@ fn plans_key(agreement: Hash, plan: Hash, organisation: &Name) -> String {
 
 fn logged_key(agreement: &Verified<Agreement>, envelope: &Envelope) -> Result<String, No> {
     Ok(format!("{}/{}", agreement.hash(), Hash::of(&canonical_bytes(envelope).map_err(own)?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A member was away while others filled the log. When it came back it was shown the oldest of it, as much as it had room
+    /// for, and the rest to nobody: not the stop that it had said last, not even to itself.
+    #[test]
+    fn repro_a_full_inbox_keeps_no_stop_from_anybody() {
+        let name = |text: &str| Name::new(text).unwrap();
+        let (a, b, why) = (name("a"), name("b"), || String::from("we look at it"));
+        let freeze = |frozen| Fact::Freeze { frozen, why: why() };
+        let alert = |froze| Fact::Alert { froze, rule: String::from("burst"), task: None, why: why() };
+        let revocation = Fact::Revocation { subject: RevocationSubject::Agreement, why: why() };
+        let person = Author::Person { organisation: a.clone(), person: name("paula") };
+        let cases = [
+            (Author::Custodian(a.clone()), revocation, true),
+            (person.clone(), freeze(true), true),
+            (person, freeze(false), false),
+            (Author::Node(a.clone()), alert(true), true),
+            (Author::Node(a.clone()), alert(false), false),
+        ];
+        for (author, fact, for_others) in cases {
+            let (agreement, time) = (Hash::of(b"agreement"), Timestamp::from_seconds(0));
+            let entry = Entry { agreement, author, fact, study: name("study"), time };
+            assert_eq!((asks_no_room(&entry, &a), asks_no_room(&entry, &b)), (true, for_others), "{entry:?}");
+        }
+    }
 }

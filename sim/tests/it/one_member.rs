@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 
 use cohortium_ledger::{KeyKind, SignerKey, VerifierKey};
 use cohortium_messages::{
-    Agreement, Author, Call, Directory, Envelope, Fact, Hash, Name, Offer, Plan, PublicKey, Refused, Reply,
+    Agreement, Author, Call, Directory, Entry, Envelope, Fact, Hash, Name, Offer, Plan, PublicKey, Refused, Reply,
     RevocationSubject, RosterEntry, StudyRecord, canonical_bytes,
 };
+use cohortium_node::{DeskItem, Heard};
 use cohortium_policy::watch::Rules;
 use cohortium_sim::{DATASET, SimError, World, keys};
 use data_encoding::BASE64;
@@ -313,6 +314,33 @@ fn repro_alerts_do_not_use_up_a_houses_freezes() {
     world.call_as_node("a", Call::Log { body: None, entry }).unwrap();
     world.advance(86_400).unwrap();
     raise(&mut world, "a", 3000, false).unwrap();
+}
+
+/// A house's clock ran a day ahead when somebody stopped a study there. The hub asked for the same bytes again until the day
+/// was over, and whatever the house said after it waited behind.
+#[test]
+fn repro_a_clock_that_ran_ahead_holds_nothing_up() {
+    let mut world = World::new(config_with_people(2112)).unwrap();
+    let ahead = |world: &World, seconds: i64| {
+        let (agreement, study) = (world.agreement().hash(), world.agreement().study.clone());
+        let author = Author::Person { organisation: name("a"), person: name("otto") };
+        let fact = Fact::Freeze { frozen: true, why: String::from("we look at it") };
+        let entry = Entry { agreement, author, fact, study, time: world.clock().plus_seconds(seconds) };
+        Envelope::sign(&entry, &keys::person(2112, "a", "otto").key).unwrap()
+    };
+    for (seconds, answer) in [(601, "denied"), (600, "clock"), (301, "clock")] {
+        let entry = ahead(&world, seconds);
+        assert_eq!(code(world.call_as_node("a", Call::Log { body: None, entry })), answer, "{seconds}");
+    }
+    let (item, then) = (DeskItem { body: None, entry: ahead(&world, 86_400) }, world.clock().plus_seconds(86_400));
+    let heard = world.machine_mut("a").unwrap().hear(&item, then).unwrap();
+    assert!(matches!(heard, Heard::Acted(_)), "{heard:?}");
+    let fact = Fact::Revocation { subject: RevocationSubject::Agreement, why: String::from("we have found a mistake") };
+    let entry = world.signed(Author::Custodian(name("a")), fact, &keys::organisation(2112, "a").agreement).unwrap();
+    world.lay_on_desk("a", entry.clone()).unwrap();
+    world.run_until_quiet().unwrap();
+    assert!(world.index_of(&entry).is_ok(), "what was said after it is in the log");
+    assert!(world.index_of(&item.entry).is_err());
 }
 
 /// Two custodians had signed an amendment when the first took back the agreement in force. The hub put the amendment in
