@@ -2,6 +2,7 @@
 
 use cohortium_dp::account::{Reservation, Scope};
 use cohortium_dp::{Account, Next};
+use cohortium_messages::Budgets as BudgetTerms;
 use cohortium_node::view::View;
 use cohortium_query::Priced;
 use serde::Serialize;
@@ -40,7 +41,7 @@ impl Budgets {
             Some(priced) => paid(&account, case, priced),
             None => (None, None),
         };
-        let terms = &case.agreement.budgets;
+        let terms = in_force(view, case)?;
         let (study, researcher) = (&case.run.study, &case.run.researcher);
         let scopes = [
             (Scope::Dataset, format!("dataset {}, everyone", record.name), record.epsilon),
@@ -58,6 +59,13 @@ impl Budgets {
         });
         Ok(Self { each: each.collect(), account: account.state(&case.hash.to_string(), 0), unpaid })
     }
+}
+
+/// What the study's agreement says now: what is left is counted by it, whatever revision the task was asked under.
+fn in_force(view: &View, case: &Case) -> Result<BudgetTerms, Failure> {
+    let held = view.agreements()?.into_iter().map(|(agreement, _)| agreement);
+    let now = held.into_iter().find(|agreement| agreement.study == case.run.study);
+    Ok(now.map_or_else(|| case.agreement.budgets.clone(), |agreement| agreement.budgets))
 }
 
 /// The account as it would be with this task's price reserved; or why it cannot be. Nothing is written.
