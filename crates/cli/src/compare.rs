@@ -38,6 +38,8 @@ pub struct Other {
     /// What else than the question is different in the new task, in words.
     #[serde(skip)]
     change: &'static str,
+    /// Whether it was asked before the task that is shown, by the order of the hub's log.
+    is_earlier: bool,
     /// Who said no and why, where somebody did.
     pub refused: Vec<Refused>,
     pub state: RunState,
@@ -77,7 +79,16 @@ impl Compared {
                 let refused = agreement.map_or_else(Vec::new, |agreement| refusals(&run, &agreement, here.as_str()));
                 let same_plan = task.plan == *plan;
                 let change = change(&task.plan, plan);
-                Ok(Other { asked_at: task.asked_at, same_plan, change, refused, state: run.state, task: hash })
+                let is_earlier = run.position < case.run.position;
+                Ok(Other {
+                    asked_at: task.asked_at,
+                    same_plan,
+                    change,
+                    is_earlier,
+                    refused,
+                    state: run.state,
+                    task: hash,
+                })
             };
             if is_same_question(&task.plan, plan) {
                 compared.same.push(other()?);
@@ -93,7 +104,7 @@ impl Compared {
     /// What must be known first: that it was refused before, or waits twice. Lines, none if there is nothing.
     pub fn first_of_all(&self, state: RunState) -> Vec<String> {
         let mut lines = Vec::new();
-        for other in self.same.iter().filter(|other| !other.refused.is_empty()).take(SHOWN) {
+        for other in self.same.iter().filter(|other| other.is_earlier && !other.refused.is_empty()).take(SHOWN) {
             for no in &other.refused {
                 let at = no.at.map_or_else(String::new, |at| format!(" on {at}"));
                 let task = other.task.short();
@@ -118,7 +129,7 @@ impl Compared {
     /// What tells about few people together with this task, as lines.
     pub fn warnings(&self) -> Vec<String> {
         let (ended, live): (Vec<&Near>, Vec<&Near>) =
-            self.near.iter().partition(|near| matches!(near.other.state, RunState::Refused | RunState::Void));
+            self.near.iter().partition(|near| near.other.state == RunState::Refused);
         let mut lines: Vec<String> = live
             .iter()
             .take(SHOWN)
@@ -134,7 +145,7 @@ impl Compared {
             .collect();
         lines.extend(ended.iter().take(1).map(|near| {
             format!(
-                "Almost the same question as task {}, which ended without an answer: {}. There is nothing to subtract.",
+                "Almost the same question as task {}, which was refused here: {}. There is nothing to subtract.",
                 near.other.task.short(),
                 near.how
             )
@@ -149,7 +160,10 @@ fn standing(other: &Other) -> String {
     match other.state {
         RunState::Waiting => format!("asked on {at}, waits for people too"),
         RunState::Released => format!("asked on {at}, answered"),
-        RunState::LeftOut => format!("asked on {at}, answered without this node"),
+        RunState::LeftOut => {
+            format!("asked on {at}, this node took no further part; whether there is an answer the hub knows")
+        }
+        RunState::Void => format!("asked on {at}, the hub says that it ended without an answer"),
         _ => format!("asked on {at}, under way"),
     }
 }
@@ -227,4 +241,42 @@ fn last_approved(view: &View, case: &Case) -> Result<Option<(Hash, Timestamp, Ve
         }
     }
     Ok(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn other(state: RunState, is_earlier: bool) -> Other {
+        let refused = vec![Refused { at: None, by: String::from("stella"), why: String::from("no") }];
+        let asked_at = Timestamp::from_seconds(0);
+        Other { asked_at, same_plan: true, change: "unchanged", is_earlier, refused, state, task: Hash::of(b"task") }
+    }
+
+    /// A task that the hub called void was said to have no answer, though the others can have made one without this node.
+    #[test]
+    fn repro_only_what_was_refused_here_leaves_nothing_to_subtract() {
+        let lines = |state| {
+            let near = vec![Near { how: "one row more", other: other(state, true) }];
+            Compared { near, ..Compared::default() }.warnings().join("\n")
+        };
+        assert!(lines(RunState::Refused).contains("nothing to subtract"));
+        for state in [RunState::Void, RunState::LeftOut, RunState::Revealed, RunState::Released] {
+            let said = lines(state);
+            assert!(said.starts_with("WATCH OUT") && !said.contains("nothing to subtract"), "{said}");
+        }
+        assert!(lines(RunState::Void).contains("the hub says"));
+        assert!(lines(RunState::LeftOut).contains("whether there is an answer the hub knows"));
+    }
+
+    /// A no to a task that was asked later was shown as one from before.
+    #[test]
+    fn repro_a_later_no_was_not_said_before() {
+        let lines = |is_earlier| {
+            let same = vec![other(RunState::Refused, is_earlier)];
+            Compared { same, ..Compared::default() }.first_of_all(RunState::Waiting)
+        };
+        assert!(lines(true)[0].starts_with("REFUSED BEFORE"));
+        assert!(lines(false).is_empty());
+    }
 }

@@ -57,7 +57,7 @@ pub fn held_until(agreement: &Agreement, held: &HeldRecord) -> Timestamp {
 pub fn state_in_words(state: RunState) -> String {
     match state {
         RunState::Masked => String::from("computed, not yet in the sum"),
-        RunState::Void => String::from("ended without an answer"),
+        RunState::Void => String::from("ended without an answer, as the hub says"),
         state => state.to_string(),
     }
 }
@@ -531,7 +531,9 @@ impl Shown {
                 "Nothing to do: the answer is out. {} has it, and it stands in the hub's log (`audit export --release {task}`).\n",
                 self.case.run.researcher
             ),
-            RunState::LeftOut => String::from("Nothing to do: the round went on without this node.\n"),
+            RunState::LeftOut => String::from(
+                "Nothing to do: this node took no further part; whether there is an answer the hub knows.\n",
+            ),
             RunState::Refused | RunState::Void => String::from("Nothing to do: the task is over.\n"),
             _ => format!(
                 "Nothing to do now: the nodes work on it. To stop the study here: {}\n",
