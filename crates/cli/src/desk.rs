@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use clap::Subcommand;
 use cohortium_messages::{
-    Agreement, Author, Entry, Envelope, Fact, Hash, Name, PersonEntry, Role, Task, Timestamp, canonical_bytes,
+    Agreement, Author, Call, Entry, Envelope, Fact, Hash, Name, PersonEntry, Role, Task, Timestamp, canonical_bytes,
 };
 use cohortium_node::home::Home;
 use cohortium_node::service::now;
 use cohortium_node::view::View;
-use cohortium_node::{DeskItem, HeldRecord, RunRecord, RunState};
+use cohortium_node::{DeskItem, HeldRecord, JournalRecord, RunRecord, RunState};
 use serde::Serialize;
 
 use crate::output::{Failure, Output, plain};
@@ -386,18 +386,30 @@ pub fn without_this_node(agreement: &Agreement) -> String {
     format!("If it stays here until the time is over, {then}; the price stays charged, because rows were read.")
 }
 
-/// Whether the hub has taken the last thing of this kind that the node journaled: then the other members hear of it.
-async fn others_hear(view: &View, kind: &str) -> Result<&'static str, Failure> {
+/// Whether the hub has taken an entry that the node journaled: then the other members hear of it.
+async fn others_hear(view: &View, entry: Hash) -> Result<String, Failure> {
     let began = Instant::now();
     loop {
-        let last = view.journal()?.into_iter().rfind(|(record, _)| record.kind == kind);
-        if last.is_some_and(|(_, sent)| sent) {
-            return Ok("The hub knows, and tells the other members.");
+        if let Some(told) = told(&view.journal()?, entry) {
+            return Ok(told);
         }
         if began.elapsed() > HUB_PATIENCE {
-            return Ok("The other members will be told when the hub is reached.");
+            return Ok(String::from("The other members will be told when the hub is reached."));
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// What became of an entry at the hub, by the journal; nothing as long as it waits there.
+fn told(journal: &[(JournalRecord, bool)], entry: Hash) -> Option<String> {
+    let is_it = |record: &JournalRecord| match &record.call {
+        Call::Log { entry: journaled, .. } => canonical_bytes(journaled).is_ok_and(|bytes| Hash::of(&bytes) == entry),
+        _ => false,
+    };
+    let (record, sent) = journal.iter().rfind(|(record, _)| is_it(record))?;
+    match &record.refused {
+        Some(why) => Some(format!("The hub refused it for good, and tells nobody: {}", plain(why))),
+        None => sent.then(|| String::from("The hub knows, and tells the other members.")),
     }
 }
 
@@ -543,8 +555,8 @@ async fn freeze(home: &Path, stop: &Stop, frozen: bool, output: &Output) -> Resu
     let laid = say_freeze(&desk, &stop.study, &stop.why, frozen)?;
     let heard = waiting(&laid, output).await?;
     let told = match heard {
-        Heard::Acted => others_hear(&desk.view, "freeze").await?,
-        Heard::Waits => NOT_YET,
+        Heard::Acted => others_hear(&desk.view, laid.entry).await?,
+        Heard::Waits => String::from(NOT_YET),
     };
     let (person, study) = (&desk.person.entry.person, &stop.study);
     let value =
@@ -606,7 +618,33 @@ pub async fn waiting(laid: &Laid, output: &Output) -> Result<Heard, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use super::reason;
+    use cohortium_messages::SigningKey;
+
+    use super::*;
+
+    /// What the hub refused for good counted as sent, and the last stop of any study was taken for the one just said.
+    #[test]
+    fn repro_what_the_hub_refused_is_not_said_to_be_known() {
+        let name = |text: &str| Name::new(text).unwrap();
+        let record = |study: &str, refused: Option<&str>| {
+            let (agreement, fact) = (Hash::of(b"x"), Fact::Freeze { frozen: true, why: String::from("to look") });
+            let (author, time) = (Author::Node(name("a")), Timestamp::from_seconds(0));
+            let entry = Entry { agreement, author, fact, study: name(study), time };
+            let entry =
+                Envelope::sign(&entry, &SigningKey::generate(&mut cohortium_node::service::system_rng())).unwrap();
+            let hash = Hash::of(&canonical_bytes(&entry).unwrap());
+            let (kind, words) = (String::from("freeze"), String::from("a stop"));
+            let (call, refused) = (Call::Log { body: None, entry }, refused.map(str::to_owned));
+            let record =
+                JournalRecord { call, kind, made_at: time, refused, task: None, vector: None, withdrawn: None, words };
+            (hash, record)
+        };
+        let ((ours, refused), (other, sent)) = (record("ours", Some("too many")), record("other", None));
+        let journal = [(refused, true), (sent.clone(), true)];
+        assert!(told(&journal, ours).unwrap().contains("too many"));
+        assert_eq!(told(&journal, other).unwrap(), "The hub knows, and tells the other members.");
+        assert_eq!(told(&[(sent, false)], other), None);
+    }
 
     #[test]
     fn repro_a_blank_reason_is_none() {

@@ -520,19 +520,23 @@ fn outbox(home: &Path, last: usize, output: &Output) -> Result<(), Failure> {
         .clone()
         .map(|(record, sent)| {
             serde_json::json!({"kind": record.kind, "made_at": record.made_at, "message": record.call,
-                "sent": *sent && record.withdrawn.is_none(), "task": record.task, "withdrawn": record.withdrawn,
+                "refused": record.refused,
+                "sent": *sent && record.withdrawn.is_none() && record.refused.is_none(), "task": record.task, "withdrawn": record.withdrawn,
                 "words": record.words})
         })
         .collect();
     output.result(&serde_json::json!({"outbox": values, "total": journal.len()}), || {
         let rows = shown.map(|(record, sent)| {
             let task = record.task.map_or_else(String::new, |task| task.short());
-            let sent = match (&record.withdrawn, *sent) {
-                (Some(_), _) => "did not leave",
-                (None, true) => "sent",
-                (None, false) => "waiting",
+            let (sent, words) = match (&record.withdrawn, &record.refused, *sent) {
+                (Some(_), ..) => ("did not leave", record.words.clone()),
+                (None, Some(why), _) => {
+                    ("refused", format!("{}; the hub refused it for good: {}", record.words, plain(why)))
+                }
+                (None, None, true) => ("sent", record.words.clone()),
+                (None, None, false) => ("waiting", record.words.clone()),
             };
-            vec![record.made_at.to_string(), sent.to_owned(), record.kind.clone(), task, record.words.clone()]
+            vec![record.made_at.to_string(), sent.to_owned(), record.kind.clone(), task, words]
         });
         table(&["made", "", "what", "task", "in words"], rows)
     })

@@ -253,6 +253,10 @@ impl Node {
         }
         let mut batch = Batch::new();
         self.note_refused(&mut batch, number, refused)?;
+        if let Some(record) = self.record::<JournalRecord>(JOURNAL, &sequence_key(number))? {
+            let why = refused.why.chars().filter(|c| !c.is_control()).take(200).collect();
+            batch.put(JOURNAL, &sequence_key(number), json(&JournalRecord { refused: Some(why), ..record })?);
+        }
         batch.put(META, JOURNAL_SENT, number.to_string().into_bytes());
         self.store.commit(batch).map_err(own)?;
         Ok(true)
@@ -509,7 +513,7 @@ fn journal_record(batch: &mut Batch, item: &Outgoing, task: Option<Hash>, now: T
         _ => None,
     };
     let (call, kind, words) = (item.call(), item.kind().to_owned(), item.in_words());
-    JournalRecord { call, kind, made_at: now, task, vector, withdrawn: None, words }
+    JournalRecord { call, kind, made_at: now, refused: None, task, vector, withdrawn: None, words }
 }
 
 /// Who asks for what with an item, as far as it asks for anything that the house should be able to look up.

@@ -274,6 +274,9 @@ pub struct JournalRecord {
     pub kind: String,
     /// When it was made.
     pub made_at: Timestamp,
+    /// Why the hub refused it for good, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
     /// The task it belongs to.
     pub task: Option<Hash>,
     /// The vector whose bytes follow the call.

@@ -341,6 +341,11 @@ fn repro_a_clock_that_ran_ahead_holds_nothing_up() {
     world.run_until_quiet().unwrap();
     assert!(world.index_of(&entry).is_ok(), "what was said after it is in the log");
     assert!(world.index_of(&item.entry).is_err());
+    // And the house can read in its journal that the stop never reached the others.
+    let journal = world.machine("a").unwrap().disk.table("journal").unwrap();
+    let refused =
+        journal.iter().filter(|(_, record)| String::from_utf8_lossy(record).contains("\"refused\":\"signed with"));
+    assert_eq!(refused.count(), 1);
 }
 
 /// Two custodians had signed an amendment when the first took back the agreement in force. The hub put the amendment in
