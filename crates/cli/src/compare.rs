@@ -220,7 +220,8 @@ fn last_approved(view: &View, case: &Case) -> Result<Option<(Hash, Timestamp, Ve
         if hash == case.hash || run.study != case.run.study || run.began_at > case.run.began_at {
             continue;
         }
-        let was_approved = !run.approvals.is_empty() && !matches!(run.state, RunState::Waiting | RunState::Refused);
+        // Half of the words that are needed approve nothing: a run that never permitted was ended some other way.
+        let was_approved = !run.approvals.is_empty() && run.snapshot.is_some();
         let task = run.task.peek::<Task>().map_err(Failure::own)?;
         let task = task.claims();
         let is_alike = task.plan.dataset == plan.dataset && words::analyses(&task.plan) == words::analyses(plan);

@@ -14,6 +14,7 @@ use cohortium_node::home::Home;
 use cohortium_node::service::now;
 use cohortium_node::view::View;
 use cohortium_node::{DeskItem, HeldRecord, JournalRecord, RunRecord, RunState};
+use cohortium_policy::Revoked;
 use serde::Serialize;
 
 use crate::output::{Failure, Output, plain};
@@ -208,6 +209,8 @@ pub struct Case {
     pub agreement: Agreement,
     pub hash: Hash,
     pub run: RunRecord,
+    /// What custodians took back of the agreement, as far as this home knows.
+    taken_back: Revoked,
     pub task: Task,
 }
 
@@ -235,22 +238,31 @@ impl Case {
         let task = run.task.peek::<Task>().map_err(Failure::own)?.claims().clone();
         let agreement = agreement_of(view, task.plan.agreement)?
             .ok_or_else(|| Failure::own("the agreement of this task is not in this home"))?;
-        Ok(Self { agreement, hash, run, task })
+        let taken_back = view.revoked(task.plan.agreement).map_err(Failure::own)?;
+        Ok(Self { agreement, hash, run, taken_back, task })
     }
 
     /// The people of an organisation whose word counts for this task: not the one who asks.
     pub fn approvers<'a>(&'a self, organisation: &Name) -> Vec<&'a PersonEntry> {
         let roles = &self.agreement.approval.roles;
         let people = self.agreement.people(organisation).iter();
-        people.filter(|person| roles.contains(&person.role) && !self.is_asked_by(person)).collect()
+        let may =
+            |person: &&PersonEntry| roles.contains(&person.role) && !self.is_asked_by(person) && self.counts(person);
+        people.filter(may).collect()
     }
 
-    /// What people here have said so far: who, yes or no, why.
+    /// Whether the word of this person counts while the task waits: not with a key that was taken back.
+    fn counts(&self, person: &PersonEntry) -> bool {
+        self.run.state != RunState::Waiting || !self.taken_back.key(&person.key)
+    }
+
+    /// What people here have said so far, as far as it counts: who, yes or no, why.
     pub fn said(&self) -> Vec<(Name, bool, String)> {
         let entries = self.run.approvals.iter().filter_map(|envelope| envelope.peek::<Entry>().ok());
         let said = entries.filter_map(|entry| match (&entry.claims().author, &entry.claims().fact) {
-            (Author::Person { person, .. }, Fact::Approval { approved, why, .. }) => {
-                Some((person.clone(), *approved, why.clone()))
+            (Author::Person { organisation, person }, Fact::Approval { approved, why, .. }) => {
+                let entry = self.agreement.person(organisation, person)?;
+                self.counts(entry).then(|| (person.clone(), *approved, why.clone()))
             }
             _ => None,
         });

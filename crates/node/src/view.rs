@@ -1,7 +1,8 @@
 //! Looking into a node's home without disturbing the node that may run there: what stewards and auditors see.
 
 use cohortium_dp::Account;
-use cohortium_messages::{Agreement, Entry, Envelope, Fact, Hash, Name};
+use cohortium_messages::{Agreement, Entry, Envelope, Fact, Hash, Name, Verified};
+use cohortium_policy::Revoked;
 use cohortium_store::{SqliteStore, Store, Table};
 
 use crate::home::Home;
@@ -118,11 +119,21 @@ impl View {
     /// # Errors
     /// When a record is damaged.
     pub fn stops(&self, study: &Name) -> Result<Vec<Stopped>, NodeError> {
-        standing::stops(&self.store, study, |hash| {
-            let stored = self.store.get(VERSIONS, &hash.to_string()).map_err(own)?;
-            let stored = stored.ok_or_else(|| own(format!("this home holds no agreement {}", hash.short())))?;
-            cohortium_policy::open_agreement(&parse(&stored)?).map_err(own)
-        })
+        standing::stops(&self.store, study, |hash| self.version(hash))
+    }
+
+    /// What custodians have taken back of an agreement, or of a later revision of it, as far as is known here.
+    ///
+    /// # Errors
+    /// When a record is damaged, or this home never held the agreement.
+    pub fn revoked(&self, agreement: Hash) -> Result<Revoked, NodeError> {
+        standing::revoked(&self.store, &self.version(agreement)?, |hash| self.version(hash))
+    }
+
+    fn version(&self, hash: Hash) -> Result<Verified<Agreement>, NodeError> {
+        let stored = self.store.get(VERSIONS, &hash.to_string()).map_err(own)?;
+        let stored = stored.ok_or_else(|| own(format!("this home holds no agreement {}", hash.short())))?;
+        cohortium_policy::open_agreement(&parse(&stored)?).map_err(own)
     }
 
     /// Whether the node has acted on what somebody laid on its desk, by the hash of the entry in canonical JSON.
