@@ -14,7 +14,7 @@ use axum_server::tls_rustls::RustlsConfig;
 use cohortium_api::{CALL_ROUTE, MAX_CALL_BYTES, MAX_CHUNK_BYTES, MAX_WAIT_MS, VECTOR_ROUTE};
 use cohortium_messages::{Call, Envelope, Hash, Request, Timestamp};
 use serde::Deserialize;
-use tokio::sync::{Mutex, Notify, Semaphore, mpsc, oneshot};
+use tokio::sync::{Mutex, Notify, Semaphore, SemaphorePermit, mpsc, oneshot};
 
 use crate::home::Home;
 use crate::hub::{Hub, HubError, own_error};
@@ -22,9 +22,12 @@ use crate::hub::{Hub, HubError, own_error};
 /// How often deadlines are looked at.
 const TICK: Duration = Duration::from_secs(1);
 
-/// How many bodies may be on their way in at a time, and how long one may take: with [`MAX_CALL_BYTES`] this bounds the
-/// memory that strangers can make the hub hold, at the price that they can make others wait.
+/// How many of the longest bodies there may be at a time, on their way in or waiting for their turn, and how long one may
+/// take to come: with [`MAX_CALL_BYTES`] this bounds the memory that strangers can make the hub hold, at the price that they
+/// can make others wait. Shorter ones take less room.
 const MAX_BODIES: usize = 16;
+/// The unit in which room for bodies is counted.
+const KIB: usize = 1 << 10;
 const BODY_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How many calls are answered together at most.
@@ -52,7 +55,7 @@ pub async fn run(home: Home, ready: impl FnOnce()) -> Result<(), HubError> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let settings = home.settings()?;
     let ((calls, waiting), (failed, mut failures)) = (mpsc::channel(MAX_TOGETHER), mpsc::channel(1));
-    let (bodies, hub) = (Semaphore::new(MAX_BODIES), Mutex::new(home.open()?));
+    let (bodies, hub) = (Semaphore::new(MAX_BODIES * MAX_CALL_BYTES / KIB), Mutex::new(home.open()?));
     let shared = Arc::new(Shared { bodies, calls, changed: Notify::new(), failed, hub });
     let tls =
         RustlsConfig::from_pem_file(home.tls("server.pem"), home.tls("server-key.pem")).await.map_err(own_error)?;
@@ -122,26 +125,39 @@ async fn answer_in_turn(shared: Arc<Shared>, mut calls: mpsc::Receiver<Waiting>)
     }
 }
 
-/// Reads a body, a limited number at a time, within a limit of bytes and of time.
-async fn read(shared: &Shared, body: Body, limit: usize) -> Result<Bytes, Response> {
+/// Reads a body within a limit of bytes and of time, when there is room for one that long; what it turns out to need is
+/// taken until the caller lets go of the permit.
+async fn read(bodies: &Semaphore, body: Body, limit: usize) -> Result<(Bytes, SemaphorePermit<'_>), Response> {
     let busy = || (StatusCode::SERVICE_UNAVAILABLE, "the hub is busy; try again\n").into_response();
-    let _permit = shared.bodies.acquire().await.map_err(|_| busy())?;
+    let mut room = bodies.acquire_many(in_kib(limit)).await.map_err(|_| busy())?;
     match tokio::time::timeout(BODY_TIMEOUT, axum::body::to_bytes(body, limit)).await {
-        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Ok(bytes)) => {
+            let needless = in_kib(limit).saturating_sub(in_kib(bytes.len()));
+            drop(usize::try_from(needless).ok().and_then(|needless| room.split(needless)));
+            Ok((bytes, room))
+        }
         Ok(Err(_)) => Err((StatusCode::PAYLOAD_TOO_LARGE, "the body is too long or broke off\n").into_response()),
         Err(_) => Err((StatusCode::REQUEST_TIMEOUT, "the body took too long\n").into_response()),
     }
 }
 
+/// Room for so many bytes, in the unit in which it is counted.
+fn in_kib(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(KIB)).unwrap_or(u32::MAX)
+}
+
 /// One signed call. A long poll looks again whenever something changed, until its wait is over.
 async fn call(State(shared): State<Arc<Shared>>, body: Body) -> Response {
-    let body = match read(&shared, body, MAX_CALL_BYTES).await {
-        Ok(body) => body,
+    let (body, room) = match read(&shared.bodies, body, MAX_CALL_BYTES).await {
+        Ok(read) => read,
         Err(refusal) => return refusal,
     };
     let Ok(envelope) = serde_json::from_slice::<Envelope>(&body) else {
         return (StatusCode::BAD_REQUEST, "the body is no signed envelope\n").into_response();
     };
+    drop(body);
+    // Until the first answer: what waits longer is a poll of a member, and short.
+    let mut room = Some(room);
     let wait_ms = envelope.peek::<Request>().map_or(0, |request| match request.claims().call {
         Call::Inbox { wait_ms, .. } | Call::Status { wait_ms, .. } => wait_ms.min(MAX_WAIT_MS),
         _ => 0,
@@ -155,6 +171,7 @@ async fn call(State(shared): State<Arc<Shared>>, body: Body) -> Response {
         let (asker, answer) = oneshot::channel();
         let is_waiting = shared.calls.send((envelope.clone(), asker)).await.is_ok();
         let Some(answer) = answer.await.ok().filter(|_| is_waiting) else { return unanswered() };
+        drop(room.take());
         if !should_wait(&envelope, &answer) || tokio::time::Instant::now() >= until {
             return json(&shared, &answer);
         }
@@ -198,8 +215,8 @@ async fn vector(
     Query(Offset { offset }): Query<Offset>,
     body: Body,
 ) -> Response {
-    let piece = match read(&shared, body, MAX_CHUNK_BYTES).await {
-        Ok(piece) => piece,
+    let (piece, _room) = match read(&shared.bodies, body, MAX_CHUNK_BYTES).await {
+        Ok(read) => read,
         Err(refusal) => return refusal,
     };
     let Ok(ticket) = ticket.parse::<Hash>() else {
@@ -243,4 +260,25 @@ fn unanswered() -> Response {
 fn now() -> Timestamp {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_seconds(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A body counted only while it came in: those that waited for their turn afterwards had no limit.
+    #[test]
+    fn repro_a_body_that_waits_for_its_turn_takes_room() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let bodies = Semaphore::new(8);
+            let read = |length: usize| read(&bodies, Body::from(vec![7; length]), 4 * KIB);
+            let (short, long) = (read(10).await.unwrap(), read(4 * KIB).await.unwrap());
+            assert_eq!((short.0.len(), long.0.len(), bodies.available_permits()), (10, 4 * KIB, 3));
+            let patience = Duration::from_millis(50);
+            assert!(tokio::time::timeout(patience, read(1)).await.is_err(), "there is no room for the longest");
+            drop(long);
+            assert!(tokio::time::timeout(patience, read(1)).await.is_ok());
+        });
+    }
 }
